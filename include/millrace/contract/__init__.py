@@ -1,0 +1,29 @@
+"""The job contract: what crosses the border between an orchestrator and a Job.
+
+`python -m millrace.jobs <job> --request F --result F` reads a JobRequest and writes a JobResult,
+the same in the task's own process, a container or a pod.
+"""
+
+from millrace.contract.artifact import Artifact, Classification
+from millrace.contract.request import CONTRACT_VERSION, Identity, Input, JobRequest, Means, Place, Run, Service
+from millrace.contract.result import Check, JobError, JobResult, Metric, Observed, Outcome, Verdict
+
+__all__ = [
+    "CONTRACT_VERSION",
+    "Artifact",
+    "Check",
+    "Classification",
+    "Identity",
+    "Input",
+    "JobError",
+    "JobRequest",
+    "JobResult",
+    "Means",
+    "Metric",
+    "Observed",
+    "Outcome",
+    "Place",
+    "Run",
+    "Service",
+    "Verdict",
+]

@@ -1,0 +1,21 @@
+"""Jobs: units of payload, one flat module each. A job knows no Airflow: a request comes in, an outcome goes out.
+
+A job module has `REACHES` (what it may reach beside the store), `REUSABLE` (whether an earlier result of the same
+request may be taken instead of running again), a `Params` model, and `run(work, params) -> Outcome`.
+"""
+
+JOBS = (
+    "land",
+    "validate",
+    "transform",
+    "publish",
+    "materialize",
+    "score",
+    "build_training_set",
+    "train",
+    "evaluate",
+    "register",
+    "promote",
+    "drift",
+    "performance",
+)

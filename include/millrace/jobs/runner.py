@@ -1,0 +1,114 @@
+"""Run one job: request in, result out. Outputs first, result last; every error becomes a JobResult with retry advice."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import resource
+import socket
+import sys
+import time
+import traceback
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from millrace.contract import JobError, JobRequest, JobResult, Observed, Outcome
+from millrace.errors import ContractError, MillraceError, NotFound, StoreError
+from millrace.jobs import JOBS
+from millrace.jobs.work import Work
+
+
+def run(request: JobRequest) -> JobResult:
+    """Run the job that the request names and return its result; never raises for what the job did.
+
+    Where the request places a result, a finished one of the same `request_digest` is taken instead of running a
+    reusable job again, and the new one is stored last.
+    """
+    work = Work(request)
+    began, cpu = time.monotonic(), time.process_time()
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    outcome: Outcome | None = None
+    error: JobError | None = None
+    try:
+        module = _module(request.identity.job)
+        if module.REUSABLE and (earlier := _earlier(work)):
+            return earlier
+        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+            os.environ[name] = str(request.identity.threads)
+        outcome = module.run(work, _params(module, request))
+    except MillraceError as err:
+        error = JobError(type=type(err).__name__, message=str(err), where=err.where, retry=err.retry)
+    except MemoryError:
+        error = JobError(type="MemoryError", message="the job ran out of memory", retry="larger")
+    except (ConnectionError, TimeoutError) as err:
+        error = JobError(type=type(err).__name__, message=f"a service did not answer: {err}", retry="same")
+    except Exception as err:
+        print(traceback.format_exc(), file=sys.stderr)
+        error = JobError(type=type(err).__name__, message=f"{type(err).__name__}: {err}", retry="never")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    result = JobResult(
+        job=request.identity.job,
+        request_digest=request.request_digest,
+        outcome=outcome,
+        error=error,
+        observed=Observed(
+            started=started,
+            seconds=round(time.monotonic() - began, 3),
+            cpu_seconds=round(time.process_time() - cpu, 3),
+            peak_memory_mb=round(peak, 1),
+            host=socket.gethostname(),
+            links=work.links,
+            mlflow_run=work.mlflow_run,
+            notes=tuple(work.notes),
+        ),
+    )
+    if request.place.result and outcome is not None:
+        try:
+            work.objects.put(request.place.result, result.to_json().encode())
+        except StoreError as err:
+            failed = JobError(type=type(err).__name__, message=f"the result was not stored: {err}", retry="same")
+            return result.model_copy(update={"outcome": None, "error": failed})
+    return result
+
+
+def exit_code(result: JobResult) -> int:
+    """0: an outcome, whatever its verdict; 3: an error that retrying cannot mend; 4: one that it may."""
+    if result.error is None:
+        return 0
+    return 3 if result.error.retry == "never" else 4
+
+
+def _module(job: str) -> Any:
+    if job not in JOBS:
+        raise ContractError("no such job", given=job, allowed=JOBS)
+    return importlib.import_module(f"millrace.jobs.{job}")
+
+
+def _params(module: Any, request: JobRequest) -> Any:
+    try:
+        return module.Params.model_validate(request.identity.params)
+    except ValidationError as err:
+        first = err.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ContractError(f"params of job '{request.identity.job}', {where}: {first['msg']}",
+                            allowed=sorted(module.Params.model_fields)) from err
+
+
+def _earlier(work: Work) -> JobResult | None:
+    """A stored result of the same request whose outputs are all still there."""
+    key = work.request.place.result
+    if key is None:
+        return None
+    try:
+        result = JobResult.parse(work.objects.get(key))
+    except (NotFound, ContractError):
+        return None
+    if result.request_digest != work.request.request_digest or result.outcome is None:
+        return None
+    for output in result.outcome.outputs.values():
+        uri = output.uri
+        if not work.objects.exists(uri + {"snapshot": "manifest.json", "model": "model.json"}.get(output.kind, "")):
+            return None
+    return result

@@ -1,0 +1,95 @@
+"""Work: what a job gets to work with: its request, the store, the pipeline's bundle, and a place for observations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from millrace.canonical import digest
+from millrace.contract import Artifact, Input, JobRequest
+from millrace.errors import ContractError, Corrupt
+from millrace.spec import Bundle, PipelineSpec
+from millrace.store import ObjectStore, SnapshotStore, Tables, open_store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass
+class Work:
+    """One run of one job. `links`, `notes` and `mlflow_run` end in `observed`, which is never digested."""
+
+    request: JobRequest
+    links: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    mlflow_run: str | None = None
+
+    @cached_property
+    def objects(self) -> ObjectStore:
+        """The object store."""
+        return open_store(self.request.place.store)
+
+    @cached_property
+    def snapshots(self) -> SnapshotStore:
+        """Snapshots in the store."""
+        return SnapshotStore(self.objects)
+
+    @cached_property
+    def tables(self) -> Tables:
+        """Tables in the store."""
+        return Tables(self.objects)
+
+    @cached_property
+    def bundle(self) -> Bundle:
+        """The pipeline's folder as it was when the request was made. Raises Corrupt when the bytes differ."""
+        wanted = self.request.identity.spec_digest
+        data = self.objects.get(f"bundles/{wanted.removeprefix('sha256:')}.json")
+        if digest(data) != wanted:
+            raise Corrupt("the stored bundle is not the one its name says", given=wanted)
+        return Bundle.model_validate_json(data)
+
+    @cached_property
+    def spec(self) -> PipelineSpec:
+        """The pipeline's spec."""
+        return PipelineSpec.model_validate(self.bundle.spec)
+
+    @property
+    def partition(self) -> str:
+        """The only partition in scope. Raises ContractError when there are none or several."""
+        if len(self.request.identity.scope) != 1:
+            raise ContractError(f"job '{self.request.identity.job}' works on one partition",
+                                given=list(self.request.identity.scope))
+        return self.request.identity.scope[0]
+
+    def read(self, item: Input, columns: list[str] | None = None) -> pa.Table:
+        """Read an input Snapshot into Arrow, verified against its digest."""
+        return self.snapshots.read(self.request.key(item), item.digest, columns)
+
+    def path(self, item: Input) -> Path:
+        """Local file with an input Snapshot's data, verified; to be read only."""
+        return self.snapshots.path(self.request.key(item), item.digest)
+
+    def put(self, folder: str, name: str, data: bytes, kind: str, media_type: str) -> Artifact:
+        """Store bytes under `<folder>/<pipeline>/<digest>/<name>` and return the Artifact."""
+        name_digest = digest(data)
+        key = f"{folder}/{self.spec.name}/{name_digest.removeprefix('sha256:')}/{name}"
+        if not self.objects.exists(key):
+            self.objects.put(key, data)
+        return Artifact(uri=key, digest=name_digest, kind=kind, media_type=media_type)
+
+    def get(self, item: Input) -> bytes:
+        """Read an input made by `put`. Raises Corrupt when the bytes differ from the digest."""
+        data = self.objects.get(self.request.key(item))
+        if digest(data) != item.digest:
+            raise Corrupt("the stored bytes do not have their digest", where=self.request.key(item), given=item.digest)
+        return data
+
+    def service(self, name: str) -> str:
+        """URI of a service that the request allows. Raises ContractError for one it does not."""
+        services = self.request.means.services
+        if name not in services:
+            raise ContractError(f"job '{self.request.identity.job}' may not reach this service", given=name,
+                                allowed=sorted(services))
+        return services[name].uri

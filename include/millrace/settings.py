@@ -1,0 +1,49 @@
+"""Settings: where a Millrace process keeps its state, from `MILLRACE_*` variables, validated at start."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from millrace.errors import SpecError, nearest
+
+PREFIX = "MILLRACE_"
+# Variables that other rooms read themselves; named here so that a misspelt one is found.
+OTHERS = {"MILLRACE_PROJECT", "MILLRACE_CACHE", "MILLRACE_WARM_MODULES", "MILLRACE_FEAST_REGISTRY",
+          "MILLRACE_FEAST_ONLINE", "MILLRACE_STORE_ROOT", "MILLRACE_TEST_CLUSTER"}
+
+
+class Settings(BaseModel):
+    """State of the embedded default lies below `home`; each part can be moved by its own variable."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    home: Path = Field(description="MILLRACE_HOME: folder of the embedded state; default <project>/.millrace.")
+    environment: str = Field(default="dev", description="MILLRACE_ENVIRONMENT: which include/environments file.")
+    store: str = Field(description="MILLRACE_STORE: folder or s3://bucket/prefix.")
+    ledger: str = Field(description="MILLRACE_LEDGER: SQLAlchemy URL.")
+    mlflow: str = Field(description="MILLRACE_MLFLOW: MLflow tracking and registry URI.")
+    feast_registry: str = Field(description="MILLRACE_FEAST_REGISTRY: SQLAlchemy URL of Feast's SQL registry.")
+    feast_online: str = Field(description="MILLRACE_FEAST_ONLINE: path of the SQLite online store.")
+
+    @classmethod
+    def load(cls, root: Path, environ: Mapping[str, str] | None = None) -> Settings:
+        """Read the variables for the project at `root`. Raises SpecError for one that is misspelt."""
+        env = os.environ if environ is None else environ
+        known = {PREFIX + name.upper() for name in cls.model_fields}
+        for name in env:
+            if name.startswith(PREFIX) and name not in known | OTHERS and (near := nearest(name, known)):
+                raise SpecError("unknown setting", given=name, allowed=sorted(known), next_step=f"Use {near}")
+        home = Path(env.get("MILLRACE_HOME") or root / ".millrace").expanduser().resolve()
+        defaults = {
+            "store": str(home / "store"),
+            "ledger": f"sqlite:///{home / 'ledger.db'}",
+            "mlflow": f"sqlite:///{home / 'mlflow.db'}",
+            "feast_registry": f"sqlite:///{home / 'feast_registry.db'}",
+            "feast_online": str(home / "feast_online.db"),
+        }
+        given = {n: env[PREFIX + n.upper()] for n in cls.model_fields if env.get(PREFIX + n.upper())}
+        return cls(**{**defaults, **given, "home": home})

@@ -1,0 +1,50 @@
+"""Environment and project: where a project runs. The only overlay, and it cannot touch what is approved."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from millrace.spec.durations import Duration
+from millrace.spec.pipeline import Name
+
+
+class _Spec(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ApprovalSpec(_Spec):
+    """Who lets a challenger become champion."""
+
+    by: Literal["human", "auto"] = "human"
+    expires_after: Duration = Field(default=Duration("P7D"), description="An unanswered request ends as refused.")
+
+
+class PipelineOverlay(_Spec):
+    """What an environment may change of one pipeline."""
+
+    locations: dict[Name, str] = Field(default_factory=dict, description="Source -> location pattern.")
+    schedule: Literal["on", "off"] | None = Field(default=None, description="off: no run by the clock.")
+    compute: dict[str, Name] = Field(default_factory=dict, description="Job -> ComputeProfile.")
+    approval: ApprovalSpec | None = None
+
+
+class Environment(_Spec):
+    """One file in `include/environments/`."""
+
+    version: Literal[1]
+    name: Name
+    description: str = ""
+    approval: ApprovalSpec = ApprovalSpec()
+    schedule: Literal["on", "off"] = Field(default="on", description="off: no features run by the clock.")
+    pipelines: dict[Name, PipelineOverlay] = Field(default_factory=dict)
+
+
+class Project(_Spec):
+    """`include/project.yaml`: a team's tree."""
+
+    version: Literal[1]
+    name: Name
+    description: str = ""
+    owner: str = Field(min_length=1)

@@ -1,0 +1,67 @@
+"""Unions that others can extend: `kind` picks a class, from ours or from an entry-point group."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from typing import Any
+
+from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import PydanticCustomError, core_schema
+
+from millrace.errors import nearest
+
+
+class Extensible:
+    """Annotation that validates a mapping by its `kind` against built-in classes and an entry-point group.
+
+    An entry point's name is the `kind`; its object is a frozen pydantic model with a `kind: Literal[...]` and an
+    `engine: ClassVar[str]` (`module:attribute`) that jobs import. The object is loaded only when its kind is used.
+    """
+
+    def __init__(self, group: str, *builtin: type[BaseModel]) -> None:
+        self.group = group
+        self.builtin = {cls.model_fields["kind"].default: cls for cls in builtin}
+
+    def kinds(self) -> list[str]:
+        """All kinds known on this machine."""
+        return sorted({*self.builtin, *(e.name for e in entry_points(group=self.group))})
+
+    def resolve(self, kind: str) -> type[BaseModel]:
+        """Return the model class of a kind."""
+        if kind in self.builtin:
+            return self.builtin[kind]
+        for entry in entry_points(group=self.group, name=kind):
+            return entry.load()  # type: ignore[no-any-return]
+        near = nearest(kind, self.kinds())
+        raise PydanticCustomError(
+            "kind",
+            "unknown kind '{kind}'; allowed: {allowed}{hint}",
+            {
+                "kind": kind,
+                "allowed": ", ".join(self.kinds()),
+                "hint": f"; did you mean '{near}'?" if near else "",
+            },
+        )
+
+    def _validate(self, value: Any) -> BaseModel:
+        if isinstance(value, BaseModel):
+            return value
+        if not isinstance(value, dict) or "kind" not in value:
+            raise PydanticCustomError("kind", "needs a 'kind'; allowed: {allowed}", {"allowed": ", ".join(self.kinds())})
+        return self.resolve(str(value["kind"])).model_validate(value)
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        union = core_schema.union_schema([handler.generate_schema(cls) for cls in self.builtin.values()])
+        return core_schema.no_info_before_validator_function(
+            self._validate,
+            core_schema.any_schema(),
+            json_schema_input_schema=union,
+            serialization=core_schema.plain_serializer_function_ser_schema(_dump),
+        )
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: GetJsonSchemaHandler) -> Any:
+        return handler(schema["json_schema_input_schema"] if "json_schema_input_schema" in schema else schema)
+
+
+def _dump(value: BaseModel) -> dict[str, Any]:
+    return value.model_dump(mode="json")

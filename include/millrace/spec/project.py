@@ -1,0 +1,163 @@
+"""ProjectTree: a team's tree on disk, found from its root and never from the package's place."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from millrace.spec.bundle import Bundle
+from millrace.errors import SpecError
+from millrace.spec.environment import ApprovalSpec, Environment, PipelineOverlay, Project
+from millrace.spec.pipeline import PipelineSpec
+from millrace.spec.yaml_file import load, read_yaml
+
+
+def find_root(start: Path) -> Path:
+    """Return the nearest folder at or above `start` that holds include/project.yaml. Raises SpecError."""
+    for folder in (start.resolve(), *start.resolve().parents):
+        if (folder / "include" / "project.yaml").is_file():
+            return folder
+    raise SpecError(
+        "no project here: include/project.yaml was not found in this folder or above it",
+        where=str(start),
+        next_step="Go into a project, or make one with 'millrace init DIR'",
+    )
+
+
+@dataclass(frozen=True)
+class ProjectTree:
+    """Paths of a project, and its files read and validated on demand."""
+
+    root: Path
+
+    @classmethod
+    def at(cls, start: Path | str | None = None) -> ProjectTree:
+        """The project at or above `start`; default MILLRACE_PROJECT, then the working directory."""
+        return cls(find_root(Path(start or os.environ.get("MILLRACE_PROJECT") or Path.cwd())))
+
+    @cached_property
+    def project(self) -> Project:
+        """include/project.yaml."""
+        return load(Project, self.root / "include" / "project.yaml")
+
+    def environment(self, name: str) -> Environment:
+        """include/environments/<name>.yaml. Raises SpecError naming those that exist."""
+        folder = self.root / "include" / "environments"
+        names = sorted(p.stem for p in folder.glob("*.yaml"))
+        if name not in names:
+            raise SpecError("no such environment", where=str(folder), given=name, allowed=names)
+        found = load(Environment, folder / f"{name}.yaml")
+        if found.name != name:
+            raise SpecError("the file's name and the environment's differ", where=str(folder / name), given=found.name)
+        return found
+
+    def pipelines(self) -> list[str]:
+        """Names of all pipeline folders, sorted."""
+        folder = self.root / "include" / "pipelines"
+        return sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith((".", "_"))) if (
+            folder.is_dir()
+        ) else []
+
+    def folder(self, pipeline: str) -> Path:
+        """Folder of a pipeline. Raises SpecError naming the nearest one."""
+        if pipeline not in self.pipelines():
+            raise SpecError(
+                "no such pipeline", where=str(self.root), given=pipeline, allowed=self.pipelines(),
+                next_step=f"Make it with 'millrace new {pipeline}'",
+            )
+        return self.root / "include" / "pipelines" / pipeline
+
+    def spec(self, pipeline: str) -> PipelineSpec:
+        """The pipeline's spec as written. Raises SpecError with file and line."""
+        path = self.folder(pipeline) / "pipeline.yaml"
+        spec = load(PipelineSpec, path)
+        if spec.name != pipeline:
+            raise SpecError("the folder's name and the pipeline's differ", where=str(path), given=spec.name,
+                            allowed=[pipeline])
+        return spec
+
+    def features_file(self, pipeline: str) -> Path:
+        """The pipeline's Feast file."""
+        return self.root / "feature_repo" / f"{pipeline}.py"
+
+    def suite(self, pipeline: str, name: str) -> dict[str, Any]:
+        """A GX suite as the file says it. Raises SpecError."""
+        path = self.folder(pipeline) / name
+        value = read_yaml(path)
+        if not isinstance(value, dict) or not isinstance(value.get("expectations"), list):
+            raise SpecError("a suite is a mapping with a list 'expectations'", where=str(path))
+        return value
+
+    def bundle(self, pipeline: str) -> Bundle:
+        """All that the folder says, in one digested document; its digest is the spec digest."""
+        spec, folder = self.spec(pipeline), self.folder(pipeline)
+        suites = {spec.features.gate, *(s.gate for s in spec.sources.values())}
+        return Bundle(
+            spec=spec.model_dump(mode="json"),
+            sql=_text(folder / "transform.sql"),
+            suites={name: self.suite(pipeline, name) for name in sorted(suites)},
+            features=_text(self.features_file(pipeline)),
+            feature_store=_text(self.root / "feature_repo" / "feature_store.yaml"),
+            code={p.name: _text(p) for p in sorted(folder.glob("*.py"))},
+        )
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A pipeline in an environment: the spec untouched, and what the environment says beside it."""
+
+    tree: ProjectTree
+    environment: Environment
+    spec: PipelineSpec
+
+    @classmethod
+    def of(cls, tree: ProjectTree, environment: str, pipeline: str) -> Placed:
+        """Load both. Raises SpecError, also for an overlay of a source the pipeline does not have."""
+        spec, env = tree.spec(pipeline), tree.environment(environment)
+        overlay = env.pipelines.get(pipeline, PipelineOverlay())
+        for source in overlay.locations:
+            if source not in spec.sources:
+                raise SpecError(
+                    f"environment '{environment}' places a source that pipeline '{pipeline}' does not have",
+                    given=source, allowed=sorted(spec.sources),
+                )
+        return cls(tree, env, spec)
+
+    @property
+    def overlay(self) -> PipelineOverlay:
+        """The environment's words about this pipeline."""
+        return self.environment.pipelines.get(self.spec.name, PipelineOverlay())
+
+    @property
+    def approval(self) -> ApprovalSpec:
+        """Who approves a promotion here."""
+        return self.overlay.approval or self.environment.approval
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether features run by the clock here."""
+        return (self.overlay.schedule or self.environment.schedule) == "on"
+
+    def locations(self) -> dict[str, str]:
+        """Source -> location pattern, made absolute against the project's root where it is a path."""
+        found = {}
+        for name, source in self.spec.sources.items():
+            location = self.overlay.locations.get(name, source.location)
+            found[name] = location if "://" in location else str(self.tree.root / os.path.expandvars(location))
+        return found
+
+    def profile(self, job: str) -> str:
+        """Name of the ComputeProfile for a job."""
+        return self.overlay.compute.get(job) or self.spec.compute.get(job) or "process"
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as err:
+        raise SpecError("there is no such file", where=str(path), next_step="A pipeline needs it; see README") from err
+    except UnicodeDecodeError as err:
+        raise SpecError("the file is not UTF-8 text", where=str(path)) from err

@@ -1,0 +1,166 @@
+"""Snapshots: immutable, content-addressed data of one partition. The manifest, written last, makes it exist."""
+
+from __future__ import annotations
+
+import tempfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from millrace.canonical import canonical_json, digest, file_digest
+from millrace.contract import Artifact, Classification
+from millrace.errors import Conflict, Corrupt, NotFound
+from millrace.store.objects import ObjectStore
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ROOT = "snapshots/"
+DATA, MANIFEST = "data.parquet", "manifest.json"
+
+
+class Manifest(BaseModel):
+    """What a Snapshot is. The digest of this document is the Snapshot's identity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pipeline: str
+    dataset: str = Field(description="Which Table it belongs to: raw.<source>, features, predictions ...")
+    partition: str
+    rows: int
+    columns: dict[str, str] = Field(description="Column -> Arrow type, in order.")
+    data: str = Field(description="Digest of data.parquet.")
+    classification: Classification = "internal"
+    source: str | None = Field(default=None, description="Digest of the bytes it was landed from.")
+
+    @property
+    def digest(self) -> str:
+        """The Snapshot's identity."""
+        return digest(self)
+
+
+class SnapshotStore:
+    """Writes, reads, verifies and collects Snapshots in an ObjectStore."""
+
+    def __init__(self, objects: ObjectStore) -> None:
+        self.objects = objects
+
+    def prefix(self, pipeline: str, dataset: str, snapshot: str) -> str:
+        """Key prefix of a Snapshot."""
+        return f"{ROOT}{pipeline}/{dataset}/{snapshot.removeprefix('sha256:')}/"
+
+    def write(
+        self,
+        table: pa.Table,
+        *,
+        pipeline: str,
+        dataset: str,
+        partition: str,
+        classification: Classification = "internal",
+        source: str | None = None,
+    ) -> Artifact:
+        """Store a table as a Snapshot and return its Artifact; the same content twice is one Snapshot.
+
+        Timestamps are stored in microseconds, which every reader of this stack understands.
+        """
+        with tempfile.TemporaryDirectory(prefix="millrace-") as folder:
+            path = Path(folder) / DATA
+            write_parquet(table, path)
+            manifest = Manifest(
+                pipeline=pipeline,
+                dataset=dataset,
+                partition=partition,
+                rows=table.num_rows,
+                columns=_columns(path),
+                data=file_digest(path),
+                classification=classification,
+                source=source,
+            )
+            prefix = self.prefix(pipeline, dataset, manifest.digest)
+            if not self.objects.exists(prefix + MANIFEST):
+                self.objects.put_file(prefix + DATA, path)
+                try:
+                    self.objects.put_if(prefix + MANIFEST, canonical_json(manifest), None)
+                except Conflict:
+                    pass  # an equal writer was faster; the bytes are the same
+        return self._artifact(manifest)
+
+    def manifest(self, pipeline: str, dataset: str, snapshot: str) -> Manifest:
+        """Read a manifest. Raises NotFound for a Snapshot that was never finished, Corrupt for a changed one."""
+        key = self.prefix(pipeline, dataset, snapshot) + MANIFEST
+        found = Manifest.model_validate_json(self.objects.get(key))
+        if found.digest != snapshot:
+            raise Corrupt("the manifest is not the one its name says", where=self.objects.url(key), given=found.digest)
+        return found
+
+    def artifact(self, pipeline: str, dataset: str, snapshot: str) -> Artifact:
+        """The Artifact of a stored Snapshot."""
+        return self._artifact(self.manifest(pipeline, dataset, snapshot))
+
+    def path(self, prefix: str, snapshot: str, verify: bool = True) -> Path:
+        """Local file with the data of the Snapshot under `prefix`, verified against its digest. Raises Corrupt."""
+        try:
+            manifest = Manifest.model_validate_json(self.objects.get(prefix + MANIFEST))
+        except NotFound as err:
+            raise NotFound("no such Snapshot (no manifest)", where=self.objects.root, given=prefix) from err
+        path = self.objects.fetch(prefix + DATA)
+        if manifest.digest != snapshot or (verify and file_digest(path) != manifest.data):
+            raise Corrupt(
+                "the Snapshot's bytes do not have its digest",
+                where=self.objects.url(prefix + DATA),
+                given=snapshot,
+                next_step="Restore the object, or land the partition again after deleting the folder",
+            )
+        return path
+
+    def read(self, prefix: str, snapshot: str, columns: list[str] | None = None) -> pa.Table:
+        """Read a Snapshot into Arrow, verified."""
+        import pyarrow.parquet as pq
+
+        return pq.read_table(self.path(prefix, snapshot), columns=columns)
+
+    def collect(self, older_than: timedelta = timedelta(days=1)) -> list[str]:
+        """Remove leftovers of killed writers: data without a manifest, older than the limit. Returns the keys."""
+        listed = list(self.objects.list(ROOT))
+        finished = {o.key.rpartition("/")[0] for o in listed if o.key.endswith("/" + MANIFEST)}
+        limit = datetime.now(UTC) - older_than
+        left = [o.key for o in listed if o.key.rpartition("/")[0] not in finished and o.changed < limit]
+        for key in left:
+            self.objects.delete(key)
+        temporary: Any = getattr(self.objects, "collect_temporary", None)
+        if temporary:
+            temporary(older_than.total_seconds())
+        return left
+
+    def _artifact(self, manifest: Manifest) -> Artifact:
+        return Artifact(
+            uri=self.prefix(manifest.pipeline, manifest.dataset, manifest.digest),
+            digest=manifest.digest,
+            kind="snapshot",
+            media_type="application/vnd.apache.parquet",
+            rows=manifest.rows,
+            classification=manifest.classification,
+        )
+
+
+def write_parquet(table: pa.Table, path: Path) -> None:
+    """Write Parquet whose bytes depend on the table alone: one row-group size, microseconds, no pandas metadata."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    fields = []
+    for field in table.schema:
+        kind = field.type
+        if pa.types.is_timestamp(kind) and kind.unit != "us":
+            kind = pa.timestamp("us", kind.tz)
+        fields.append(pa.field(field.name, kind, nullable=True))
+    clean = table.cast(pa.schema(fields), safe=False).combine_chunks()
+    pq.write_table(clean, path, compression="zstd", row_group_size=131_072, store_schema=True)
+
+
+def _columns(path: Path) -> dict[str, str]:
+    import pyarrow.parquet as pq
+
+    return {field.name: str(field.type) for field in pq.read_schema(path)}

@@ -1,0 +1,109 @@
+"""Tables: named maps partition -> current Snapshot, one pointer object per partition, moved by compare-and-set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from millrace.canonical import canonical_json
+from millrace.contract import Artifact
+from millrace.errors import Conflict, NotFound
+from millrace.store.objects import ObjectStore
+
+ATTEMPTS = 50
+
+
+class Moved(BaseModel):
+    """One move of a pointer: which Snapshot, and its key prefix."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    snapshot: str
+    uri: str
+    rows: int | None = None
+
+
+class Pointer(BaseModel):
+    """Where a partition of a Table points: `history` from the first Snapshot to the current one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    table: str
+    partition: str
+    generation: int = Field(description="Counts the moves, from 1.")
+    history: tuple[Moved, ...] = Field(min_length=1)
+
+    @property
+    def current(self) -> Moved:
+        """The Snapshot that readers get."""
+        return self.history[-1]
+
+
+class Tables:
+    """Pointers in an ObjectStore. A Table is named `<pipeline>/<dataset>`."""
+
+    def __init__(self, objects: ObjectStore) -> None:
+        self.objects = objects
+
+    def _key(self, table: str, partition: str) -> str:
+        return f"tables/{table}/{partition}.json"
+
+    def get(self, table: str, partition: str) -> Pointer | None:
+        """The pointer of a partition, None when nothing was published."""
+        return self._read(table, partition)[0]
+
+    def resolve(self, table: str, partition: str) -> Moved:
+        """The current Snapshot of a partition. Raises NotFound with the partitions that exist."""
+        pointer = self.get(table, partition)
+        if pointer is None:
+            raise NotFound(
+                f"table '{table}' has no such partition", given=partition, allowed=self.partitions(table)[-12:],
+                next_step=f"Run the pipeline's features DAG for partition {partition} first",
+            )
+        return pointer.current
+
+    def partitions(self, table: str) -> list[str]:
+        """All published partitions, sorted."""
+        prefix = f"tables/{table}/"
+        return [o.key.removeprefix(prefix).removesuffix(".json") for o in self.objects.list(prefix)]
+
+    def move(
+        self,
+        table: str,
+        partition: str,
+        snapshot: Artifact,
+        *,
+        expect: Callable[[Pointer | None], None] | None = None,
+    ) -> tuple[Pointer, bool]:
+        """Point a partition at a Snapshot; returns the pointer and whether it moved.
+
+        `expect` sees the pointer that would be replaced and raises to refuse. Racing movers are serialised by
+        compare-and-set: the pointer's history holds every one of them.
+        """
+        for _ in range(ATTEMPTS):
+            pointer, version = self._read(table, partition)
+            if pointer is not None and pointer.current.snapshot == snapshot.digest:
+                return pointer, False
+            if expect is not None:
+                expect(pointer)
+            history = pointer.history if pointer else ()
+            new = Pointer(
+                table=table,
+                partition=partition,
+                generation=len(history) + 1,
+                history=(*history, Moved(snapshot=snapshot.digest, uri=snapshot.uri, rows=snapshot.rows)),
+            )
+            try:
+                self.objects.put_if(self._key(table, partition), canonical_json(new), version)
+            except Conflict:
+                continue
+            return new, True
+        raise Conflict(f"the pointer kept changing for {ATTEMPTS} attempts", given=f"{table} {partition}")
+
+    def _read(self, table: str, partition: str) -> tuple[Pointer | None, str | None]:
+        try:
+            data, version = self.objects.get_versioned(self._key(table, partition))
+        except NotFound:
+            return None, None
+        return Pointer.model_validate_json(data), version
