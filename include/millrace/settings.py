@@ -47,3 +47,8 @@ class Settings(BaseModel):
         }
         given = {n: env[PREFIX + n.upper()] for n in cls.model_fields if env.get(PREFIX + n.upper())}
         return cls(**{**defaults, **given, "home": home})
+
+
+SQLITE_CONNECT_ARGS = {"timeout": 60}
+"""For Airflow's `[database] sql_alchemy_connect_args` on SQLite: with the driver's five seconds a burst of task starts
+ends the scheduler with 'database is locked'."""

@@ -5,6 +5,7 @@ the same in the task's own process, a container or a pod.
 """
 
 from millrace.contract.artifact import Artifact, Classification
+from millrace.contract.code import code_digest
 from millrace.contract.request import CONTRACT_VERSION, Identity, Input, JobRequest, Means, Place, Run, Service
 from millrace.contract.result import Check, JobError, JobResult, Metric, Observed, Outcome, Verdict
 
@@ -26,4 +27,5 @@ __all__ = [
     "Run",
     "Service",
     "Verdict",
+    "code_digest",
 ]

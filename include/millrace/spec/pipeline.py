@@ -219,6 +219,9 @@ class RetrainOn(_Spec):
 class MonitoringSpec(_Spec):
     """What is watched, and when a retraining is due."""
 
+    window: Duration | None = Field(
+        default=None, description="How far back a check looks, ending with the partition; that partition if left out."
+    )
     columns: tuple[str, ...] = Field(default=(), description="Feature columns to watch; all of the service's if empty.")
     minimum_rows: int = Field(default=1000, ge=1)
     sample: int = Field(default=100_000, ge=100, description="Most rows of each side that a report reads.")

@@ -1,0 +1,62 @@
+# The only vocabulary. `make demo` and `make test` work on a machine with Python 3.11+, git and make.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+STAMP := $(VENV)/.setup
+export PYTHONDONTWRITEBYTECODE=
+
+.PHONY: help setup demo test lint bench up down lock clean
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
+
+setup: $(STAMP) ## virtual environment with everything in requirements.lock
+
+$(STAMP): requirements.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@# torch first and by itself: which build there is depends on the machine's index
+	@$(UV) pip install --quiet --python $(BIN)/python "$$(grep -E '^torch==' requirements.lock | sed 's/ .*//')"
+	@$(UV) pip install --quiet --python $(BIN)/python --compile-bytecode -r requirements.lock
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@$(BIN)/python -m compileall -q include dags demo
+	@touch $@
+
+demo: setup ## the whole loop on the 2013 flights; leaves Airflow running (make down stops it)
+	@$(BIN)/python -m demo
+
+up: setup ## start Airflow and MLflow for this project
+	@$(BIN)/millrace up
+
+down: ## stop what `make demo` or `make up` started
+	@if [ -x $(BIN)/millrace ]; then $(BIN)/millrace down; fi
+
+test: setup ## all tests
+	@$(BIN)/python -m pytest
+
+lint: setup ## ruff, mypy, import contracts, committed schemas
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/millrace schema --check
+	@$(BIN)/millrace check
+
+bench: setup ## speed and memory, ours against a reference, as ratios; writes .millrace/bench.json
+	@$(BIN)/python -m bench
+
+# What torch brings by itself, and only in its CUDA build: its own metadata pins the versions.
+CUDA := $(addprefix --no-emit-package ,cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cupti \
+	nvidia-cuda-nvrtc nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver \
+	nvidia-cusparse nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx triton)
+
+lock: ## resolve requirements.lock anew from pyproject.toml
+	@test -x $(UV) || ($(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv)
+	@$(UV) pip compile --quiet --all-extras --universal --python-version 3.11 --no-header --no-emit-index-url \
+		--no-emit-find-links --generate-hashes $(CUDA) --output-file requirements.lock pyproject.toml
+
+clean: down ## remove state and environment
+	@rm -rf .millrace $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,60 @@
+"""What the four DAG builders share: ids, assets, defaults, and the text people read in the UI."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import Asset
+
+from millrace.airflow.retry import RETRIES, RETRY_DELAY, retry_policy
+from millrace.airflow.site import Site
+
+POOL = "millrace_compute"
+"""Airflow pool with cores / threads slots, so that several trainings do not slow each other down tenfold."""
+
+
+def dag_id(pipeline: str, part: str) -> str:
+    """`<pipeline>__<part>`."""
+    return f"{pipeline}__{part}"
+
+
+def features_asset(site: Site) -> Asset:
+    """Emitted with the partition when features are published."""
+    return Asset(name=f"{site.tree.project.name}.{site.name}.features", uri=f"millrace://{site.name}/features")
+
+
+def scored_asset(site: Site) -> Asset:
+    """Emitted with the partition when the champion has scored it (or there is none): monitoring listens to it."""
+    return Asset(name=f"{site.tree.project.name}.{site.name}.scored", uri=f"millrace://{site.name}/predictions")
+
+
+def arguments(site: Site, part: str, does: str) -> dict[str, Any]:
+    """Keyword arguments that all DAGs of a pipeline share."""
+    spec = site.spec
+    return {
+        "dag_id": dag_id(spec.name, part),
+        "description": does,
+        "tags": sorted({spec.name, part, site.tree.project.name, *spec.tags}),
+        "doc_md": _doc(site, part, does),
+        "default_args": {
+            "owner": spec.owner,
+            "retries": RETRIES,
+            "retry_delay": RETRY_DELAY,
+            "retry_policy": retry_policy(),
+        },
+        "catchup": False,
+        "render_template_as_native_obj": False,
+    }
+
+
+def _doc(site: Site, part: str, does: str) -> str:
+    spec = site.spec
+    parts = ["features", *(["training", "release"] if spec.training else []), *(["monitoring"] if spec.monitoring else [])]
+    others = ", ".join(f"`{dag_id(spec.name, p)}`" for p in parts if p != part)
+    return (
+        f"### {spec.name}: {part}\n\n{does}\n\n{spec.description}\n\n"
+        f"* Pipeline folder: `include/pipelines/{spec.name}/`\n"
+        f"* Partition: one {spec.partition.grain}, {spec.partition.timezone}, from {spec.partition.start}\n"
+        f"* Environment: {site.settings.environment}\n"
+        f"* Owner: {spec.owner}\n" + (f"* Other DAGs: {others}\n" if others else "")
+    )

@@ -1,0 +1,80 @@
+"""WarmLocalExecutor: a LocalExecutor whose workers have the ML libraries imported before the first task comes.
+
+Tasks are forks of workers, workers are forks of the scheduler: what `start()` imports here, every task has for free
+(three to ten seconds each otherwise). It only imports: a parent that has *run* XGBoost or torch once makes that
+library hang in its children.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import time
+
+from airflow.executors.local_executor import LocalExecutor
+
+DEFAULT_MODULES = (
+    "pandas",
+    "pyarrow.parquet",
+    "pyarrow.csv",
+    "duckdb",
+    "great_expectations",
+    "feast",
+    "feast.infra.online_stores.sqlite",
+    "feast.infra.offline_stores.duckdb",
+    "mlflow",
+    "xgboost",
+    "torch",
+    "safetensors.torch",
+    "evidently",
+    "matplotlib.pyplot",
+    "boto3",
+    "airflow.providers.standard.operators.trigger_dagrun",
+    "airflow.providers.standard.operators.hitl",
+    "millrace.jobs.runner",
+    *(
+        f"millrace.jobs.{job}"
+        for job in (
+            "land", "validate", "transform", "publish", "materialize", "score", "build_training_set", "train",
+            "evaluate", "register", "promote", "drift", "performance",
+        )
+    ),
+)
+"""What `start()` imports; `MILLRACE_WARM_MODULES` (comma-separated, may be empty) replaces the list."""
+
+
+def warm_modules() -> list[str]:
+    """The modules to import, from the setting or the default."""
+    setting = os.environ.get("MILLRACE_WARM_MODULES")
+    return list(DEFAULT_MODULES) if setting is None else [m.strip() for m in setting.split(",") if m.strip()]
+
+
+class WarmLocalExecutor(LocalExecutor):
+    """LocalExecutor for one machine. Named in `[core] executor`; needs the fork start method (Linux)."""
+
+    def start(self) -> None:
+        """Import, then let LocalExecutor fork its workers."""
+        if self.is_mp_using_fork:
+            self._import()
+        else:
+            self.log.warning(
+                "Nothing is warm: this platform starts task processes afresh (start method is not fork), "
+                "so every task imports its libraries itself"
+            )
+        super().start()
+
+    def _import(self) -> None:
+        began = time.monotonic()
+        variables = dict(os.environ)
+        missing = []
+        for name in warm_modules():
+            try:
+                importlib.import_module(name)
+            except Exception as err:  # a broken library must cost its own jobs only, never the scheduler
+                missing.append(f"{name} ({type(err).__name__})")
+        # Some libraries set variables at import (Feast: PROMETHEUS_MULTIPROC_DIR) that are not meant for every child.
+        for name in set(os.environ) - set(variables):
+            del os.environ[name]
+        self.log.info("Warm executor ready after %.1f s", time.monotonic() - began)
+        if missing:
+            self.log.warning("Could not be imported ahead of time: %s", ", ".join(missing))

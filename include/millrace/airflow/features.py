@@ -1,0 +1,60 @@
+"""The features DAG: land, gate, transform, gate, publish, materialize, score; one partition a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import DAG, CronPartitionTimetable, Param, PartitionedAtRuntime, TaskGroup, task
+
+from millrace.airflow.tasks import features as tasks
+from millrace.airflow.common import POOL, arguments, features_asset, scored_asset
+from millrace.airflow.site import Site
+
+
+def build(site: Site) -> DAG:
+    """Build `<pipeline>__features`: serves the schedule, backfill, REST with a partition key, and a manual run."""
+    spec, cut = site.spec, site.cut
+    here = {"root": str(site.tree.root), "pipeline": spec.name}
+    with DAG(
+        **arguments(site, "features", "Lands one partition, checks it, makes features, publishes and scores them."),
+        schedule=_schedule(site),
+        start_date=cut.start(spec.partition.start),
+        end_date=cut.end(spec.partition.end) if spec.partition.end else None,
+        max_active_runs=4,
+        params={
+            "partition": Param(
+                None,
+                type=["null", "string"],
+                title="Partition",
+                description=f"One {cut.grain}, such as {spec.partition.start}. Needed when started by hand.",
+            )
+        },
+    ) as dag:
+        partition: Any = task(tasks.resolve_partition, task_id="partition")(**here)
+        gated: dict[str, Any] = {}
+        landed: dict[str, Any] = {}
+        with TaskGroup("land", tooltip="Take each source's file as it came"):
+            for name in spec.sources:
+                landed[name] = task(tasks.land, task_id=name)(partition=partition, source=name, **here)
+        with TaskGroup("gate_raw", tooltip="Great Expectations on what was landed"):
+            for name in spec.sources:
+                gated[name] = task(tasks.gate_raw, task_id=name)(
+                    partition=partition, source=name, landed=landed[name], **here
+                )
+        made = task(tasks.transform, pool=POOL)(partition=partition, sources=gated, **here)
+        passed = task(tasks.gate_features)(partition=partition, features=made, **here)
+        published = task(tasks.publish, outlets=[features_asset(site)])(partition=partition, features=passed, **here)
+        materialized = task(tasks.materialize)(partition=partition, features=published, **here)
+        if spec.training is not None:
+            scored = task(tasks.score, outlets=[scored_asset(site)])(partition=partition, features=published, **here)
+            materialized >> scored
+    return dag
+
+
+def _schedule(site: Site) -> Any:
+    if not site.placed.scheduled:
+        return PartitionedAtRuntime()
+    # run_offset -1: the tick at a partition's end is for the partition that just ended.
+    return CronPartitionTimetable(
+        site.cut.cron, timezone=site.cut.timezone, run_offset=-1, key_format=site.cut.key_format
+    )

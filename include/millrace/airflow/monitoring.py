@@ -1,0 +1,44 @@
+"""The monitoring DAG: drift, performance, decide; then retrain, or nothing, or alert."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
+from airflow.sdk import DAG, Param, PartitionedAssetTimetable, task
+
+from millrace.airflow.common import POOL, arguments, dag_id, scored_asset
+from millrace.airflow.site import Site
+from millrace.airflow.tasks import monitoring as tasks
+from millrace.airflow.tasks.features import resolve_partition
+
+
+def build(site: Site) -> DAG:
+    """Build `<pipeline>__monitoring`: runs for each partition once it is scored, however its run was started."""
+    here = {"root": str(site.tree.root), "pipeline": site.name}
+    decided = "ti.xcom_pull(task_ids='decide')"
+    with DAG(
+        **arguments(site, "monitoring", "Compares the newest window with what the champion was trained on; decides."),
+        schedule=PartitionedAssetTimetable(assets=scored_asset(site)),
+        max_active_runs=1,
+        params={"partition": Param(None, type=["null", "string"], title="Partition")},
+    ) as dag:
+        partition: Any = task(resolve_partition, task_id="partition")(**here)
+        drift = task(tasks.drift, pool=POOL)(partition=partition, **here)
+        performance = task(tasks.performance, pool=POOL)(partition=partition, **here)
+        decision = task.short_circuit(tasks.decide)(
+            partition=partition, drift=drift, performance=performance, **here
+        )
+        retrain = TriggerDagRunOperator(
+            task_id="retrain",
+            trigger_dag_id=dag_id(site.name, "training"),
+            trigger_run_id=f"retrain__{{{{ {decided}['decision'] }}}}",
+            conf={
+                "decision": f"{{{{ {decided}['decision'] }}}}",
+                "reason": f"{{{{ {decided}['reason'] }}}}",
+                "until": f"{{{{ {decided}['until'] }}}}",
+            },
+            skip_when_already_exists=True,
+        )
+        decision >> retrain
+    return dag

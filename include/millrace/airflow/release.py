@@ -1,0 +1,38 @@
+"""The release DAG: approve (a human, when the environment asks), promote."""
+
+from __future__ import annotations
+
+from airflow.sdk import DAG, Param, task
+
+from millrace.airflow.approval import ReleaseApproval
+from millrace.airflow.common import arguments
+from millrace.airflow.site import Site
+from millrace.airflow.tasks import release as tasks
+
+
+def build(site: Site) -> DAG:
+    """Build `<pipeline>__release`: triggered by a registered challenger; waiting blocks nothing else."""
+    here = {"root": str(site.tree.root), "pipeline": site.name}
+    approval = site.placed.approval
+    with DAG(
+        **arguments(site, "release", "Asks for approval where the environment wants it, then promotes the challenger."),
+        schedule=None,
+        # A waiting approval holds its run's slot; newer challengers must not queue behind it.
+        max_active_runs=16,
+        params={
+            "version": Param(None, type=["null", "string"], title="Model version"),
+            "evidence": Param(None, type=["null", "string"], title="Evidence digest"),
+        },
+    ) as dag:
+        opened = task(tasks.open_release, task_id="open")(**here)
+        approved = ReleaseApproval(
+            task_id="approve",
+            automatic=approval.by == "auto",
+            subject=f"Promote {site.name} version {{{{ params.version }}}} to champion?",
+            body="{{ ti.xcom_pull(task_ids='open') }}",
+            defaults="Reject",
+            response_timeout=approval.expires_after.delta.normalized() if approval.by == "human" else None,
+        )
+        promoted = task(tasks.promote)(**here)
+        opened >> approved >> promoted
+    return dag

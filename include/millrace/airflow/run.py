@@ -1,0 +1,76 @@
+"""Run a JobRequest from a task, and turn its result into what Airflow understands."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+from typing import Any
+
+from airflow.sdk.exceptions import AirflowFailException
+
+from millrace.airflow.retry import InfrastructureError, may_retry
+from millrace.contract import Artifact, JobRequest, JobResult, Outcome
+
+log = logging.getLogger(__name__)
+# Nothing calls home: set before any library is imported.
+QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "1",
+    "FEAST_USAGE": "False",
+    "GX_ANALYTICS_ENABLED": "false",
+}
+
+
+def run_job(request: JobRequest) -> JobResult:
+    """Run a job in this process and return its result, whatever it is. The job is found by name, never imported here.
+
+    Compute profiles other than `process` are refused until a runner for them exists.
+    """
+    if request.means.profile != "process":
+        raise AirflowFailException(
+            f"job '{request.identity.job}' asks for compute profile '{request.means.profile}'; "
+            "allowed here: process. Change 'compute' in the pipeline or the environment"
+        )
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    runner = importlib.import_module("millrace.jobs.runner")
+    result: JobResult = runner.run(request)
+    _log(request, result)
+    return result
+
+
+def outcome_of(request: JobRequest) -> tuple[Outcome, JobResult]:
+    """Run a job and return its outcome. Raises InfrastructureError to be retried, AirflowFailException for good."""
+    result = run_job(request)
+    if result.error is not None:
+        message = f"{request.identity.job} failed: {result.error.message}"
+        if may_retry(result.error.retry):
+            raise InfrastructureError(message)
+        raise AirflowFailException(message)
+    assert result.outcome is not None
+    return result.outcome, result
+
+
+def pack(artifact: Artifact) -> dict[str, Any]:
+    """An Artifact as XCom carries it."""
+    return artifact.model_dump(mode="json")
+
+
+def unpack(value: dict[str, Any]) -> Artifact:
+    """The Artifact that `pack` made."""
+    return Artifact.model_validate(value)
+
+
+def _log(request: JobRequest, result: JobResult) -> None:
+    seen = result.observed
+    what = f"{request.identity.job} {' '.join(request.identity.scope[-1:])}".strip()
+    if result.error is not None:
+        log.error("%s: %s", what, result.error.message)
+        return
+    again = "" if result.outcome_digest is None else f", outcome {result.outcome_digest[7:19]}"
+    log.info("%s: done in %s s (%s CPU-s)%s", what, seen.seconds, seen.cpu_seconds, again)
+    for note in seen.notes:
+        log.info("%s: %s", what, note)
+    for name, address in seen.links.items():
+        log.info("%s: %s: %s", what, name, address)

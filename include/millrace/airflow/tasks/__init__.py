@@ -1,0 +1,1 @@
+"""What the tasks do: one module per DAG, plain functions that make requests, run jobs and record results."""

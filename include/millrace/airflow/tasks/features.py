@@ -1,0 +1,210 @@
+"""Tasks of the features DAG."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow.sdk import get_current_context
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from millrace.airflow.common import features_asset, scored_asset
+from millrace.airflow.gate import require
+from millrace.airflow.retry import InfrastructureError, NotYet, may_retry
+from millrace.airflow.run import outcome_of, pack, run_job, unpack
+from millrace.airflow.site import Site
+from millrace.contract import Artifact
+from millrace.errors import SpecError
+
+log = logging.getLogger(__name__)
+STATIC = "static"
+Packed = dict[str, Any]
+
+
+def resolve_partition(root: str, pipeline: str) -> str:
+    """The partition of this run: Airflow's partition key, or the form's `partition`. Fails at once without one."""
+    site, context = Site.at(root, pipeline), get_current_context()
+    spec = site.spec.partition
+    key = context["dag_run"].partition_key or context["params"].get("partition")
+    example = f'airflow dags trigger {context["ti"].dag_id} --conf \'{{"partition": "{spec.start}"}}\''
+    if not key:
+        raise AirflowFailException(
+            f"This run does not say which {spec.grain} it is for. Trigger it with the field 'partition' "
+            f"(for example: {example}), through REST with a partition_key, by backfill, or let the schedule run it."
+        )
+    try:
+        site.cut.check(str(key))
+    except SpecError as err:
+        raise AirflowFailException(f"{err}. For example: {example}") from err
+    if site.cut.start(key) < site.cut.start(spec.start) or (
+        spec.end and site.cut.start(key) > site.cut.start(spec.end)
+    ):
+        raise AirflowFailException(
+            f"Partition {key} lies outside the pipeline's {spec.start} to {spec.end or 'now'} "
+            f"(partition.start and partition.end in include/pipelines/{pipeline}/pipeline.yaml)"
+        )
+    return str(key)
+
+
+def land(partition: str, source: str, root: str, pipeline: str) -> list[Packed]:
+    """Land this partition of a source, and earlier ones that the lookback needs and nobody landed yet.
+
+    Returns all raw Snapshots that the transform reads: {partition, artifact, fresh}; fresh ones go to the gate.
+    """
+    site, spec = Site.at(root, pipeline), Site.at(root, pipeline).spec.sources[source]
+    table = f"{pipeline}/raw.{source}"
+    if not spec.partitioned:
+        return [_land_one(site, source, STATIC, partition)]
+    found: list[Packed] = []
+    for key in site.cut.lookback(partition, spec.lookback, site.spec.partition.start):
+        pointer = site.tables.get(table, key)
+        if pointer is None:
+            log.info("%s: earlier partition %s is needed for the lookback and was never landed; landing it", source, key)
+            found.append(_land_one(site, source, key, key))
+        else:
+            current = pointer.current
+            artifact = Artifact(uri=current.uri, digest=current.snapshot, kind="snapshot", rows=current.rows)
+            found.append({"partition": key, "artifact": pack(artifact), "fresh": False})
+    return [*found, _land_one(site, source, partition, partition)]
+
+
+def _land_one(site: Site, source: str, key: str, of: str) -> Packed:
+    request = site.request("land", scope=(key,), params={"source": source}, context=get_current_context())
+    # What the source holds is no part of the request's identity, so an earlier result says nothing about it now.
+    request = request.model_copy(update={"place": request.place.model_copy(update={"result": None})})
+    result = run_job(request)
+    if result.outcome is not None:
+        return {"partition": key, "artifact": pack(result.outcome.outputs["data"]), "fresh": True}
+    assert result.error is not None
+    if result.error.type != "SourceMissing":
+        if may_retry(result.error.retry):
+            raise InfrastructureError(result.error.message)
+        raise AirflowFailException(result.error.message)
+    missing = site.spec.partition
+    if datetime.now(UTC) < missing.missing_after.after(site.cut.end(of)):
+        raise NotYet(f"{result.error.message}. The partition ends or ended only just; trying again later")
+    if missing.missing == "skip":
+        raise AirflowSkipException(f"{result.error.message}. The pipeline says: skip a missing partition")
+    raise AirflowFailException(result.error.message)
+
+
+def gate_raw(partition: str, source: str, landed: list[Packed], root: str, pipeline: str) -> list[Packed]:
+    """Validate what was landed; then, and only then, move the raw Table's pointer, so that a lookback may read it."""
+    site = Site.at(root, pipeline)
+    spec = site.spec.sources[source]
+    for item in landed:
+        if not item["fresh"]:
+            continue
+        artifact = unpack(item["artifact"])
+        params = {"suite": spec.gate, "event_time": spec.event_time if spec.partitioned else None}
+        gated = _gate(site, f"raw.{source}", item["partition"], artifact, params)
+        request = site.request(
+            "publish",
+            scope=(item["partition"],),
+            inputs=[("data", artifact, item["partition"])],
+            params={"dataset": f"raw.{source}"},
+            context=get_current_context(),
+        )
+        outcome_of(_unstored(request))
+        item["gate"] = gated
+    return landed
+
+
+def transform(partition: str, sources: dict[str, list[Packed]], root: str, pipeline: str) -> Packed:
+    """Run transform.sql over the raw Snapshots; returns the features Snapshot."""
+    site = Site.at(root, pipeline)
+    inputs = [
+        (source, unpack(item["artifact"]), item["partition"]) for source in sorted(sources) for item in sources[source]
+    ]
+    request = site.request("transform", scope=(partition,), inputs=inputs, context=get_current_context())
+    outcome, _ = outcome_of(request)
+    return pack(outcome.outputs["data"])
+
+
+def gate_features(partition: str, features: Packed, root: str, pipeline: str) -> Packed:
+    """Validate the features Snapshot, and record the verdict for the Evidence of models trained on it."""
+    site = Site.at(root, pipeline)
+    spec = site.spec.features
+    artifact = unpack(features)
+    digest = _gate(site, "features", partition, artifact, {"suite": spec.gate, "event_time": spec.event_time})
+    site.ledger.append(
+        pipeline, "gate", f"features/{partition}",
+        {"dataset": "features", "partition": partition, "snapshot": artifact.digest, "outcome": digest, "passed": True},
+    )
+    return features
+
+
+def publish(partition: str, features: Packed, root: str, pipeline: str) -> Packed:
+    """Move the features Table's pointer and emit the partitioned Asset."""
+    site, context = Site.at(root, pipeline), get_current_context()
+    request = site.request(
+        "publish",
+        scope=(partition,),
+        inputs=[("data", unpack(features), partition)],
+        params={"dataset": "features"},
+        context=context,
+    )
+    outcome, _ = outcome_of(_unstored(request))
+    log.info("%s partition %s: generation %s%s", pipeline, partition, outcome.facts["generation"],
+             "" if outcome.facts["moved"] else " (unchanged)")
+    # A run made by hand has no partition key of its own; naming it here makes all four ways of starting alike.
+    context["outlet_events"][features_asset(site)].add_partitions(partition)
+    return features
+
+
+def materialize(partition: str, features: Packed, root: str, pipeline: str) -> dict[str, Any]:
+    """Write the partition's newest values to the online store, and keep the window in the ledger."""
+    site = Site.at(root, pipeline)
+    current = site.tables.resolve(f"{pipeline}/features", partition)
+    # Another run of the same partition may have published since: what the Table says now is what goes online.
+    artifact = Artifact(uri=current.uri, digest=current.snapshot, kind="snapshot", rows=current.rows)
+    request = site.request(
+        "materialize", scope=(partition,), inputs=[("data", artifact, partition)], context=get_current_context()
+    )
+    outcome, _ = outcome_of(_unstored(request))
+    site.ledger.record_window(pipeline, "features", partition, artifact.digest, int(outcome.facts["rows"]))
+    return dict(outcome.facts)
+
+
+def score(partition: str, features: Packed, root: str, pipeline: str) -> dict[str, Any]:
+    """Score the partition with the champion of record, before its labels are used; emits the scored Asset."""
+    site, context = Site.at(root, pipeline), get_current_context()
+    champion = site.ledger.champion(pipeline)
+    facts: dict[str, Any] = {"partition": partition, "version": None}
+    if champion is None:
+        log.info("%s partition %s: no champion yet, nothing scored", pipeline, partition)
+    else:
+        request = site.request(
+            "score",
+            scope=(partition,),
+            inputs=[("features", unpack(features), partition), ("model", unpack(champion.body["model"]), None)],
+            params={"version": str(champion.version)},
+            context=context,
+        )
+        outcome, _ = outcome_of(request)
+        data = outcome.outputs["data"]
+        publish_request = site.request(
+            "publish", scope=(partition,), inputs=[("data", data, partition)], params={"dataset": "predictions"},
+            context=context,
+        )
+        outcome_of(_unstored(publish_request))
+        facts = {"partition": partition, "version": champion.version, "rows": data.rows}
+    context["outlet_events"][scored_asset(site)].add_partitions(partition)
+    return facts
+
+
+def _gate(site: Site, dataset: str, partition: str, artifact: Artifact, params: dict[str, Any]) -> str:
+    """Run validate, fail the task where the verdict is fail, and return the outcome's digest."""
+    request = site.request(
+        "validate", scope=(partition,), inputs=[("data", artifact, partition)], params=params,
+        context=get_current_context(),
+    )
+    outcome, result = outcome_of(request)
+    require(site, outcome, partition, dataset)
+    return str(result.outcome_digest)
+
+
+def _unstored(request: Any) -> Any:
+    """A request whose effect is outside the store's Snapshots: its result is not kept to be taken again."""
+    return request.model_copy(update={"place": request.place.model_copy(update={"result": None})})

@@ -1,0 +1,134 @@
+"""Tasks of the monitoring DAG."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow.sdk import get_current_context
+
+from millrace.airflow.run import outcome_of, unpack
+from millrace.airflow.site import Site
+from millrace.contract import Artifact
+from millrace.ledger import Champion
+from millrace.rules.governor import Window
+from millrace.rules.governor import decide as govern
+
+log = logging.getLogger(__name__)
+
+
+def drift(partition: str, root: str, pipeline: str) -> dict[str, Any] | None:
+    """Compare the window's features with what the champion was trained on (an Evidently report)."""
+    site = Site.at(root, pipeline)
+    champion = site.ledger.champion(pipeline)
+    if champion is None:
+        log.info("%s %s: no champion yet, nothing to compare with", pipeline, partition)
+        return None
+    current = _current(site, "features", _window(site, partition))
+    outcome, result = outcome_of(
+        site.request(
+            "drift",
+            scope=tuple(key for key, _ in current),
+            inputs=[("reference", unpack(champion.body["training_set"]), None)]
+            + [("current", artifact, key) for key, artifact in current],
+            context=get_current_context(),
+        )
+    )
+    report = result.observed.links.get("report")
+    return {**outcome.facts, "champion": champion.version, "report": report}
+
+
+def performance(partition: str, root: str, pipeline: str) -> dict[str, Any] | None:
+    """Compare the champion's loss on the window with its own holdout loss, on labels known by now."""
+    site = Site.at(root, pipeline)
+    champion, label = site.ledger.champion(pipeline), site.spec.label
+    assert label is not None
+    if champion is None:
+        return None
+    features = dict(_current(site, "features", _window(site, partition)))
+    predictions = [(k, a) for k, a in _current(site, "predictions", list(features)) if k in features]
+    if not predictions:
+        log.info("%s %s: no predictions to compare with outcomes", pipeline, partition)
+        return None
+    # A replay long after gives the same answer as the first run: labels count as known when the last one is due.
+    due = label.known_after.after(site.cut.end(partition))
+    as_of = min(due, datetime.now(UTC).replace(minute=0, second=0, microsecond=0))
+    outcome, _ = outcome_of(
+        site.request(
+            "performance",
+            scope=tuple(key for key, _ in predictions),
+            inputs=[("predictions", artifact, key) for key, artifact in predictions]
+            + [("features", features[key], key) for key, _ in predictions]
+            + [("evaluation", unpack(champion.body["evaluation"]), None)],
+            params={"as_of": as_of.isoformat()},
+            context=get_current_context(),
+        )
+    )
+    metrics = {name: metric.value for name, metric in outcome.metrics.items()}
+    return {**{k: v for k, v in outcome.facts.items() if k != "blocks"}, "metrics": metrics}
+
+
+def decide(
+    partition: str, drift: dict[str, Any] | None, performance: dict[str, Any] | None, root: str, pipeline: str
+) -> dict[str, Any] | None:
+    """Ask the governor; where it says retrain, claim the one waiting slot. Returns the run to start, or None."""
+    site = Site.at(root, pipeline)
+    champion, spec = site.ledger.champion(pipeline), site.spec.monitoring
+    assert spec is not None
+    if champion is None or drift is None:
+        log.info("%s %s: nothing (no champion yet)", pipeline, partition)
+        site.ledger.append(pipeline, "decision", partition, {"action": "none", "reason": "no_champion"})
+        return None
+    known = bool(performance and performance.get("labelled"))
+    now = Window(
+        partition=partition,
+        rows=int(drift["rows"]),
+        drifted=drift.get("drifted"),
+        degraded=performance.get("degraded") if performance else None,
+        excess=performance.get("excess") if performance else None,
+        broken=tuple(drift.get("broken") or ()),
+        outcomes_known=known,
+    )
+    history = [
+        Window(**{**body["window"], "broken": tuple(body["window"]["broken"])})
+        for body in _history(site, champion) if body["partition"] != partition
+    ]
+    last = site.ledger.last_retrain(pipeline)
+    answer = govern(
+        spec, site.cut, now, history,
+        trained_to=str(champion.body["trained_to"]), last_retrain=last.partition if last else None,
+    )
+    window = {**now.__dict__, "broken": list(now.broken)}
+    body = {"partition": partition, "champion": champion.version, "window": window, "action": answer.action,
+            "reason": answer.reason, "message": answer.message, "drift": drift, "performance": performance}
+    site.ledger.record_monitoring(pipeline, partition, champion.version, body)
+    level = logging.WARNING if answer.action == "alert" else logging.INFO
+    log.log(level, "%s %s: %s (%s): %s", pipeline, partition, answer.action, answer.reason, answer.message)
+    if answer.action != "retrain":
+        return None
+    decision = site.ledger.claim(pipeline, partition, answer.reason, {"message": answer.message})
+    if decision is None:
+        log.info("%s %s: a retraining for this is waiting or was made already", pipeline, partition)
+        return None
+    return {"decision": decision.id, "reason": f"{answer.reason}: {answer.message}", "until": partition}
+
+
+def _window(site: Site, partition: str) -> list[str]:
+    spec = site.spec.monitoring
+    assert spec is not None
+    return site.cut.window(partition, spec.window) if spec.window else [partition]
+
+
+def _current(site: Site, dataset: str, keys: list[str]) -> list[tuple[str, Artifact]]:
+    found = []
+    for key in keys:
+        pointer = site.tables.get(f"{site.name}/{dataset}", key)
+        if pointer is not None:
+            now = pointer.current
+            found.append((key, Artifact(uri=now.uri, digest=now.snapshot, kind="snapshot", rows=now.rows)))
+    return found
+
+
+def _history(site: Site, champion: Champion) -> list[dict[str, Any]]:
+    return [dict(record.body) for record in site.ledger.monitoring(site.name, champion.version)]

@@ -1,0 +1,198 @@
+"""Tasks of the training DAG."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from airflow.sdk import get_current_context
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from pydantic import ValidationError
+
+from millrace.airflow.gate import require
+from millrace.airflow.run import outcome_of, pack, unpack
+from millrace.airflow.site import Site
+from millrace.contract import Artifact
+from millrace.spec import Duration
+from millrace.spec.pipeline import LEARNERS
+
+log = logging.getLogger(__name__)
+Packed = dict[str, Any]
+
+
+def claim(root: str, pipeline: str) -> dict[str, Any]:
+    """Take up the decision (exit if a newer one superseded it), and fix what this run trains on.
+
+    The Snapshots are pinned here, so that a retry of any later task reads the same bytes although a Table moved on.
+    """
+    site, context = Site.at(root, pipeline), get_current_context()
+    params, training = context["params"], site.spec.training
+    assert training is not None and site.spec.label is not None
+    decision = params.get("decision")
+    if decision and not site.ledger.start(decision, context["ti"].run_id):
+        raise AirflowSkipException(f"Decision {decision} was superseded by a newer one; nothing is trained")
+    published = site.tables.partitions(f"{pipeline}/features")
+    if not published:
+        raise AirflowFailException(
+            f"No partition of {pipeline} is published yet. Run the DAG {pipeline}__features for some partitions first"
+        )
+    until = site.cut.check(params.get("until") or published[-1])
+    window = Duration(params.get("window") or str(training.window))
+    partitions = [key for key in site.cut.window(until, window) if key in set(published)]
+    if not partitions:
+        raise AirflowFailException(f"No published partition lies in the {window} up to {until}")
+    pinned = []
+    for key in partitions:
+        current = site.tables.resolve(f"{pipeline}/features", key)
+        artifact = Artifact(uri=current.uri, digest=current.snapshot, kind="snapshot", rows=current.rows)
+        pinned.append({"partition": key, "artifact": pack(artifact)})
+    log.info("%s: trains on %s to %s (%d partitions): %s", pipeline, partitions[0], until, len(partitions),
+             params["reason"])
+    return {
+        "decision": decision,
+        "reason": params["reason"],
+        "until": until,
+        "inputs": pinned,
+        "learner": _learner(site, params.get("learner") or {}),
+        "as_of": site.spec.label.known_after.after(site.cut.end(until)).isoformat(),
+    }
+
+
+def training_set(claimed: dict[str, Any], root: str, pipeline: str) -> Packed:
+    """Join labels and features point in time, over the pinned Snapshots."""
+    site = Site.at(root, pipeline)
+    outcome, _ = outcome_of(
+        site.request(
+            "build_training_set",
+            scope=_scope(claimed),
+            inputs=[("features", unpack(i["artifact"]), i["partition"]) for i in claimed["inputs"]],
+            params={"as_of": claimed["as_of"]},
+            context=get_current_context(),
+        )
+    )
+    log.info("%s: training set: %s", pipeline, outcome.facts)
+    return pack(outcome.outputs["data"])
+
+
+def train(claimed: dict[str, Any], data: Packed, root: str, pipeline: str) -> dict[str, Any]:
+    """Train the challenger; one MLflow run per attempt."""
+    site = Site.at(root, pipeline)
+    outcome, result = outcome_of(
+        site.request(
+            "train",
+            scope=_scope(claimed),
+            inputs=[("training_set", unpack(data), None)],
+            params={"learner": claimed["learner"]},
+            context=get_current_context(),
+        )
+    )
+    return {"model": pack(outcome.outputs["model"]), "mlflow_run": result.observed.mlflow_run}
+
+
+def evaluate(
+    claimed: dict[str, Any], data: Packed, model: dict[str, Any], root: str, pipeline: str
+) -> dict[str, Any]:
+    """Judge the challenger by thresholds, and against the champion on the same frozen rows. A fail ends the run."""
+    site = Site.at(root, pipeline)
+    champion = site.ledger.champion(pipeline)
+    inputs: list[tuple[str, Artifact, str | None]] = [
+        ("training_set", unpack(data), None),
+        ("model", unpack(model["model"]), None),
+    ]
+    if champion is not None and champion.model_digest != unpack(model["model"]).digest:
+        inputs.append(("champion", unpack(champion.body["model"]), None))
+    outcome, result = outcome_of(
+        site.request("evaluate", scope=_scope(claimed), inputs=inputs, context=get_current_context())
+    )
+    require(site, outcome, claimed["until"], "evaluation")
+    return {
+        "evaluation": pack(outcome.outputs["evaluation"]),
+        "outcome": result.outcome_digest,
+        "duel": outcome.facts.get("duel"),
+        "against": champion.version if champion else None,
+    }
+
+
+def register(
+    claimed: dict[str, Any], data: Packed, model: dict[str, Any], judged: dict[str, Any], root: str, pipeline: str
+) -> dict[str, Any]:
+    """Register the challenger in MLflow with its Evidence."""
+    site = Site.at(root, pipeline)
+    spec = site.spec
+    artifacts = {name: unpack(value) for name, value in
+                 {"model": model["model"], "training_set": data, "evaluation": judged["evaluation"]}.items()}
+    evidence = {
+        "pipeline": pipeline,
+        "model": artifacts["model"].digest,
+        "training_set": artifacts["training_set"].digest,
+        "evaluation": artifacts["evaluation"].digest,
+        "evaluation_outcome": judged["outcome"],
+        "evaluation_passed": True,
+        "spec_digest": site.bundle.digest,
+        "code_digest": site.request("register", scope=()).identity.code_digest,
+        "gates": [_gate_of(site, i["partition"], i["artifact"]["digest"]) for i in claimed["inputs"]],
+        "duel": judged["duel"],
+        "decision": claimed["decision"] or "manual",
+        "reason": claimed["reason"],
+        "trained_to": claimed["until"],
+        "partitions": list(_scope(claimed)),
+        "feature_service": spec.features.service,
+        "mlflow_run": model["mlflow_run"],
+    }
+    outcome, _ = outcome_of(
+        site.request(
+            "register",
+            scope=_scope(claimed),
+            inputs=[(role, artifact, None) for role, artifact in artifacts.items()],
+            params={"mlflow_run": model["mlflow_run"], "evidence": evidence},
+            context=get_current_context(),
+        )
+    )
+    version = int(outcome.facts["version"])
+    digest = outcome.outputs["evidence"].digest
+    site.ledger.append(pipeline, "registered", f"v{version}", {"version": version, "evidence": digest,
+                                                               "model": artifacts["model"].digest})
+    return {"version": version, "evidence": digest}
+
+
+def settle(root: str, pipeline: str) -> str:
+    """Write the end of the decision into the ledger, however the run went, so that the next one may start."""
+    site, context = Site.at(root, pipeline), get_current_context()
+    decision = context["params"].get("decision")
+    claimed = context["ti"].xcom_pull(task_ids="claim")
+    if not decision or not claimed:
+        return "no decision to settle"
+    state = "done" if context["ti"].xcom_pull(task_ids="register") else "failed"
+    site.ledger.finish(decision, state)
+    return f"decision {decision}: {state}"
+
+
+def _scope(claimed: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(item["partition"] for item in claimed["inputs"])
+
+
+def _learner(site: Site, overrides: dict[str, Any]) -> dict[str, Any] | None:
+    training = site.spec.training
+    assert training is not None
+    if not overrides:
+        return None
+    merged = {**training.learner.model_dump(mode="json"), **overrides}
+    try:
+        return LEARNERS.resolve(merged["kind"]).model_validate(merged).model_dump(mode="json")
+    except ValidationError as err:
+        first = err.errors()[0]
+        allowed = ", ".join(sorted(type(training.learner).model_fields))
+        raise AirflowFailException(
+            f"Learner parameter {'.'.join(str(p) for p in first['loc'])}: {first['msg']} (allowed: {allowed})"
+        ) from err
+
+
+def _gate_of(site: Site, partition: str, snapshot: str) -> dict[str, Any]:
+    """The recorded verdict on exactly this Snapshot. Raises AirflowFailException when there is none."""
+    for entry in reversed(site.ledger.entries(pipeline=site.name, kind="gate", subject=f"features/{partition}")):
+        if entry.body["snapshot"] == snapshot:
+            return dict(entry.body)
+    raise AirflowFailException(
+        f"The ledger has no passed gate for the features of {partition} ({snapshot[:19]}). "
+        f"Run {site.name}__features for this partition again"
+    )

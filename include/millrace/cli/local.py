@@ -1,0 +1,291 @@
+"""`millrace up` and `millrace down`: Airflow and the MLflow UI for one project on one machine, no container engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from millrace.cli.rest import AirflowApi
+from millrace.errors import MillraceError
+from millrace.settings import Settings
+from millrace.spec import ProjectTree
+
+POOL = "millrace_compute"
+PORTS = ("api", "execution", "scheduler_log", "triggerer_log", "mlflow")
+THREADS_PER_TASK = 2
+START_LIMIT_S = 180
+STOP_LIMIT_S = 20
+
+
+@dataclass(frozen=True)
+class Process:
+    """A started process group: leader's id and its start time, which tells it from a later process of that id."""
+
+    name: str
+    pid: int
+    born: str
+
+
+@dataclass(frozen=True)
+class Running:
+    """What `millrace up` started: addresses for people, process groups for `millrace down`."""
+
+    airflow_url: str
+    mlflow_url: str
+    user: str
+    password_file: str
+    processes: list[Process]
+
+    @property
+    def password(self) -> str:
+        """The password Airflow generated for the user."""
+        return str(json.loads(Path(self.password_file).read_text())[self.user])
+
+    @property
+    def api(self) -> AirflowApi:
+        """A REST client of this Airflow."""
+        return AirflowApi(self.airflow_url, self.user, self.password)
+
+    def alive(self) -> bool:
+        """Whether all process groups are still there."""
+        return all(_born(p.pid) == p.born for p in self.processes)
+
+
+def airflow_environment(
+    tree: ProjectTree, settings: Settings, others: list[ProjectTree] | None = None
+) -> dict[str, str]:
+    """Environment of every Airflow process of a project; also what a shell needs for the `airflow` command."""
+    home = settings.home / "airflow"
+    bundles = [
+        {
+            "name": each.project.name,
+            "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
+            "kwargs": {"path": str(each.root / "dags"), "refresh_interval": 30},
+        }
+        for each in (tree, *(others or []))
+    ]
+    env = {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__EXECUTOR": "millrace.airflow.executor.WarmLocalExecutor",
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__PARALLELISM": "4",
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(tree.root / "plugins"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(tree.root / "dags"),
+        "AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "5",
+        "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(bundles),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS": "millrace.settings.SQLITE_CONNECT_ARGS",
+        "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
+        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
+        # What the libraries say at import is no news of a task.
+        "AIRFLOW__LOGGING__NAMESPACE_LEVELS": (
+            "great_expectations=WARNING alembic=WARNING mlflow=WARNING feast=WARNING"
+        ),
+        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
+        "MILLRACE_PROJECT": str(tree.root),
+        "MILLRACE_ENVIRONMENT": settings.environment,
+        # One thread a library unless a job asks for more: jobs set what their spec says.
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "1",
+        "FEAST_USAGE": "False",
+        "GX_ANALYTICS_ENABLED": "false",
+        "GIT_PYTHON_REFRESH": "quiet",
+    }
+    ports = settings.home / "ports.json"
+    if ports.is_file():
+        env.update(_port_variables(json.loads(ports.read_text())))
+    for name, file in (("AIRFLOW__API_AUTH__JWT_SECRET", "jwt"), ("AIRFLOW__API__SECRET_KEY", "session")):
+        env[name] = _secret(home / f".{file}")
+    return env
+
+
+def up(tree: ProjectTree, settings: Settings, others: list[ProjectTree] | None = None) -> Running:
+    """Start what is not running yet and return when Airflow is healthy. Raises MillraceError naming the log."""
+    running = current(settings)
+    if running is not None and running.alive():
+        return running
+    home = settings.home
+    (home / "airflow").mkdir(parents=True, exist_ok=True)
+    (home / "logs").mkdir(exist_ok=True)
+    ports = dict(zip(PORTS, _free_ports(len(PORTS)), strict=True))
+    (home / "ports.json").write_text(json.dumps(ports))
+    env = {**os.environ, **airflow_environment(tree, settings, others)}
+    binaries = Path(sys.executable).parent
+    env["PATH"] = f"{binaries}{os.pathsep}{env.get('PATH', '')}"
+    # A database file that several processes open first loses that race in its migrations; made here, once.
+    log = home / "logs" / "prepare.log"
+    _run([sys.executable, "-m", "millrace.cli.prepare", settings.mlflow], env, log)
+    _run([str(binaries / "airflow"), "db", "migrate"], env, log)
+    processes = [
+        _start(name, [str(binaries / "airflow"), *words], env, home) for name, words in _components(ports).items()
+    ]
+    processes.append(_start("mlflow", _mlflow_command(settings, ports["mlflow"]), env, home))
+    running = Running(
+        airflow_url=f"http://localhost:{ports['api']}",
+        mlflow_url=f"http://localhost:{ports['mlflow']}",
+        user="admin",
+        password_file=str(home / "airflow" / "simple_auth_manager_passwords.json.generated"),
+        processes=processes,
+    )
+    (home / "up.json").write_text(json.dumps(asdict(running)))
+    try:
+        _wait(running, home)
+        running.api.set_pool(POOL, max(1, (os.cpu_count() or 1) // THREADS_PER_TASK), "cores / threads of a job")
+    except BaseException:
+        down(settings)
+        raise
+    return running
+
+
+def down(settings: Settings) -> bool:
+    """Stop what `up` started, by process id; returns whether anything was running. State stays."""
+    running = current(settings)
+    if running is None:
+        return False
+    found = [p for p in running.processes if _born(p.pid) == p.born]
+    for process in found:
+        _signal(process.pid, signal.SIGTERM, group=False)
+    limit = time.monotonic() + STOP_LIMIT_S
+    while time.monotonic() < limit and any(_born(p.pid) == p.born for p in found):
+        _reap(found)
+        time.sleep(0.1)
+    for process in found:
+        _signal(process.pid, signal.SIGKILL, group=True)  # what outlived its leader: idle workers, parsers
+    _reap(found)
+    (settings.home / "up.json").unlink(missing_ok=True)
+    return bool(found)
+
+
+def current(settings: Settings) -> Running | None:
+    """What the last `up` started, None when nothing is recorded."""
+    path = settings.home / "up.json"
+    try:
+        value = json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    return Running(**{**value, "processes": [Process(**p) for p in value["processes"]]})
+
+
+def _wait(running: Running, home: Path) -> None:
+    limit = time.monotonic() + START_LIMIT_S
+    while time.monotonic() < limit:
+        if not running.alive():
+            raise MillraceError("Airflow ended while starting", next_step=f"Read the files in {home / 'logs'}")
+        if Path(running.password_file).is_file() and running.api.healthy():
+            return
+        time.sleep(0.3)
+    raise MillraceError(f"Airflow was not healthy after {START_LIMIT_S} s", next_step=f"Read the files in {home / 'logs'}")
+
+
+def _components(ports: Mapping[str, int]) -> dict[str, list[str]]:
+    """Airflow's processes. Not `airflow standalone`: on SQLite its one API server deadlocks.
+
+    There a public write (trigger, unpause) commits its audit row on the event loop and waits for the write lock that
+    a task's start holds, whose own commit needs that loop. Two servers, one for people and one for tasks, cannot.
+    """
+    return {
+        "scheduler": ["scheduler"],
+        "dag-processor": ["dag-processor"],
+        "api-server": ["api-server", "--apps", "core", "--port", str(ports["api"])],
+        "execution-api": ["api-server", "--apps", "execution", "--port", str(ports["execution"])],
+        "triggerer": ["triggerer"],
+    }
+
+
+def _mlflow_command(settings: Settings, port: int) -> list[str]:
+    return [
+        sys.executable, "-m", "mlflow", "server", "--backend-store-uri", settings.mlflow,
+        "--default-artifact-root", str(settings.home / "mlflow"), "--host", "127.0.0.1", "--port", str(port),
+        "--workers", "1", "--allowed-hosts", f"localhost:{port},127.0.0.1:{port}",
+    ]  # fmt: skip
+
+
+def _port_variables(ports: Mapping[str, int]) -> dict[str, str]:
+    return {
+        "AIRFLOW__API__PORT": str(ports["api"]),
+        "AIRFLOW__API__HOST": "127.0.0.1",
+        "AIRFLOW__API__BASE_URL": f"http://localhost:{ports['api']}",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://localhost:{ports['execution']}/execution/",
+        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(ports["scheduler_log"]),
+        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(ports["triggerer_log"]),
+    }
+
+
+def _start(name: str, command: list[str], env: dict[str, str], home: Path) -> Process:
+    with (home / "logs" / f"{name}.log").open("ab") as log:
+        started = subprocess.Popen(
+            command, env=env, cwd=home, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+    return Process(name, started.pid, _born(started.pid) or "")
+
+
+def _run(command: list[str], env: dict[str, str], log: Path) -> None:
+    with log.open("ab") as handle:
+        if subprocess.run(command, env=env, stdout=handle, stderr=handle, stdin=subprocess.DEVNULL).returncode:
+            raise MillraceError(f"'{' '.join(command[1:4])}' failed", next_step=f"Read {log}")
+
+
+def _born(pid: int) -> str | None:
+    """Start time of a live process as the kernel counts it; None when there is none or it is a zombie."""
+    stat = Path(f"/proc/{pid}/stat")
+    try:
+        fields = stat.read_text().rpartition(")")[2].split()
+    except OSError:
+        if Path("/proc/self/stat").exists():
+            return None
+        try:  # no /proc (macOS): the id alone has to do
+            os.kill(pid, 0)
+        except OSError:
+            return None
+        return str(pid)
+    return None if fields[0] == "Z" else fields[19]
+
+
+def _signal(pid: int, number: int, *, group: bool) -> None:
+    try:
+        if group:
+            os.killpg(pid, number)
+        else:
+            os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):
+        return
+
+
+def _reap(processes: list[Process]) -> None:
+    for process in processes:
+        try:
+            os.waitpid(process.pid, os.WNOHANG)
+        except ChildProcessError:
+            continue
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def _secret(path: Path) -> str:
+    """A random secret of this installation, kept in a file that only its owner reads."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_text()
+    with os.fdopen(handle, "w") as file:
+        file.write(secrets.token_urlsafe(48))
+    return path.read_text()
