@@ -1,4 +1,4 @@
-"""build_dags: the DAGs of one pipeline, from its folder."""
+"""The DAGs of one pipeline, from its folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 from pathlib import Path
 
 
-def build_dags(pipeline: str, file: str) -> list[DAG]:
+def build(pipeline: str, file: str) -> list[DAG]:
     """Build the DAGs of a pipeline; Airflow registers them with the DAG file that calls this.
 
     `file` is the DAG file's `__file__`: it says which project is meant. A mistake in the pipeline raises SpecError,

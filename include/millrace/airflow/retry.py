@@ -7,7 +7,7 @@ from datetime import timedelta
 from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule
 from airflow.sdk.exceptions import AirflowException
 
-from millrace.errors import Conflict, Retry, StoreError, Unavailable
+from millrace.errors import Conflict, Corrupt, NotFound, Retry, StoreError, Unavailable
 
 RETRIES = 3
 RETRY_DELAY = timedelta(seconds=10)
@@ -29,6 +29,7 @@ def retry_policy() -> ExceptionRetryPolicy:
     """
     return ExceptionRetryPolicy(
         rules=[
+            RetryRule(exception=[NotFound, Corrupt], action=RetryAction.FAIL, reason="Another try finds the same"),
             RetryRule(exception=NotYet, action=RetryAction.RETRY, retry_delay=WAIT_DELAY, reason="Not there yet"),
             RetryRule(
                 exception=[InfrastructureError, Unavailable, StoreError, Conflict, ConnectionError, TimeoutError],
