@@ -1,0 +1,129 @@
+"""Entity rows, what is known of them at a moment, and their point-in-time join through Feast."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from feast import FeatureStore
+from feast.errors import FeastError
+
+from millrace.errors import DataError, SpecError
+from millrace.spec import Duration
+
+_EVENT_TIME = "event_timestamp"
+"""The name under which Feast looks for the event time of entity rows."""
+_ROW = "__millrace_row"
+
+
+def entity_rows(files: Sequence[tuple[str, Path]], columns: Sequence[str]) -> pa.Table:
+    """Read these columns of (partition, Parquet file) in order: one row per row of the files, doubles included.
+
+    `columns` are the join keys, the event time and the label. Raises DataError naming the partition for a column
+    that is missing, and for join keys or event times that are null.
+    """
+    tables = []
+    for partition, path in files:
+        held = pq.read_schema(path).names
+        if lacking := [name for name in columns if name not in held]:
+            raise DataError(
+                "the features lack columns of the spec",
+                where=f"partition {partition}",
+                given=", ".join(lacking),
+                allowed=held,
+            )
+        tables.append(pq.read_table(path, columns=list(columns)))
+    rows = pa.concat_tables(tables, promote_options="permissive").combine_chunks()
+    for name in columns[:-1]:
+        if rows[name].null_count:
+            raise DataError(
+                f"{rows[name].null_count} of {rows.num_rows} rows are not entity rows: {name} is null",
+                given=name,
+                next_step="Let transform.sql drop them, and the features' gate refuse them",
+            )
+    return rows
+
+
+def utc(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    """Moments in UTC, microseconds; a timestamp without a zone is UTC. Raises DataError for another type."""
+    kind = column.type
+    if not pa.types.is_timestamp(kind):
+        raise DataError("the event time must be a timestamp", given=f"{name}: {kind}")
+    if kind.tz is None:
+        return pc.assume_timezone(column.cast(pa.timestamp("us"), safe=False), "UTC")
+    return column.cast(pa.timestamp("us", "UTC"), safe=False)
+
+
+def known(moments: pa.ChunkedArray, known_after: Duration, as_of: datetime) -> pa.ChunkedArray:
+    """Whether the label of each event is known at `as_of`: event time + `known_after` <= `as_of`.
+
+    Calendar durations have no inverse (31 January and 28 January are both a month before 28 February), so the last
+    event time that is known is searched for; adding a duration keeps the order of moments.
+    """
+    unique = pc.unique(moments).sort().to_pylist()
+    count = bisect_right(unique, as_of, key=known_after.after)
+    if count == 0:
+        return pa.chunked_array([pa.array([False] * len(moments))])
+    return pc.less_equal(moments, pa.scalar(unique[count - 1], pa.timestamp("us", "UTC")))
+
+
+def join(
+    store: FeatureStore,
+    service: str,
+    features: Sequence[str],
+    rows: pa.Table,
+    keys: Sequence[str],
+    moments: pa.ChunkedArray,
+) -> pa.Table:
+    """Return the features of every row at its moment, in the rows' order; nulls where nothing was known yet.
+
+    A value with a created time counts from that time on. `moments` are UTC, one per row. Raises SpecError when Feast
+    cannot serve the FeatureService, DataError unless exactly the rows that were asked for come back.
+    """
+    asked = pa.table(
+        {
+            **{key: rows[key] for key in keys},
+            _EVENT_TIME: moments,
+            _ROW: pa.array(range(rows.num_rows), pa.int64()),
+        }
+    ).to_pandas()
+    try:
+        found: Any = store.get_historical_features(
+            entity_df=asked, features=store.get_feature_service(service), filter_by_created_timestamp=True
+        ).to_arrow()
+    except FeastError as err:
+        raise SpecError(f"Feast cannot serve the FeatureService: {err}", given=service) from err
+    if lost := [name for name in features if name not in found.column_names]:
+        raise DataError("Feast returned no such features", given=", ".join(lost), allowed=found.column_names)
+    found = found.take(pc.sort_indices(found[_ROW])).combine_chunks()
+    if not found[_ROW].combine_chunks().equals(pa.array(range(rows.num_rows), pa.int64())):
+        raise DataError(
+            f"{rows.num_rows} entity rows were asked for, Feast returned {found.num_rows} or others", given=service
+        )
+    for key in keys:
+        if not found[key].combine_chunks().equals(rows[key].combine_chunks().cast(found[key].type)):
+            raise DataError("Feast returned rows of other entities than asked for", given=key)
+    return found.select(list(features))
+
+
+def as_stored(table: pa.Table, schemas: Sequence[pa.Schema]) -> pa.Table:
+    """Give columns the Arrow type that they have in all of these schemas; DuckDB and pandas know fewer types."""
+    for index, name in enumerate(table.column_names):
+        kinds = {schema.field(name).type for schema in schemas if name in schema.names}
+        if len(kinds) == 1 and table[name].type != (kind := kinds.pop()):
+            try:
+                table = table.set_column(index, name, table[name].cast(kind))
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+                continue  # a feature of that name comes from elsewhere
+    return table
+
+
+def moment(value: datetime) -> datetime:
+    """The moment in UTC; one without a zone is UTC."""
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)

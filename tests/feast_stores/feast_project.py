@@ -1,0 +1,187 @@
+"""A small project for the tests of Feast's stores and of the jobs that use them; loaded with `runpy.run_path`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from millrace.contract import Artifact, Identity, Input, JobRequest, JobResult, Means, Place, Run, Service
+from millrace.feast_stores.apply import Report, apply
+from millrace.feast_stores.repo import open_feature_store
+from millrace.jobs.runner import run
+from millrace.settings import Settings
+from millrace.spec import Bundle, ProjectTree
+from millrace.store import SnapshotStore, Tables, open_store
+
+FEATURE_STORE = """\
+project: reference
+provider: local
+registry: {registry_type: sql, path: "${MILLRACE_FEAST_REGISTRY}"}
+offline_store: {type: millrace.feast_stores.offline.TableOfflineStore, store: "${MILLRACE_STORE_ROOT}"}
+online_store: {type: millrace.feast_stores.sqlite.EntityRowOnlineStore, path: "${MILLRACE_FEAST_ONLINE}"}
+entity_key_serialization_version: 3
+"""
+
+FEATURES = """\
+from datetime import timedelta
+
+from feast import Entity, FeatureService, FeatureView, Field, FileSource, PushSource, ValueType
+from feast.types import Bool, Float64, Int64, String, UnixTimestamp
+
+vehicle = Entity(name="vehicle", join_keys=["vehicle"], value_type=ValueType.STRING)
+source = FileSource(
+    name="trips_features", path="millrace://trips/features", timestamp_field="event_timestamp",
+    created_timestamp_column="created",
+)
+pushed = PushSource(name="trips_push", batch_source=source)
+trips = FeatureView(
+    name="trips", entities=[vehicle], ttl=timedelta(hours=36), source=pushed,
+    schema=[
+        Field(name="vehicle", dtype=String), Field(name="distance", dtype=Int64), Field(name="speed", dtype=Float64),
+        Field(name="driver", dtype=String), Field(name="electric", dtype=Bool),
+        Field(name="serviced", dtype=UnixTimestamp), Field(name="weight", dtype=Int64),
+    ],
+)
+trips_v1 = FeatureService(name="trips_v1", features=[trips[["speed", "distance", "driver", "electric", "weight"]]])
+"""
+
+FEATURE_NAMES = ["speed", "distance", "driver", "electric", "weight"]
+
+SPEC: dict[str, Any] = {
+    "version": 1,
+    "name": "trips",
+    "owner": "tests",
+    "description": "Trips of a few vehicles.",
+    "partition": {"grain": "day", "start": "2024-01-01"},
+    "sources": {
+        "log": {
+            "kind": "files",
+            "location": "{year}{month}{day}.csv",
+            "gate": "suites/log.yaml",
+            "columns": ["vehicle"],
+        }
+    },
+    "features": {"entity": ["vehicle"], "created_time": "created", "service": "trips_v1"},
+    "label": {"column": "late", "task": "binary", "known_after": "PT6H"},
+}
+
+CODE = "sha256:" + "0" * 64
+SCHEMA = pa.schema(
+    [
+        ("vehicle", pa.string()),
+        ("event_timestamp", pa.timestamp("us", "UTC")),
+        ("created", pa.timestamp("us", "UTC")),
+        ("distance", pa.int64()),
+        ("speed", pa.float64()),
+        ("driver", pa.string()),
+        ("electric", pa.bool_()),
+        ("serviced", pa.timestamp("us", "UTC")),
+        ("weight", pa.int64()),
+        ("late", pa.int64()),
+    ]
+)
+
+
+def at(text: str) -> datetime:
+    """A moment in UTC: `at("2024-01-01 05:30")`."""
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+def row(vehicle: str, when: str, distance: int = 1, **other: Any) -> dict[str, Any]:
+    """A features row; everything but vehicle and time has a default."""
+    return {
+        "vehicle": vehicle,
+        "event_timestamp": at(when),
+        "created": at(when),
+        "distance": distance,
+        "speed": 1.5,
+        "driver": "ann",
+        "electric": True,
+        "serviced": at("2023-12-01 00:00"),
+        "weight": 2**60 + 1,
+        "late": 0,
+        **other,
+    }
+
+
+@dataclass
+class FeastProject:
+    """A project below `root`, its store, registry and online store."""
+
+    root: Path
+    spec: dict[str, Any]
+    features: str = FEATURES
+
+    @classmethod
+    def make(cls, root: Path, **spec: Any) -> FeastProject:
+        project = cls(root, {**SPEC, **spec})
+        (root / "include").mkdir(parents=True)
+        (root / "include" / "project.yaml").write_text("version: 1\nname: reference\nowner: tests\n")
+        (root / "feature_repo").mkdir()
+        (root / "feature_repo" / "feature_store.yaml").write_text(FEATURE_STORE)
+        project.write("trips", FEATURES)
+        return project
+
+    @property
+    def settings(self) -> Settings:
+        return Settings.load(self.root, {})
+
+    @property
+    def bundle(self) -> Bundle:
+        return Bundle(spec=self.spec, sql="", suites={}, features=self.features, feature_store=FEATURE_STORE)
+
+    @property
+    def objects(self) -> Any:
+        return open_store(self.settings.store)
+
+    def write(self, name: str, text: str) -> Path:
+        path = self.root / "feature_repo" / f"{name}.py"
+        path.write_text(text)
+        return path
+
+    def apply(self, delete: bool = False) -> Report:
+        return apply(ProjectTree(self.root), self.settings, delete=delete)
+
+    def open(self, **other: Any) -> Any:
+        s = self.settings
+        return open_feature_store(
+            FEATURE_STORE, registry=s.feast_registry, online=s.feast_online, store=s.store, **other
+        )
+
+    def snapshot(self, partition: str, rows: list[dict[str, Any]] | pa.Table, publish: bool = True) -> Artifact:
+        table = pa.Table.from_pylist(rows, SCHEMA) if isinstance(rows, list) else rows
+        artifact = SnapshotStore(self.objects).write(table, pipeline="trips", dataset="features", partition=partition)
+        if publish:
+            Tables(self.objects).move("trips/features", partition, artifact)
+        return artifact
+
+    def request(
+        self, job: str, role: str, inputs: dict[str, Artifact], params: dict[str, Any] | None = None
+    ) -> JobRequest:
+        bundle, s = self.bundle, self.settings
+        self.objects.put(bundle.key, bundle.to_bytes())
+        return JobRequest(
+            identity=Identity(
+                job=job,
+                params=params or {},
+                scope=tuple(inputs),
+                spec_digest=bundle.digest,
+                code_digest=CODE,
+                inputs=tuple(
+                    Input(role=role, kind="snapshot", digest=a.digest, partition=p) for p, a in inputs.items()
+                ),
+            ),
+            place=Place(store=s.store, inputs={a.digest: a.uri for a in inputs.values()}),
+            run=Run(pipeline="trips"),
+            means=Means(services={"registry": Service(uri=s.feast_registry), "online": Service(uri=s.feast_online)}),
+        )
+
+    def materialize(self, partition: str, artifact: Artifact) -> JobResult:
+        return run(self.request("materialize", "data", {partition: artifact}))
+
+    def training_set(self, inputs: dict[str, Artifact], as_of: str) -> JobResult:
+        return run(self.request("build_training_set", "features", inputs, {"as_of": as_of}))
