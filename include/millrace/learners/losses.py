@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from millrace.errors import DataError
+from millrace.rules.duel import resample_counts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,8 +26,8 @@ Floats = NDArray[np.float64]
 
 CLIP = 1e-7
 """Predicted probabilities are moved this far from 0 and 1 before their logarithm is taken."""
-LOSS: dict[str, str] = {"binary": "log_loss", "regression": "squared error"}
-"""What `row_losses` measures per task, in a person's words."""
+LOSS: dict[str, str] = {"binary": "log_loss", "regression": "squared_error"}
+"""Name of what `row_losses` measures, per task."""
 _CHUNK = 64  # resamples counted at once
 
 
@@ -112,13 +113,6 @@ def block_bootstrap(
             low, high = np.quantile(kept, [0.025, 0.975])
             intervals[name] = (float(low), float(high))
     return intervals
-
-
-def resample_counts(blocks: int, *, seed: int, samples: int) -> Floats:
-    """How often each block is drawn in each resample, shape (samples, blocks)."""
-    draws = np.random.Generator(np.random.PCG64(seed)).integers(0, blocks, size=(samples, blocks))
-    flat = (draws + np.arange(samples)[:, None] * blocks).ravel()
-    return np.bincount(flat, minlength=samples * blocks).reshape(samples, blocks).astype(np.float64)
 
 
 def rounded(value: float, digits: int = 10) -> float:

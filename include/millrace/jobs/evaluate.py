@@ -1,0 +1,93 @@
+"""evaluate: judge a challenger on held out rows, by thresholds and in a Duel with the champion."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from millrace.canonical import canonical_json
+from millrace.contract import Metric, Outcome, Verdict
+from millrace.errors import ContractError
+from millrace.jobs.work import Work
+from millrace.learners.evaluation import facts_of, fight, measure, threshold_checks
+from millrace.learners.losses import LOSS
+from millrace.learners.model_files import Model, load
+from millrace.learners.tracking import run_of_model
+
+REACHES: tuple[str, ...] = ("mlflow",)
+REUSABLE = True
+
+
+class Params(BaseModel):
+    """No parameters: the spec's `evaluation` says what is asked."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def run(work: Work, params: Params) -> Outcome:
+    """Measure the `model` on the rows of `training_set` that it held out, and pair it there with the `champion`.
+
+    A failed verdict is an outcome. Without a champion the thresholds decide alone.
+    """
+    rules = work.spec.evaluation
+    if rules is None:
+        raise ContractError(f"pipeline '{work.spec.name}' has no evaluation")
+    seed, item = work.request.identity.seed, work.request.input("training_set")
+    model = _model(work, "model")
+    found = measure(model, work.read(item), seed=seed)
+    checks = threshold_checks(rules.thresholds, found)
+    champion = _model(work, "champion") if work.request.inputs("champion") else None
+    duel = None
+    if champion is not None:
+        duel, check = fight(model, champion, found, rules, seed=seed)
+        checks.append(check)
+    verdict = Verdict(passed=bool(checks) and all(c.passed for c in checks), checks=tuple(checks))
+    facts: dict[str, Any] = {
+        "model": model.digest,
+        "training_set": item.digest,
+        "rows": len(found.label),
+        "champion": champion.digest if champion else None,
+        "duel": facts_of(duel) if duel else None,
+    }
+    document = {
+        **facts,
+        "task": model.card.task,
+        "loss": LOSS[model.card.task],
+        "metrics": {name: metric.model_dump(mode="json") for name, metric in found.metrics.items()},
+        "block": model.card.holdout.block,
+        "timezone": model.card.holdout.timezone,
+        "blocks": found.block_sums(),
+        "passed": verdict.passed,
+        "checks": [check.model_dump(mode="json") for check in checks],
+    }
+    stored = work.put("evaluations", "evaluation.json", canonical_json(document), "evaluation", "application/json")
+    _track(work, model, found.metrics, verdict)
+    return Outcome(outputs={"evaluation": stored}, facts=facts, metrics=found.metrics, verdict=verdict)
+
+
+def _model(work: Work, role: str) -> Model:
+    item = work.request.input(role)
+    return load(work.objects, work.request.key(item), item.digest)
+
+
+def _track(work: Work, model: Model, metrics: dict[str, Metric], verdict: Verdict) -> None:
+    """Show the metrics and the verdict in the MLflow run that made the model."""
+    if "mlflow" not in work.request.means.services:
+        work.notes.append("No MLflow service was given: this evaluation is not tracked")
+        return
+    run = run_of_model(work.service("mlflow"), work.spec.name, model.digest)
+    if run is None:
+        work.notes.append("MLflow has no run of this model: this evaluation is not tracked")
+        return
+    values = {
+        f"evaluation/{name}{suffix}": value
+        for name, metric in metrics.items()
+        for suffix, value in (("", metric.value), ("_low", metric.low), ("_high", metric.high))
+        if value is not None
+    }
+    run.metrics(values)
+    run.tags({"millrace.evaluation": "passed" if verdict.passed else "failed"})
+    work.mlflow_run = run.run
+    if run.link:
+        work.links["mlflow"] = run.link

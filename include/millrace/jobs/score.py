@@ -1,0 +1,58 @@
+"""score: predict a features Snapshot with a registered model, before its labels are used."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from millrace.contract import Outcome
+from millrace.errors import ContractError, DataError
+from millrace.jobs.work import Work
+from millrace.learners.model_files import classification_of, load
+
+REACHES: tuple[str, ...] = ()
+REUSABLE = True
+
+
+class Params(BaseModel):
+    """Which ModelVersion the model is."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: str | int = Field(description="MLflow's number of the ModelVersion, kept with every prediction.")
+
+
+def run(work: Work, params: Params) -> Outcome:
+    """Write one prediction per row of `features`: keys, event time, prediction, version, digest, and whether the
+    partition was in the model's training window (such predictions say nothing about performance)."""
+    import pyarrow as pa
+
+    item, wanted = work.request.input("features"), work.request.input("model")
+    table, key = work.read(item), work.request.key(wanted)
+    model = load(work.objects, key, wanted.digest)
+    card = model.card
+    if card.pipeline != work.spec.name:
+        raise ContractError("the model belongs to another pipeline", given=card.pipeline, allowed=[work.spec.name])
+    keys = [*card.entity, card.event_time]
+    if missing := [name for name in keys if name not in table.column_names]:
+        raise DataError(f"the features lack the key column '{missing[0]}'", allowed=table.column_names)
+    prediction = model.predict(table)
+    inside = work.partition in card.partitions
+    scored = table.select(keys)
+    for name, column in (
+        ("prediction", pa.array(prediction, pa.float64())),
+        ("model_version", pa.repeat(pa.scalar(str(params.version)), len(prediction))),
+        ("model_digest", pa.repeat(pa.scalar(model.digest), len(prediction))),
+        ("in_training_window", pa.repeat(pa.scalar(inside), len(prediction))),
+    ):
+        scored = scored.append_column(name, column)
+    data = work.snapshots.write(
+        scored,
+        pipeline=work.spec.name,
+        dataset="predictions",
+        partition=work.partition,
+        classification=classification_of(work.spec, [*keys, card.label]),
+    )
+    return Outcome(
+        outputs={"data": data},
+        facts={"rows": data.rows, "version": str(params.version), "model": model.digest, "in_training_window": inside},
+    )

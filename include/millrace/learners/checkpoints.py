@@ -1,0 +1,64 @@
+"""Checkpoints: what a killed training left, one per finished segment, bound to the request that made it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from millrace.canonical import canonical_json, digest
+from millrace.errors import NotFound
+from millrace.store import ObjectStore
+
+Point = tuple[int, dict[str, float]]
+"""A step of the learning curve: rounds or epochs done, and the mean loss on `train` and `holdout` after it."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """State after segment number `segment` (from 1): the engine's own bytes, and the learning curve so far."""
+
+    segment: int
+    data: bytes
+    curve: list[Point]
+
+
+class Checkpoints:
+    """Checkpoints of one request below a key prefix; without a prefix nothing is kept.
+
+    The state is written first and the note about it, with its digest, last: one without the other does not count.
+    """
+
+    def __init__(self, objects: ObjectStore | None = None, prefix: str | None = None, request: str = "") -> None:
+        self.objects = objects if prefix else None
+        self.prefix = (prefix or "").rstrip("/")
+        self.request = request
+
+    def save(self, segment: int, data: bytes, curve: list[Point]) -> None:
+        """Keep the state after a segment."""
+        if self.objects is None:
+            return
+        self.objects.put(f"{self.prefix}/{segment:05d}.state", data)
+        note = {"request": self.request, "segment": segment, "state": digest(data), "curve": curve}
+        self.objects.put(f"{self.prefix}/{segment:05d}.json", canonical_json(note))
+
+    def last(self) -> Checkpoint | None:
+        """The newest complete checkpoint of this request, None when there is none."""
+        if self.objects is None:
+            return None
+        notes = [o.key for o in self.objects.list(self.prefix + "/") if o.key.endswith(".json")]
+        for key in sorted(notes, reverse=True):
+            try:
+                note = json.loads(self.objects.get(key))
+                data = self.objects.get(key.removesuffix(".json") + ".state")
+            except (NotFound, ValueError):
+                continue
+            if note.get("request") == self.request and note.get("state") == digest(data):
+                return Checkpoint(note["segment"], data, [(step, values) for step, values in note["curve"]])
+        return None
+
+    def clear(self) -> None:
+        """Remove all checkpoints: the model is stored."""
+        if self.objects is None:
+            return
+        for found in sorted(self.objects.list(self.prefix + "/"), key=lambda o: o.key.endswith(".state")):
+            self.objects.delete(found.key)

@@ -1,0 +1,102 @@
+"""From a training set to the two sides of a training, and from a training to what MLflow shows of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from millrace.canonical import canonical_json
+from millrace.errors import DataError, SpecError
+from millrace.learners import plots
+from millrace.learners.checkpoints import Point
+from millrace.learners.encoding import Encoder, labels
+from millrace.learners.holdout import Holdout
+from millrace.learners.importance import importance
+from millrace.learners.losses import Floats, Task
+from millrace.learners.model_files import CARD, Card, Model
+from millrace.learners.protocol import Matrix, Settings
+from millrace.learners.tracking import Tracked
+from millrace.spec import PipelineSpec
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A training set, encoded and divided. The encoder has seen the training side only."""
+
+    task: Task
+    label: str
+    encoder: Encoder
+    rule: Holdout
+    train: Matrix
+    holdout: Matrix
+
+
+def prepare(spec: PipelineSpec, table: pa.Table) -> Prepared:
+    """Encode and divide a training set: every column but entity, event time and label is a feature.
+
+    Raises DataError for too few rows, no feature, a column that no learner takes, or a side without both classes.
+    """
+    import pyarrow as pa
+
+    if spec.training is None or spec.label is None:
+        raise SpecError(f"pipeline '{spec.name}' has no training")
+    if table.num_rows < spec.training.minimum_rows:
+        raise DataError(
+            f"the training set has {table.num_rows} labelled rows, fewer than training.minimum_rows",
+            allowed=f"at least {spec.training.minimum_rows}",
+            next_step="Publish more partitions, or choose a longer training window",
+        )
+    missing = {*spec.features.entity, spec.features.event_time} - set(table.column_names)
+    if missing:
+        raise DataError(f"the training set lacks {', '.join(sorted(missing))}", allowed=table.column_names)
+    task = spec.label.task
+    other = {*spec.features.entity, spec.features.event_time, spec.label.column}
+    names = [name for name in table.column_names if name not in other]
+    if not names:
+        raise DataError("the training set has no feature columns", next_step="Add features to the FeatureService")
+    label = labels(table, spec.label.column, task)
+    rule = Holdout.of(spec)
+    held, _ = rule.divide(table[spec.features.event_time])
+    encoder = Encoder.learn(table.filter(pa.array(~held)), names)
+    rows = encoder.encode(table)
+    rows = Matrix(rows.columns, rows.values, label)
+    train = rows.take(~held)
+    if task == "binary" and train.label.min() == train.label.max():
+        raise DataError(f"label '{spec.label.column}' has one class only in the training rows")
+    return Prepared(task, spec.label.column, encoder, rule, train, rows.take(held))
+
+
+def log_training(run: Tracked, model: Model, data: Prepared, curve: list[Point]) -> None:
+    """Store the model's files and signature in the run, and draw the plots that a person wants."""
+    card, held = model.card, data.holdout
+    settings = Settings(data.task, card.seed, card.threads)
+
+    def predict(rows: Matrix) -> Floats:
+        return model.engine.predict(model.data, rows, model.params, settings)
+
+    prediction = predict(held)
+    fit = plots.calibration if data.task == "binary" else plots.residuals
+    features = importance(predict, held, data.task, seed=card.seed)
+    run.files(
+        {card.weights.file: model.data, CARD: canonical_json(card), "signature.json": canonical_json(_signature(card))},
+        "model",
+    )
+    run.files(
+        {
+            "learning_curve.png": plots.learning_curve(curve, data.task),
+            f"{fit.__name__}.png": fit(held.label, prediction),
+            "importance.png": plots.importances(features, data.task),
+        },
+        "plots",
+    )
+
+
+def _signature(card: Card) -> dict[str, Any]:
+    """What the model takes and gives: names and types, no values."""
+    return {
+        "inputs": [{"name": f.name, "type": f.type, "kind": f.kind} for f in card.encoder.features],
+        "outputs": [{"name": "prediction", "type": "double", "task": card.task}],
+    }
