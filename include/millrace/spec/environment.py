@@ -25,7 +25,7 @@ class PipelineOverlay(_Spec):
     """What an environment may change of one pipeline."""
 
     locations: dict[Name, str] = Field(default_factory=dict, description="Source -> location pattern.")
-    schedule: Literal["on", "off"] | None = Field(default=None, description="off: no run by the clock.")
+    scheduled: bool | None = Field(default=None, description="Whether features run by the clock.")
     compute: dict[str, Name] = Field(default_factory=dict, description="Job -> ComputeProfile.")
     approval: ApprovalSpec | None = None
 
@@ -37,7 +37,7 @@ class Environment(_Spec):
     name: Name
     description: str = ""
     approval: ApprovalSpec = ApprovalSpec()
-    schedule: Literal["on", "off"] = Field(default="on", description="off: no features run by the clock.")
+    scheduled: bool = Field(default=True, description="Whether features run by the clock; backfill needs it.")
     pipelines: dict[Name, PipelineOverlay] = Field(default_factory=dict)
 
 

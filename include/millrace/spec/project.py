@@ -139,7 +139,8 @@ class Placed:
     @property
     def scheduled(self) -> bool:
         """Whether features run by the clock here."""
-        return (self.overlay.schedule or self.environment.schedule) == "on"
+        overlay = self.overlay.scheduled
+        return self.environment.scheduled if overlay is None else overlay
 
     def locations(self) -> dict[str, str]:
         """Source -> location pattern, made absolute against the project's root where it is a path."""

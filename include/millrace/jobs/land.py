@@ -1,0 +1,79 @@
+"""land: take a source's partition as it came, and write the raw Snapshot."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import cast
+
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict
+
+from millrace.canonical import file_digest
+from millrace.contract import Classification, Outcome
+from millrace.errors import ContractError
+from millrace.jobs.work import Work
+from millrace.sources.protocol import engine_of, fill
+from millrace.sources.tabular import read
+from millrace.sources.unpack import unpack
+from millrace.spec import PipelineSpec
+
+REACHES = ("source",)
+REUSABLE = False  # what the source holds is no part of the request
+STATIC = "static"
+STRICT: tuple[Classification, ...] = ("public", "internal", "personal")
+
+
+class Params(BaseModel):
+    """Which source of the pipeline."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str
+
+
+def run(work: Work, params: Params) -> Outcome:
+    """Fetch, digest, read and store one partition of a source. Nothing is written unless all of it could be read.
+
+    Raises SourceMissing when there is no file (yet), DataError for a broken one.
+    """
+    spec, key = work.spec, work.partition
+    if params.source not in spec.sources:
+        raise ContractError("the pipeline has no such source", given=params.source, allowed=sorted(spec.sources))
+    source = spec.sources[params.source]
+    if source.partitioned == (key == STATIC):
+        raise ContractError(f"source '{params.source}' is {'partitioned' if source.partitioned else 'static'}",
+                            given=key)
+    location = fill(work.request.means.locations[params.source], spec.partitioning, key if source.partitioned else None)
+    with tempfile.TemporaryDirectory(prefix="millrace-land-") as folder:
+        delivered = engine_of(source).fetch(location, Path(folder))
+        digest, name = file_digest(delivered), delivered.name
+        plain = unpack(delivered, source.compression)
+        table = read(plain, name, source.format, source.columns, source.types,
+                     lambda column: spec.classification(column) == "public")
+        extra = _extra(plain, source.format, source.columns)
+    snapshot = work.snapshots.write(
+        table, pipeline=spec.name, dataset=f"raw.{params.source}", partition=key,
+        classification=strictest(spec, source.columns), source=digest,
+    )  # fmt: skip
+    return Outcome(
+        outputs={"data": snapshot},
+        facts={"rows": table.num_rows, "file": name, "source": digest, "ignored_columns": extra},
+    )
+
+
+def strictest(spec: PipelineSpec, columns: tuple[str, ...] | list[str]) -> Classification:
+    """The strictest classification among the columns."""
+    return cast(Classification, max((spec.classification(c) for c in columns), key=STRICT.index))
+
+
+def _extra(path: Path, format: str, columns: tuple[str, ...]) -> list[str]:
+    """Columns that the file has and the spec does not name, for csv and Parquet."""
+    if format == "csv":
+        with path.open(encoding="utf-8-sig") as handle:
+            header = [c.strip().strip('"') for c in handle.readline().split(",")]
+    elif format == "parquet":
+        header = pq.read_schema(path).names
+    else:
+        return []
+    return sorted(set(header) - set(columns))

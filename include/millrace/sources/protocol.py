@@ -1,0 +1,42 @@
+"""What a source kind must bring: an engine that fetches the delivered file."""
+
+from __future__ import annotations
+
+import importlib
+from datetime import datetime
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+from zoneinfo import ZoneInfo
+
+from millrace.errors import DataError, Retry
+from millrace.spec import Partitioning
+
+
+class SourceMissing(DataError):
+    """The source has no file for the partition, or not yet."""
+
+    retry: ClassVar[Retry] = "wait"
+
+
+class SourceEngine(Protocol):
+    """Named by the source model's `engine`; made without arguments, used for one file."""
+
+    def fetch(self, location: str, folder: Path) -> Path:
+        """Copy the file at `location` into `folder` and return the copy. Raises SourceMissing, Unavailable."""
+
+
+def engine_of(source: Any) -> SourceEngine:
+    """Import and make the engine that a source model names as `module:attribute`."""
+    module, _, attribute = source.engine.partition(":")
+    engine: SourceEngine = getattr(importlib.import_module(module), attribute)()
+    return engine
+
+
+def fill(pattern: str, cut: Partitioning, partition: str | None) -> str:
+    """Fill a location pattern with the partition's local start, zero-padded; a static source has no partition."""
+    if partition is None:
+        return pattern
+    start: datetime = cut.start(partition).astimezone(ZoneInfo(cut.timezone))
+    return pattern.format(
+        year=f"{start:%Y}", month=f"{start:%m}", day=f"{start:%d}", hour=f"{start:%H}"
+    )  # fmt: skip
