@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -81,7 +82,8 @@ class Tracked:
         from mlflow.data.meta_dataset import MetaDataset
         from mlflow.entities import DatasetInput, InputTag
 
-        with reaching(self.uri):
+        with reaching(self.uri), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a local path has two spellings of one and the same source
             dataset = MetaDataset(resolve_dataset_source(address), name, _hex(digest)[:36], _schema(columns))
             tags = [InputTag("mlflow.data.context", "training")]
             self.client.log_inputs(self.run, [DatasetInput(dataset._to_mlflow_entity(), tags)])

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from millrace.errors import DataError
+from millrace.learners.encoding import Encoder, labels
+
+
+def learned(**columns: Any) -> Encoder:
+    table = pa.table(columns)
+    return Encoder.learn(table, table.column_names)
+
+
+def test_numbers_stay_and_null_or_infinite_becomes_missing() -> None:
+    table = pa.table({
+        "i": pa.array([1, None, 3], pa.int32()),
+        "f": pa.array([0.5, float("inf"), float("nan")]),
+        "d": pa.array([Decimal("1.5"), None, Decimal("2.5")]),
+    })
+    matrix = Encoder.learn(table, ["i", "f", "d"]).encode(table)
+    np.testing.assert_array_equal(
+        matrix.values, [[1, 0.5, 1.5], [np.nan, np.nan, np.nan], [3, np.nan, 2.5]]
+    )
+    assert [c.kind for c in matrix.columns] == ["number"] * 3
+
+
+def test_categories_are_sorted_codes_and_the_unknown_is_zero() -> None:
+    encoder = learned(carrier=["WN", "AA", None, "UA"], rain=[True, False, None, True])
+    new = pa.table({"carrier": ["AA", "UA", "WN", "ZZ", None], "rain": [False, True, None, True, False]})
+
+    matrix = encoder.encode(new)
+
+    assert matrix.values.tolist() == [[1, 1], [2, 2], [3, 0], [0, 2], [0, 1]]
+    assert [(c.kind, c.levels) for c in matrix.columns] == [("category", 3), ("category", 2)]
+
+
+def test_dictionary_and_large_strings_are_text() -> None:
+    encoder = learned(a=pa.array(["x", "y"]).dictionary_encode(), b=pa.array(["x", "y"], pa.large_string()))
+    plain = pa.table({"a": ["y", "x"], "b": pa.array(["y", "x"]).dictionary_encode()})
+    assert encoder.encode(plain).values.tolist() == [[2, 2], [1, 1]]
+
+
+def test_the_encoder_survives_json_and_keeps_column_order() -> None:
+    encoder = learned(b=[1.0, 2.0], a=["x", "y"])
+    again = Encoder.model_validate_json(encoder.model_dump_json())
+    shuffled = pa.table({"a": ["y"], "other": [0], "b": [5]})
+    assert again == encoder
+    assert again.encode(shuffled).values.tolist() == [[5, 2]]
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"a": ["x"]}, "'b' is missing"),
+        ({"a": ["x"], "b": ["5"]}, "'b' was number (double) in training and is text now"),
+        ({"a": [1], "b": [5.0]}, "'a' was text (string) in training and is number now"),
+        ({"a": [True], "b": [5.0]}, "'a' was text (string) in training and is boolean now"),
+        ({"a": ["x"], "b": [datetime(2013, 1, 1)]}, "'b' has type timestamp"),
+    ],
+)
+def test_a_missing_or_changed_feature_is_named(columns: dict[str, list[Any]], words: str) -> None:
+    encoder = learned(a=["x", "y"], b=[1.0, 2.0])
+    with pytest.raises(DataError) as caught:
+        encoder.encode(pa.table(columns))
+    assert words in str(caught.value)
+
+
+def test_an_integer_where_training_had_a_float_is_the_same_kind() -> None:
+    assert learned(b=[1.0]).encode(pa.table({"b": [7]})).values.tolist() == [[7]]
+
+
+def test_a_column_of_nulls_is_missing_values() -> None:
+    nulls = pa.table({"a": pa.nulls(2), "b": pa.nulls(2)})
+    values = learned(a=["x"], b=[1.0]).encode(nulls).values
+    assert values[:, 0].tolist() == [0, 0]
+    assert np.isnan(values[:, 1]).all()
+
+
+@pytest.mark.parametrize("column", [[datetime(2013, 1, 1)], [b"x"], [[1, 2]]])
+def test_learning_refuses_types_that_are_no_features(column: list[Any]) -> None:
+    with pytest.raises(DataError, match="column 'when' has type .* which no learner takes"):
+        learned(when=column)
+
+
+def test_labels_are_numbers() -> None:
+    table = pa.table({"late": [True, False], "delay": [1, -2]})
+    assert labels(table, "late", "binary").tolist() == [1, 0]
+    assert labels(table, "delay", "regression").tolist() == [1, -2]
+
+
+@pytest.mark.parametrize(
+    ("column", "task", "words"),
+    [
+        ([1, None], "binary", "null in 1 rows"),
+        ([0, 2], "binary", "must be 0 or 1"),
+        (["a", "b"], "regression", "is text"),
+        ([1.0, float("nan")], "regression", "not a finite number in 1 rows"),
+    ],
+)
+def test_a_wrong_label_is_refused_without_its_values(column: list[Any], task: Any, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        labels(pa.table({"y": column}), "y", task)
+    with pytest.raises(DataError, match="the label is missing"):
+        labels(pa.table({"y": column}), "z", task)
