@@ -1,0 +1,251 @@
+"""Gate: a GX suite run on a Snapshot's table, failing closed, one expectation at a time.
+
+Each expectation runs by itself in one ephemeral context: GX takes the whole validation down with one that raises
+outside its own nets. What it returns is judged again, since GX passes what it had nothing to look at.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from millrace.contract import Check, Verdict
+from millrace.errors import SpecError
+from millrace.gates import builtin, gx, words
+from millrace.gates.frame import to_frame
+from millrace.gates.result import Found, GateResult
+from millrace.gates.suite import NULL_TYPES, Entry, read
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+SAMPLE = 20
+"""Unexpected values that GX returns for a public check."""
+COUNTS = ("element_count", "unexpected_count", "unexpected_percent", "missing_count", "missing_percent",
+          "unexpected_percent_total", "unexpected_percent_nonmissing")  # fmt: skip
+# These look at nulls themselves, so a column without values is something to check.
+LOOK_AT_NULLS = {*NULL_TYPES, "expect_column_values_to_not_be_null",
+                 "expect_column_proportion_of_non_null_values_to_be_between"}  # fmt: skip
+# These read the column's type or presence, not its rows.
+NO_ROWS = {"expect_column_to_exist", "expect_column_type_to_be"}
+
+
+def validate(
+    table: pa.Table,
+    suite: Mapping[str, Any],
+    where: str,
+    classify: Callable[[str], str],
+    within: builtin.Within | None = None,
+) -> GateResult:
+    """Run a suite on a table; `classify` gives a column's classification, `within` the partition's bounds.
+
+    The verdict passes only if every check passes: the built-in ones (columns, rows, suite, all-null columns, times
+    within the partition) and one per expectation. Never raises for what the data or the suite hold.
+    """
+    try:
+        entries, problem = read(suite, where), None
+    except SpecError as err:
+        entries, problem = [], err
+    checks = [builtin.columns(table), builtin.row_floor(table), builtin.suite(entries, problem)]
+    if checks[0].passed:
+        gate = _Gate(table, entries, classify)
+        checks += builtin.null_columns(table, gate.nulls, gate.waived)
+        if within is not None:
+            checks.append(builtin.within(table, within, classify))
+        with gx.quiet():
+            found = [gate.run(entry) for entry in entries]
+    else:
+        found = [_not_run(entry, "not evaluated: the table has no usable columns") for entry in entries]
+    ours = [Found(c, f"millrace_{c.name}", {"column": c.column} if c.column else {}, {}) for c in checks]
+    all_found = (*ours, *found)
+    verdict = Verdict(passed=all(f.check.passed for f in all_found), checks=tuple(f.check for f in all_found))
+    name = suite.get("name") if isinstance(suite, Mapping) else None
+    return GateResult(words.shown(name) if isinstance(name, str) else where, verdict, all_found)
+
+
+class _Gate:
+    """One table against its expectations."""
+
+    def __init__(self, table: pa.Table, entries: list[Entry], classify: Callable[[str], str]) -> None:
+        self.rows = table.num_rows
+        self.columns = list(table.column_names)
+        self.frame: pd.DataFrame = to_frame(table)
+        self.kinds = {f.name: "text" if str(f.type) in ("string", "large_string") else "" for f in table.schema}
+        self.nulls = {name: int(self.frame[name].isna().sum()) for name in self.columns}
+        self.classify = classify
+        self.waived = {
+            column
+            for entry in entries
+            if (entry.may_be_null or entry.type in NULL_TYPES) and not entry.kwargs.get("row_condition")
+            for column in entry.columns
+        }
+
+    @cached_property
+    def batch(self) -> Any:
+        """The table as GX sees it."""
+        return gx.batch(self.frame)
+
+    def public(self, entry: Entry) -> bool:
+        """Whether every column that an expectation touches is public, its row condition included."""
+        touched = set(entry.columns)
+        if entry.problem is not None and not touched:
+            return False  # it may be the column's name that is misspelt
+        if condition := entry.kwargs.get("row_condition"):
+            # A condition is text that pandas reads: every column whose name occurs in it may be meant.
+            text = str(condition)
+            mentioned = {c for c in self.columns if c in text}
+            if not mentioned:
+                return False
+            touched |= mentioned
+        return all(self.classify(column) == "public" for column in touched)
+
+    def run(self, entry: Entry) -> Found:
+        """Evaluate one expectation; whatever it does, the answer is one Found."""
+        public = self.public(entry)
+        if entry.problem is not None:
+            return _not_run(
+                entry,
+                f"cannot be run: {entry.problem.message}"
+                if public
+                else "cannot be run as written; `millrace check` says why",
+            )
+        missing = [c for c in dict.fromkeys(entry.columns) if c not in self.columns]
+        if missing:
+            return _not_run(entry, f"{words.subject(missing)} not in the data", expected=self.expected(entry, public))
+        try:
+            empty = self._nothing_to_check(entry)
+            answer = self.batch.validate(
+                entry.expectation,
+                result_format={"result_format": "BASIC", "partial_unexpected_count": SAMPLE if public else 0},
+            )
+            error = _error(answer.exception_info, public)
+            result = dict(answer.result or {})
+        except Exception as err:
+            return _not_run(entry, f"could not be evaluated: {_described(err, public)}", _described(err, public),
+                            self.expected(entry, public))  # fmt: skip
+        if error is not None:
+            return _not_run(entry, f"could not be evaluated: {error}", error, self.expected(entry, public))
+        observed = result.get("observed_value")
+        if isinstance(observed, float) and math.isnan(observed):
+            empty = empty or "it cannot be computed from these values"
+        passed = (answer.success is True or str(answer.success) == "True") and empty is None
+        return self._found(entry, public, passed, result, empty)
+
+    def expected(self, entry: Entry, public: bool) -> str:
+        """What the expectation asks, in words."""
+        return words.expected(entry.type, entry.kwargs, public)
+
+    def _nothing_to_check(self, entry: Entry) -> str | None:
+        """Why an expectation has nothing to look at, None when it has; GX passes most of these."""
+        if not entry.columns or entry.type in NO_ROWS:
+            return None
+        if entry.type == "expect_column_values_to_not_be_in_set" and self._other_kind(entry):
+            return "no member of the set is of the column's type, so none could be found"
+        if not entry.kwargs.get("row_condition"):
+            if entry.may_be_null or (len(entry.columns) == 1 and entry.columns[0] in self.waived and self.rows):
+                return None
+            if len(entry.columns) == 1:
+                values = self.rows - (0 if entry.type in LOOK_AT_NULLS else self.nulls[entry.columns[0]])
+                return None if values else "there is no value to check"
+        elif entry.may_be_null:
+            return None
+        selected = self._selected(entry)
+        if not len(selected):
+            return "no row is selected for it"
+        if entry.type in LOOK_AT_NULLS or bool(selected[list(entry.columns)].notna().to_numpy().any()):
+            return None
+        return "there is no value to check"
+
+    def _other_kind(self, entry: Entry) -> bool:
+        """Whether a set holds only texts and the column numbers, or the other way round."""
+        kind = self.frame[entry.columns[0]].dtype.kind
+        texts = [isinstance(member, str) for member in entry.kwargs.get("value_set") or []]
+        if kind in "iufb":
+            return all(texts)
+        return self.kinds[entry.columns[0]] == "text" and not any(texts)
+
+    def _selected(self, entry: Entry) -> pd.DataFrame:
+        """The rows that GX looks at: those of the row condition, less those that `ignore_row_if` leaves out."""
+        from great_expectations.execution_engine import PandasExecutionEngine
+
+        engine = PandasExecutionEngine(batch_data_dict={"all": self.frame})
+        keys = ("column", "column_A", "column_B", "column_list", "row_condition", "condition_parser", "ignore_row_if")
+        domain = {key: getattr(entry.expectation, key, None) for key in keys}
+        return engine.get_domain_records({k: v for k, v in domain.items() if v is not None})
+
+    def _found(self, entry: Entry, public: bool, passed: bool, result: dict[str, Any], empty: str | None) -> Found:
+        total = result.get("element_count")
+        unexpected = result.get("unexpected_count") if total is not None else None
+        observed = words.plain(result.get("observed_value"))
+        if isinstance(observed, list) and entry.columns:
+            observed = sorted(observed, key=str)  # GX takes them from a set
+        show = public or entry.type in words.NOT_VALUES
+        sample = words.plain(result.get("partial_unexpected_list") or []) if public else []
+        if total is None:
+            sample = sorted(sample, key=str)
+        if empty is not None:
+            outcome = empty
+        elif total is not None and unexpected is not None:
+            outcome = f"{words.count(unexpected)} of {words.rows(total)} {words.otherwise(entry.type, unexpected)}"
+        elif observed is not None and show:
+            outcome = f"found {words.shown(observed, 200)}"
+        else:
+            outcome = "so it is" if passed else "so it is not"
+        check = Check(
+            name=entry.type,
+            passed=passed,
+            message=f"{words.subject(entry.columns)}: {self.expected(entry, public)} expected; {outcome}",
+            column=entry.columns[0] if len(entry.columns) == 1 else None,
+            unexpected=unexpected,
+            total=total,
+            examples=tuple(dict.fromkeys(words.shown(v) for v in sample if v is not None))[: words.EXAMPLES],
+        )
+        kept = {key: words.plain(result[key]) for key in COUNTS if result.get(key) is not None}
+        if show and observed is not None:
+            kept["observed_value"] = observed
+        if sample:
+            kept["partial_unexpected_list"] = sample
+        return Found(check, entry.type, _kwargs(entry, public), kept)
+
+
+def _kwargs(entry: Entry, public: bool) -> dict[str, Any]:
+    """Kwargs as far as they may be shown: of a check on a non-public column its columns and `mostly` alone."""
+    kept = {k: v for k, v in entry.kwargs.items() if public or k.startswith("column") or k == "mostly"}
+    return {key: words.plain(value) for key, value in kept.items()}
+
+
+def _not_run(entry: Entry, why: str, error: str | None = None, expected: str | None = None) -> Found:
+    asked = f"{expected} expected; " if expected else ""
+    check = Check(
+        name=entry.type,
+        passed=False,
+        message=f"{words.subject(entry.columns)}: {asked}{why}" if expected else f"{entry.type}: {why}",
+        column=entry.columns[0] if len(entry.columns) == 1 else None,
+    )
+    return Found(check, entry.type, _kwargs(entry, False), {}, error)
+
+
+def _error(info: Mapping[str, Any] | None, public: bool) -> str | None:
+    """GX's own account of an exception, None when there was none. Its text can quote values."""
+    if not info:
+        return None
+    nets = [info] if "raised_exception" in info else list(info.values())
+    for net in nets:
+        if net.get("raised_exception"):
+            message = str(net.get("exception_message") or "")
+            return _hint(message) or (words.shown(message, 200) if public else "an error inside the check")
+    return None
+
+
+def _described(err: Exception, public: bool) -> str:
+    name = type(err).__name__
+    return _hint(str(err)) or (f"{name}: {words.shown(str(err), 200)}" if public else name)
+
+
+def _hint(message: str) -> str | None:
+    if "NA is ambiguous" in message:
+        return "a null met a comparison; set ignore_row_if to leave out rows with nulls"
+    return None
