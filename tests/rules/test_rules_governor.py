@@ -1,0 +1,96 @@
+"""The governor's decisions, one reason at a time."""
+
+from __future__ import annotations
+
+import pytest
+
+from millrace.rules.governor import Window, decide
+from millrace.spec import Partitioning
+from millrace.spec.pipeline import MonitoringSpec
+
+CUT = Partitioning("month", "America/New_York")
+
+
+def spec(**changes):
+    return MonitoringSpec.model_validate({"k": 2, "n": 3, "max_age": "P2M", "cooldown": "P1M", **changes})
+
+
+def window(partition, **changes):
+    plain = {"rows": 5000, "drifted": False, "degraded": False, "excess": 0.0, "broken": (), "outcomes_known": True}
+    return Window(partition, **{**plain, **changes})
+
+
+def ask(now, *, history=(), trained_to="2013-04", last=None, **changes):
+    answer = decide(spec(**changes), CUT, now, list(history), trained_to=trained_to, last_retrain=last)
+    return answer.action, answer.reason
+
+
+def test_nothing_happened():
+    assert ask(window("2013-05")) == ("none", "nothing")
+
+
+def test_degradation_retrains():
+    assert ask(window("2013-05", degraded=True, excess=0.1)) == ("retrain", "degraded")
+
+
+def test_age_retrains_at_the_second_month_and_not_before():
+    assert ask(window("2013-05")) == ("none", "nothing")
+    assert ask(window("2013-06")) == ("retrain", "age")
+    assert ask(window("2013-06"), max_age=None) == ("none", "nothing")
+
+
+def test_drift_retrains_only_where_outcomes_are_not_known_and_k_of_n_agree():
+    now, earlier = window("2013-05", drifted=True, outcomes_known=False), window("2013-03", drifted=True)
+    assert ask(now, trained_to="2013-02", max_age=None) == ("none", "nothing")
+    assert ask(now, history=[earlier], trained_to="2013-02", max_age=None) == ("retrain", "drift")
+    known = window("2013-05", drifted=True)
+    assert ask(known, history=[earlier], trained_to="2013-02", max_age=None) == ("none", "nothing")
+    old = [window(f"2013-0{m}") for m in (3, 4)]
+    first = window("2013-02", drifted=True)
+    assert ask(now, history=[first, *old], trained_to="2013-01", max_age=None) == ("none", "nothing")
+
+
+def test_a_broken_column_alerts_and_never_retrains():
+    assert ask(window("2013-06", broken=("wind",), degraded=True, excess=1.0)) == ("alert", "broken")
+
+
+def test_too_few_rows_say_nothing_about_drift():
+    now = window("2013-05", rows=10, drifted=True, outcomes_known=False)
+    assert ask(now, history=[window("2013-04", drifted=True)], trained_to="2013-03") == ("none", "too_few_rows")
+
+
+def test_cooldown_counts_partition_time():
+    now = window("2013-07", degraded=True, excess=1.0)
+    assert ask(now, last="2013-06") == ("retrain", "degraded")
+    assert ask(now, last="2013-06", cooldown="P2M") == ("none", "cooldown")
+    assert ask(now, last="2013-07") == ("none", "cooldown")
+
+
+@pytest.mark.parametrize("partition", ["2013-04", "2013-02"])
+def test_a_partition_the_champion_was_trained_on_never_retrains(partition):
+    assert ask(window(partition, degraded=True, excess=1.0)) == ("none", "in_training")
+
+
+def test_a_replay_of_an_old_partition_never_retrains():
+    now = window("2013-05", degraded=True, excess=1.0)
+    assert ask(now, history=[window("2013-06")]) == ("none", "older")
+
+
+@pytest.mark.parametrize(
+    ("off", "now"),
+    [
+        ("performance", window("2013-05", degraded=True, excess=1.0)),
+        ("age", window("2013-09")),
+        ("drift", window("2013-05", drifted=True, outcomes_known=False)),
+    ],
+)
+def test_every_reason_can_be_switched_off(off, now):
+    history = [window("2013-04", drifted=True)] if off == "drift" else []
+    trained_to = "2013-03" if off == "drift" else "2013-04"
+    changes = {"max_age": None} if off == "drift" else {}
+    assert ask(now, history=history, trained_to=trained_to, **changes)[0] == "retrain"
+    switches = {"performance": True, "age": True, "drift": True, off: False}
+    if off == "drift":
+        switches.pop("age")
+    changed = {"retrain_on": switches, **changes}
+    assert ask(now, history=history, trained_to=trained_to, **changed) == ("none", "nothing")
