@@ -6,6 +6,7 @@ MillraceError
 ├── DataError        the data given are wrong (missing, empty, truncated, misnamed)
 ├── VerdictFailed    a Gate or Duel said no (raised by Airflow tasks, never by jobs)
 ├── EvidenceError    a promotion was asked for without what it must rest on
+├── LedgerError      the ledger's record does not hold together, or cannot take what was asked
 ├── StoreError       the object store said no
 │   ├── NotFound     no such object, Snapshot or partition
 │   ├── Conflict     compare-and-set lost
@@ -86,6 +87,10 @@ class VerdictFailed(MillraceError):
 
 class EvidenceError(MillraceError):
     """A ModelVersion lacks what it must carry to be promoted, or carries something else."""
+
+
+class LedgerError(MillraceError):
+    """The ledger's record was changed or cut, or it was asked to record something that cannot be."""
 
 
 class StoreError(MillraceError):

@@ -2,71 +2,92 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Literal
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection
 
+from millrace.errors import LedgerError
 from millrace.ledger import chain
-from millrace.ledger.schema import APPROVALS
+
+KIND = "approval"
 
 
 @dataclass(frozen=True)
 class Approval:
-    """An answer about one version and the Evidence it was shown with. States: waiting, approved, rejected, void."""
+    """A request about one version and the Evidence it was shown with, and its answer by a person."""
 
     pipeline: str
     version: int
     evidence_digest: str
-    state: str
-    by: str | None
+    state: Literal["waiting", "approved", "rejected", "void"] = "waiting"
+    by: str | None = None
+    newer: int | None = None
+    """Version of the challenger that voided it."""
 
 
 def get(connection: Connection, pipeline: str, version: int) -> Approval | None:
-    """The approval of a version, whatever its state."""
-    query = select(APPROVALS).where(APPROVALS.c.pipeline == pipeline, APPROVALS.c.version == version)
-    row = connection.execute(query).mappings().first()
-    return None if row is None else Approval(**row)
+    """The request about a version, whatever its state."""
+    found = chain.entries(connection, pipeline, KIND, f"v{version}", limit=1)
+    return _approval(found[0]) if found else None
 
 
-def ask(connection: Connection, pipeline: str, version: int, evidence_digest: str) -> None:
-    """Record that an approval is asked for; asking again for the same Evidence changes nothing."""
+def ask(connection: Connection, pipeline: str, version: int, evidence_digest: str) -> Approval:
+    """Record that an approval is asked for; asking again while it waits or is approved changes nothing.
+
+    It is void at once where a newer challenger waits already.
+    """
     found = get(connection, pipeline, version)
-    if found is not None and found.evidence_digest == evidence_digest:
-        return
-    values = {"evidence_digest": evidence_digest, "state": "waiting", "by": None}
-    if found is None:
-        connection.execute(insert(APPROVALS).values(pipeline=pipeline, version=version, **values))
-    else:
-        _set(connection, pipeline, version, **values)
-    chain.append(connection, pipeline, "approval", f"v{version}", {"state": "waiting", "evidence": evidence_digest})
+    if found and found.evidence_digest == evidence_digest and found.state in ("waiting", "approved"):
+        return found
+    newer = [a.version for a in _waiting(connection, pipeline) if a.version > version]
+    asked = Approval(pipeline, version, evidence_digest)
+    if newer:
+        asked = replace(asked, state="void", newer=max(newer))
+        if asked == found:
+            return asked
+    return _record(connection, asked)
 
 
 def answer(
     connection: Connection, pipeline: str, version: int, evidence_digest: str, *, approved: bool, by: str
-) -> None:
-    """Record a person's answer; ignored for an approval that is void, answered, or about other Evidence."""
+) -> Approval:
+    """Record a person's answer, and return the request as it stands: a void one stays void.
+
+    Raises LedgerError when nobody asked about this version with this Evidence.
+    """
     found = get(connection, pipeline, version)
-    if found is None or found.state != "waiting" or found.evidence_digest != evidence_digest:
-        return
-    state = "approved" if approved else "rejected"
-    _set(connection, pipeline, version, state=state, by=by)
-    chain.append(connection, pipeline, "approval", f"v{version}",
-                 {"state": state, "by": by, "evidence": evidence_digest})
+    if found is None or found.evidence_digest != evidence_digest:
+        raise LedgerError(
+            f"no approval was asked for {pipeline} version {version} with this Evidence",
+            given=evidence_digest,
+            allowed=[found.evidence_digest] if found else None,
+            next_step="Start the release again from its first task",
+        )
+    answered = replace(found, state="approved" if approved else "rejected", by=by)
+    if found.state == "void" or answered == found:
+        return found
+    return _record(connection, answered)
 
 
-def void_older(connection: Connection, pipeline: str, version: int) -> int:
-    """Void waiting approvals of versions older than this one; returns how many."""
-    query = select(APPROVALS).where(
-        APPROVALS.c.pipeline == pipeline, APPROVALS.c.version < version, APPROVALS.c.state == "waiting"
-    )
-    older = [Approval(**row) for row in connection.execute(query).mappings()]
+def void_older(connection: Connection, pipeline: str, version: int) -> list[int]:
+    """Void the waiting requests about versions older than this one; returns those versions."""
+    older = [a for a in _waiting(connection, pipeline) if a.version < version]
     for each in older:
-        _set(connection, pipeline, each.version, state="void")
-        chain.append(connection, pipeline, "approval", f"v{each.version}", {"state": "void", "newer": version})
-    return len(older)
+        _record(connection, replace(each, state="void", newer=version))
+    return [each.version for each in older]
 
 
-def _set(connection: Connection, pipeline: str, version: int, **values: object) -> None:
-    connection.execute(
-        update(APPROVALS).where(APPROVALS.c.pipeline == pipeline, APPROVALS.c.version == version).values(**values)
-    )
+def _waiting(connection: Connection, pipeline: str) -> list[Approval]:
+    found = [_approval(entry) for entry in chain.latest(connection, pipeline, KIND).values()]
+    return sorted((a for a in found if a.state == "waiting"), key=lambda a: a.version)
+
+
+def _record(connection: Connection, approval: Approval) -> Approval:
+    body = {name: value for name, value in asdict(approval).items() if name != "pipeline"}
+    chain.append(connection, approval.pipeline, KIND, f"v{approval.version}", body)
+    return approval
+
+
+def _approval(entry: chain.Entry) -> Approval:
+    return Approval(pipeline=entry.pipeline, **entry.body)

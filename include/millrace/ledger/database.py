@@ -1,78 +1,113 @@
-"""Database: one serialised write transaction at a time, on SQLite and PostgreSQL alike."""
+"""Database: one write transaction at a time, on SQLite and PostgreSQL alike."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy import Connection, create_engine, event, inspect, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.pool import NullPool
 
-from millrace.errors import Unavailable
+from millrace.errors import Conflict, LedgerError, Unavailable
 from millrace.ledger.schema import ENTRIES, METADATA
 
-LOCK = 0x6D696C6C72616365 >> 1
-"""Key of PostgreSQL's advisory lock ('millrace' as a 63-bit number)."""
+WAIT = 20
+"""Seconds that a writer waits for the one before it."""
+LOCK = int.from_bytes(b"millrace") >> 1
+"""Key of PostgreSQL's advisory lock: 'millrace' as a 63-bit number."""
+_TAKE_LOCK = (
+    # A writer that is stopped in the middle must not hold up everybody for ever.
+    f"SET LOCAL lock_timeout = '{WAIT}s'; SET LOCAL idle_in_transaction_session_timeout = '{3 * WAIT}s'; "
+    f"SELECT pg_advisory_xact_lock({LOCK})"
+)
 
 
 class Database:
-    """Opens connections only when needed and keeps none: Airflow forks, and a connection must not cross a fork."""
+    """Connects for each transaction and keeps no connection: Airflow forks, and a connection must not cross a fork."""
 
     def __init__(self, url: str) -> None:
-        self.url = url
-        self.sqlite = url.startswith("sqlite")
-        arguments: dict[str, Any] = {"timeout": 20} if self.sqlite else {}
-        self.engine: Engine = create_engine(url, poolclass=NullPool, connect_args=arguments)
+        try:
+            parsed = make_url(url)
+        except ArgumentError as err:
+            raise LedgerError("not a database URL", allowed=["sqlite:////folder/ledger.db", "postgresql://.."]) from err
+        self.place = parsed.render_as_string(hide_password=True)
+        self.sqlite = parsed.get_backend_name() == "sqlite"
+        if parsed.get_backend_name() not in ("sqlite", "postgresql") or (
+            self.sqlite and parsed.database in (None, "", ":memory:")
+        ):
+            raise LedgerError("the ledger cannot be kept here", given=self.place,
+                              allowed=["sqlite:////folder/ledger.db", "postgresql://.."])  # fmt: skip
+        options: dict[str, Any] = (
+            {"connect_args": {"timeout": WAIT}}
+            if self.sqlite
+            # Under a stricter level the snapshot would be taken before the lock, and miss what the last writer wrote.
+            else {"connect_args": {"connect_timeout": 10}, "isolation_level": "READ COMMITTED"}
+        )
+        try:
+            self._engine = create_engine(parsed, poolclass=NullPool, hide_parameters=True, **options)
+        except ModuleNotFoundError as err:
+            raise LedgerError(f"the driver for this database is not installed: {err.name}", given=self.place,
+                              next_step="Install millrace with its extra 'airflow'") from err  # fmt: skip
         if self.sqlite:
-            event.listen(self.engine, "connect", _on_connect)
+            event.listen(self._engine, "connect", _own_begin)
         self._create()
-
-    def _create(self) -> None:
-        with self._guard(), self.engine.connect() as connection:
-            if inspect(connection).has_table(ENTRIES.name):
-                return
-        with self.write() as connection:  # the lock serialises several first openers
-            METADATA.create_all(connection, checkfirst=True)
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction that holds the ledger's only write lock from its first statement; commits at the end."""
-        with self._guard(), self.engine.connect() as connection:
-            if self.sqlite:
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-            else:
-                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK})
-            try:
-                yield connection
-            except BaseException:
-                connection.rollback()
-                raise
+        """A transaction that no other writer shares, from its first statement on; commits at the end.
+
+        Raises Unavailable when the database does not answer or the writer before does not end.
+        """
+        with self._guard(), self._engine.connect() as connection:
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if self.sqlite else _TAKE_LOCK)
+            yield connection
             connection.commit()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A connection for one consistent look."""
-        with self._guard(), self.engine.connect() as connection:
-            if self.sqlite:
-                connection.exec_driver_sql("BEGIN")
+        """One consistent look; sees what was committed before it."""
+        with self._guard(), self._engine.connect() as connection:
+            connection.exec_driver_sql("BEGIN" if self.sqlite else "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             yield connection
-            connection.rollback()
+
+    def _create(self) -> None:
+        with self._guard(), self._engine.connect() as connection:
+            if inspect(connection).has_table(ENTRIES.name):
+                return
+            if self.sqlite:
+                _set_wal(connection)
+        with self.write() as connection:  # the lock puts several first openers in a row
+            METADATA.create_all(connection, checkfirst=True)
 
     @contextmanager
     def _guard(self) -> Iterator[None]:
+        """Leaving with an error closes the connection, which rolls back."""
         try:
             yield
-        except OperationalError as err:
-            place = self.engine.url.render_as_string(hide_password=True)
-            raise Unavailable(f"the ledger's database does not answer: {err.orig}", where=place) from err
-        except SQLAlchemyError:
-            raise
+        except (OperationalError, InterfaceError) as err:
+            raise Unavailable(f"the ledger's database does not answer: {err.orig}", where=self.place) from err
+        except IntegrityError as err:
+            raise Conflict("another writer was faster", where=self.place) from err
+        except DBAPIError as err:
+            raise LedgerError(f"the ledger's database refused: {err.orig}", where=self.place) from err
 
 
-def _on_connect(connection: Any, record: Any) -> None:
-    # The driver's own BEGIN comes too late (at the first write); ours says at once that it will write.
+def _own_begin(connection: Any, record: Any) -> None:
+    # The driver's own BEGIN comes at the first write, too late; ours says at once that it will write.
     connection.isolation_level = None
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
+
+
+def _set_wal(connection: Connection) -> None:
+    """Readers then never wait for a writer. Kept in the file; a new one is set once, by whoever comes first."""
+    until = time.monotonic() + WAIT
+    while True:
+        try:
+            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+            return
+        except OperationalError:  # the busy timeout does not cover this change
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.05)

@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection
 
-from millrace.canonical import canonical_json, digest
+from millrace.canonical import digest
+from millrace.errors import LedgerError
 from millrace.ledger import chain
-from millrace.ledger.chain import LedgerError
-from millrace.ledger.schema import RETRAINS
 
+KIND = "retrain"
 End = Literal["done", "failed", "superseded"]
+State = Literal["waiting", "running", "done", "failed", "superseded"]
 
 
 @dataclass(frozen=True)
 class RetrainDecision:
-    """A recorded decision to retrain; `id` names its DAG run. States: waiting, running, done, failed, superseded."""
+    """A recorded decision to retrain on the data up to `partition`. `number` counts the pipeline's decisions.
+
+    `id` names its DAG run (`retrain__<id>`) and differs between attempts, as a run id cannot be used twice.
+    """
 
     id: str
     pipeline: str
     partition: str
     attempt: int
+    number: int
     reason: str
     body: dict[str, Any]
-    state: str
-    run_id: str | None
-    number: int
-    slot: str | None
+    state: State = "waiting"
+    run_id: str | None = None
+    note: str | None = None
 
 
 def claim(
@@ -37,86 +40,93 @@ def claim(
 ) -> RetrainDecision | None:
     """Take the waiting slot for a partition.
 
-    Returns the decision to start; the same one again when this partition's decision still waits (its starter was
-    killed); None when a later partition's waits, or when this partition's was started already and has not failed.
-    A waiting decision of an earlier partition is superseded: its run exits at its first task.
+    Returns the decision to start; the same one again while this partition's decision still waits, as who claimed it
+    may have been killed before it could start a run. None when this partition's was started and has not failed, or
+    when one of a later partition stands: to train on less than it did is of no use. A waiting decision of an earlier
+    partition is superseded, so that one whose run never came cannot hold the slot for ever.
     """
-    earlier = [d for d in _all(connection, pipeline) if d.partition == partition]
-    if earlier and earlier[-1].state != "failed":
-        return earlier[-1] if earlier[-1].state == "waiting" else None
-    waiting = _slot(connection, pipeline, "waiting")
-    if waiting is not None:
-        if waiting.partition > partition:  # keys of one grain sort by time
-            return None
-        _end(connection, waiting, "superseded")
-    attempt = len(earlier) + 1
-    number = (connection.execute(select(func.max(RETRAINS.c.number)).where(RETRAINS.c.pipeline == pipeline)).scalar()
-              or 0) + 1  # fmt: skip
-    # The attempt is part of the name, so that a decision made again gets a run of its own.
-    name = digest([pipeline, partition, attempt]).removeprefix("sha256:")[:12]
-    new = RetrainDecision(name, pipeline, partition, attempt, reason, body, "waiting", None, number, "waiting")
-    connection.execute(insert(RETRAINS).values(**{**new.__dict__, "body": canonical_json(body).decode()}))
-    chain.append(connection, pipeline, "retrain", name, {"state": "waiting", "partition": partition, "reason": reason})
-    return new
+    known = decisions(connection, pipeline)
+    mine = [d for d in known if d.partition == partition]
+    if mine and mine[-1].state != "failed":
+        return mine[-1] if mine[-1].state == "waiting" else None
+    standing = [d for d in known if d.state in ("waiting", "running", "done")]
+    if any(d.partition > partition for d in standing):  # keys of one grain sort by time
+        return None
+    attempt = len(mine) + 1
+    new = RetrainDecision(
+        id=digest([pipeline, partition, attempt]).removeprefix("sha256:")[:12],
+        pipeline=pipeline,
+        partition=partition,
+        attempt=attempt,
+        number=len(known) + 1,
+        reason=reason,
+        body=body,
+    )
+    for waiting in standing:
+        if waiting.state == "waiting":
+            _record(connection, replace(waiting, state="superseded", note=f"decision {new.id} is newer"))
+    return _record(connection, new)
 
 
 def start(connection: Connection, decision_id: str, run_id: str) -> bool:
-    """Move a decision from waiting to running; True also for the same run asking again after a kill.
+    """Let a run take up a decision: True when it may train, also for the same run asking again after a kill.
 
-    False when it was superseded or has ended: the run then exits. A decision that was left running by a run that
-    never ended is closed as failed: the training DAG runs one at a time, so that run is gone.
+    False when the decision was superseded, has ended or is another run's: the run then exits. A failed decision is
+    taken up again by its own run, cleared by a person, unless a newer one stands. A decision that another run left
+    running is closed as failed: training runs one at a time, so that run ended without a word (killed, deleted).
     """
     decision = _get(connection, decision_id)
     if decision.state == "running":
         return decision.run_id == run_id
-    if decision.state != "waiting":
+    known = decisions(connection, decision.pipeline)
+    again = decision.state == "failed" and decision.run_id == run_id
+    if again and any(d.number > decision.number and d.state in ("waiting", "running", "done") for d in known):
         return False
-    left = _slot(connection, decision.pipeline, "running")
-    if left is not None:
-        _end(connection, left, "failed")
-    connection.execute(
-        update(RETRAINS).where(RETRAINS.c.id == decision_id).values(state="running", slot="running", run_id=run_id)
-    )
-    chain.append(connection, decision.pipeline, "retrain", decision_id, {"state": "running", "run": run_id})
+    if not again and decision.state != "waiting":
+        return False
+    for left in known:
+        if left.state == "running":
+            _record(connection, replace(left, state="failed", note=f"left running when {decision_id} started"))
+    _record(connection, replace(decision, state="running", run_id=run_id, note=None))
     return True
 
 
-def finish(connection: Connection, decision_id: str, state: End) -> None:
-    """End a decision; ending it again changes nothing."""
+def finish(connection: Connection, decision_id: str, state: End) -> RetrainDecision:
+    """End a decision and return it as it stands; what is done or superseded stays so.
+
+    A failed one may still become done: a person cleared the failed task, and the run went on to its end.
+    """
     decision = _get(connection, decision_id)
-    if decision.state in ("waiting", "running"):
-        _end(connection, decision, state)
+    if decision.state in ("waiting", "running") or (decision.state, state) == ("failed", "done"):
+        return _record(connection, replace(decision, state=state, note=None))
+    return decision
 
 
 def last(connection: Connection, pipeline: str) -> RetrainDecision | None:
-    """The newest decision that has not failed, for the cooldown."""
-    found = [d for d in _all(connection, pipeline) if d.state not in ("failed", "superseded")]
-    return found[-1] if found else None
+    """The decision of the latest partition that was neither failed nor superseded: where the cooldown starts."""
+    found = [d for d in decisions(connection, pipeline) if d.state not in ("failed", "superseded")]
+    return max(found, key=lambda d: (d.partition, d.number), default=None)
 
 
-def _end(connection: Connection, decision: RetrainDecision, state: End) -> None:
-    connection.execute(update(RETRAINS).where(RETRAINS.c.id == decision.id).values(state=state, slot=None))
-    chain.append(connection, decision.pipeline, "retrain", decision.id, {"state": state})
+def decisions(connection: Connection, pipeline: str) -> list[RetrainDecision]:
+    """All decisions of a pipeline as they stand, in the order they were made."""
+    found = [_decision(entry) for entry in chain.latest(connection, pipeline, KIND).values()]
+    return sorted(found, key=lambda d: d.number)
 
 
 def _get(connection: Connection, decision_id: str) -> RetrainDecision:
-    row = connection.execute(select(RETRAINS).where(RETRAINS.c.id == decision_id)).mappings().first()
-    if row is None:
+    found = chain.entries(connection, kind=KIND, subject=decision_id, limit=1)
+    if not found:
         raise LedgerError("no such retrain decision", given=decision_id,
-                          next_step="Leave the field 'decision' empty when you train by hand")
-    return _decision(row)
+                          next_step="Leave the field 'decision' empty when you train by hand")  # fmt: skip
+    return _decision(found[0])
 
 
-def _slot(connection: Connection, pipeline: str, slot: str) -> RetrainDecision | None:
-    query = select(RETRAINS).where(RETRAINS.c.pipeline == pipeline, RETRAINS.c.slot == slot)
-    row = connection.execute(query).mappings().first()
-    return None if row is None else _decision(row)
+def _record(connection: Connection, decision: RetrainDecision) -> RetrainDecision:
+    body = {name: value for name, value in asdict(decision).items() if name not in ("id", "pipeline")}
+    chain.append(connection, decision.pipeline, KIND, decision.id, body)
+    return decision
 
 
-def _all(connection: Connection, pipeline: str) -> list[RetrainDecision]:
-    query = select(RETRAINS).where(RETRAINS.c.pipeline == pipeline).order_by(RETRAINS.c.number)
-    return [_decision(row) for row in connection.execute(query).mappings()]
-
-
-def _decision(row: Any) -> RetrainDecision:
-    return RetrainDecision(**{**row, "body": json.loads(row["body"])})
+def _decision(entry: chain.Entry) -> RetrainDecision:
+    return RetrainDecision(id=entry.subject, pipeline=entry.pipeline, **entry.body)
