@@ -56,7 +56,10 @@ def test_a_broken_column_alerts_and_never_retrains():
 
 def test_too_few_rows_say_nothing_about_drift():
     now = window("2013-05", rows=10, drifted=True, outcomes_known=False)
-    assert ask(now, history=[window("2013-04", drifted=True)], trained_to="2013-03") == ("none", "too_few_rows")
+    assert ask(now, history=[window("2013-04", drifted=True)], trained_to="2013-03", max_age=None) == (
+        "none",
+        "too_few_rows",
+    )
 
 
 def test_cooldown_counts_partition_time():
