@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from millrace.canonical import canonical_json, digest
 from millrace.contract import CONTRACT_VERSION, Artifact, Classification
@@ -127,9 +128,12 @@ def load(objects: ObjectStore, prefix: str, model: str) -> Model:
         params: BaseModel = LEARNERS.resolve(str(card.learner.get("kind"))).model_validate(card.learner)
     except ValidationError as err:
         problem = err.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        raise DataError(f"model.json cannot be read: {where}: {problem['msg']}", where=objects.url(prefix + CARD)) from err
+    except PydanticCustomError as err:
         raise DataError(
-            f"model.json cannot be read: {'.'.join(str(p) for p in problem['loc'])}: {problem['msg']}",
-            where=objects.url(prefix + CARD),
+            f"the model's learner is not installed here: {err}", where=objects.url(prefix + CARD),
+            next_step="Install the package that brings this learner",
         ) from err
     data = objects.get(prefix + card.weights.file)
     if digest(data) != card.weights.digest:
