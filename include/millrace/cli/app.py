@@ -1,0 +1,197 @@
+"""The `millrace` command. Each subcommand imports what it needs when it runs, so that `--help` is quick."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from millrace import __version__
+from millrace.errors import MillraceError
+from millrace.settings import Settings
+from millrace.spec import ProjectTree
+
+app = typer.Typer(
+    help="Millrace: from raw data to a model in production, and keeping it good there.",
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+)  # fmt: skip
+ledger_app = typer.Typer(help="The hash-chained record of verdicts, promotions and decisions.", no_args_is_help=True)
+app.add_typer(ledger_app, name="ledger")
+ProjectOption = Annotated[Path | None, typer.Option("--project", help="Project folder; default: the one you are in.")]
+
+
+@app.command()
+def init(folder: Annotated[Path, typer.Argument(help="New or empty folder.")]) -> None:
+    """Write a new project."""
+    from millrace.cli.scaffold import init as write
+
+    for path in write(folder):
+        print(f"wrote {path}")
+    print(f"Next: cd {shlex.quote(str(folder))} && millrace new my_pipeline")
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="Lower case, digits, underscores.")], project: ProjectOption = None
+) -> None:
+    """Write a working pipeline with sample data into the project."""
+    from millrace.cli.scaffold import new as write
+
+    tree = ProjectTree.at(project)
+    for path in write(tree, name):
+        print(f"wrote {path}")
+    print("Next: millrace check && millrace apply && millrace up")
+
+
+@app.command()
+def check(
+    folder: Annotated[Path | None, typer.Argument(help="Project or pipeline folder; default: where you are.")] = None,
+) -> None:
+    """Check specs, SQL, suites and feature definitions, by themselves and against each other."""
+    from millrace.cli.check import check as find
+
+    tree = ProjectTree.at(folder)
+    names = tree.pipelines()
+    if folder is not None and folder.resolve().parent == tree.root / "include" / "pipelines":
+        names = [folder.resolve().name]
+    problems = find(tree, names)
+    for line in problems:
+        print(line, file=sys.stderr)
+    count = f"{len(names)} pipeline{'' if len(names) == 1 else 's'} checked"
+    if problems:
+        print(f"{count}, {len(problems)} problem{'' if len(problems) == 1 else 's'}", file=sys.stderr)
+        raise typer.Exit(1)
+    print(f"{count}, no problems")
+
+
+@app.command()
+def apply(
+    delete: Annotated[bool, typer.Option("--delete", help="Also remove what no file defines any more.")] = False,
+    project: ProjectOption = None,
+) -> None:
+    """Bring the project's Feast definitions into the registry; deletes nothing unasked."""
+    from millrace.feast_stores.apply import apply as register
+
+    tree = ProjectTree.at(project)
+    report = register(tree, Settings.load(tree.root), delete=delete)
+    for word, names in (("added", report.added), ("changed", report.changed)):
+        for name in names:
+            print(f"{word} {name}")
+    for name in report.absent:
+        print(f"{'deleted' if report.deleted else 'kept, though no file defines it:'} {name}")
+    if not (report.added or report.changed or report.absent):
+        print("nothing to do")
+
+
+@app.command()
+def schema(
+    check: Annotated[bool, typer.Option("--check", help="Only say whether they are up to date.")] = False,
+) -> None:
+    """Write the JSON Schemas of all files and messages."""
+    from millrace.cli import schemas
+
+    if check:
+        stale = schemas.differing()
+        if stale:
+            raise MillraceError("committed schemas are out of date", given=[p.name for p in stale],
+                                next_step="Run 'millrace schema' and commit")
+        print("schemas are up to date")
+        return
+    for path in schemas.write():
+        print(f"wrote {path.name}")
+
+
+@app.command()
+def up(
+    project: ProjectOption = None,
+    also: Annotated[list[Path] | None, typer.Option("--also", help="Further projects for the same Airflow.")] = None,
+) -> None:
+    """Start Airflow and the MLflow UI for this project on free ports."""
+    from millrace.cli.local import up as start
+
+    tree = ProjectTree.at(project)
+    running = start(tree, Settings.load(tree.root), [ProjectTree.at(path) for path in also or []])
+    print(f"Airflow: {running.airflow_url}   user {running.user}   password {running.password}")
+    print(f"MLflow:  {running.mlflow_url}")
+    print("The airflow command in this shell:  eval \"$(millrace env)\"")
+    print("Stop both with: millrace down")
+
+
+@app.command()
+def down(project: ProjectOption = None) -> None:
+    """Stop what `up` started; state stays."""
+    from millrace.cli.local import down as stop
+
+    tree = ProjectTree.at(project)
+    print("stopped" if stop(Settings.load(tree.root)) else "nothing was running")
+
+
+@app.command()
+def env(project: ProjectOption = None) -> None:
+    """Print the shell variables with which the `airflow` command speaks to this project's Airflow."""
+    from millrace.cli.local import airflow_environment
+
+    tree = ProjectTree.at(project)
+    for name, value in airflow_environment(tree, Settings.load(tree.root)).items():
+        print(f"export {name}={shlex.quote(value)}")
+    print(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH")
+
+
+@app.command()
+def collect(project: ProjectOption = None) -> None:
+    """Remove what killed writers left in the store, older than a day."""
+    from millrace.store import SnapshotStore, open_store
+
+    tree = ProjectTree.at(project)
+    left = SnapshotStore(open_store(Settings.load(tree.root).store)).collect()
+    print(f"{len(left)} leftover objects removed")
+
+
+@ledger_app.command()
+def verify(project: ProjectOption = None) -> None:
+    """Check the hash chain."""
+    from millrace.ledger import Ledger
+
+    tree = ProjectTree.at(project)
+    ledger = Ledger.open(Settings.load(tree.root).ledger)
+    print(f"{ledger.verify()} entries, unbroken; head {ledger.head()}")
+
+
+@ledger_app.command()
+def show(
+    pipeline: Annotated[str | None, typer.Argument()] = None,
+    last: Annotated[int, typer.Option("--last", help="How many.")] = 20,
+    project: ProjectOption = None,
+) -> None:
+    """Print the newest entries."""
+    import json
+
+    from millrace.ledger import Ledger
+
+    tree = ProjectTree.at(project)
+    for entry in Ledger.open(Settings.load(tree.root).ledger).entries(pipeline, limit=last):
+        text = json.dumps(entry.body)
+        print(f"{entry.seq:6} {entry.at[:19]} {entry.pipeline} {entry.kind} {entry.subject} {text[:160]}")
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Entry point: errors are plain text on stderr and exit code 1."""
+    try:
+        app()
+    except MillraceError as err:
+        print(f"millrace: {err}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
