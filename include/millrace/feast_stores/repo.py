@@ -20,7 +20,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from millrace.errors import SpecError, Unavailable
 from millrace.feast_stores.definitions import Definitions, define, describe
-from millrace.feast_stores.offline import table_of
+from millrace.feast_stores.tables import table_of
 
 APPLY = "Run 'millrace apply'"
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
