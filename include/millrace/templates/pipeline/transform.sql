@@ -1,0 +1,12 @@
+-- One row per visit of the partition, with what was known when it began.
+-- Views: visits (this partition), scope (one row: partition_key, start_time, end_time).
+SELECT
+    visit_id,
+    time AS event_timestamp,
+    region,
+    pages,
+    minutes,
+    date_part('hour', time) AS hour_of_day,
+    ordered
+FROM visits, scope
+WHERE time >= scope.start_time AND time < scope.end_time
