@@ -16,7 +16,7 @@ from millrace.errors import SpecError
 from millrace.gates import builtin, gx, words
 from millrace.gates.frame import to_frame
 from millrace.gates.result import Found, GateResult
-from millrace.gates.suite import NULL_TYPES, Entry, read
+from millrace.gates.suite import COLUMN_KEYS, NULL_TYPES, Entry, read
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,7 +92,7 @@ class _Gate:
         """Whether every column that an expectation touches is public, its row condition included."""
         touched = set(entry.columns)
         if entry.problem is not None and not touched:
-            return False  # it may be the column's name that is misspelt
+            return entry.type.startswith("expect_table_")  # else the word 'column' itself may be misspelt
         if condition := entry.kwargs.get("row_condition"):
             # A condition is text that pandas reads: every column whose name occurs in it may be meant.
             text = str(condition)
@@ -213,7 +213,8 @@ class _Gate:
 
 def _kwargs(entry: Entry, public: bool) -> dict[str, Any]:
     """Kwargs as far as they may be shown: of a check on a non-public column its columns and `mostly` alone."""
-    kept = {k: v for k, v in entry.kwargs.items() if public or k.startswith("column") or k == "mostly"}
+    share = isinstance(entry.kwargs.get("mostly"), int | float)
+    kept = {k: v for k, v in entry.kwargs.items() if public or k in COLUMN_KEYS or (k == "mostly" and share)}
     return {key: words.plain(value) for key, value in kept.items()}
 
 

@@ -39,13 +39,17 @@ def load() -> Any:
 
 
 def batch(frame: pd.DataFrame) -> Any:
-    """Return a GX Batch over a frame in a new ephemeral context without progress bars, data docs or analytics."""
+    """Return a GX Batch over a frame, in a new ephemeral context that writes, shows and sends nothing."""
     gx = load()
-    from great_expectations.data_context.types.base import ProgressBarsConfig
+    from great_expectations.data_context.types import base
 
-    context = gx.get_context(mode="ephemeral")
-    context.enable_analytics(False)
-    context.variables.progress_bars = ProgressBarsConfig(globally=False, metric_calculations=False)
+    config = base.DataContextConfig(
+        # Without its own configuration a context makes a temporary folder for data docs.
+        store_backend_defaults=base.InMemoryStoreBackendDefaults(init_temp_docs_sites=False),
+        progress_bars=base.ProgressBarsConfig(globally=False, metric_calculations=False),
+        analytics_enabled=False,
+    )
+    context = gx.get_context(mode="ephemeral", project_config=config)
     asset = context.data_sources.add_pandas("millrace").add_dataframe_asset("snapshot")
     return asset.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": frame})
 
