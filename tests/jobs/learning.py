@@ -107,7 +107,9 @@ class World:
         place = {"result": f"results/{job}/{name}.json", "checkpoint": f"checkpoints/{name}"}
         return request.model_copy(update={"place": request.place.model_copy(update=place)})
 
-    def run(self, job: str, inputs: dict[str, Artifact], params: dict[str, Any] | None = None, **more: Any) -> JobResult:
+    def run(
+        self, job: str, inputs: dict[str, Artifact], params: dict[str, Any] | None = None, **more: Any
+    ) -> JobResult:
         return run(self.request(job, inputs, params, **more))
 
     def train(self, table: pa.Table | None = None, learner: dict[str, Any] | None = None, **more: Any) -> JobResult:

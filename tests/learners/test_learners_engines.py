@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 import sys
 import textwrap
 from pathlib import Path
@@ -43,7 +44,9 @@ def learner(given: dict[str, Any], **changes: Any) -> Any:
     return LEARNERS.resolve(given["kind"]).model_validate({**given, **changes})
 
 
-def fit(params: Any, task: str = "binary", checkpoints: Checkpoints | None = None, threads: int = 1, seed: int = 7) -> Any:
+def fit(
+    params: Any, task: str = "binary", checkpoints: Checkpoints | None = None, threads: int = 1, seed: int = 7
+) -> Any:
     train, holdout = data(task)
     return engine_of(params).fit(
         train, holdout, params, Settings(task, seed, threads), checkpoints or Checkpoints(), lambda points: None
@@ -176,6 +179,44 @@ def test_torch_leaves_the_process_as_it_was() -> None:
     assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == before[1:]
 
 
+def test_our_adamw_takes_the_steps_of_torch() -> None:
+    import torch
+
+    from millrace.learners.adamw import AdamW
+
+    torch.manual_seed(0)
+    start, unused = torch.randn(5, 3), torch.randn(2)
+    mine, theirs = (
+        [start.clone().requires_grad_(), unused.clone().requires_grad_()] for _ in range(2)
+    )
+    ours, reference = AdamW(mine, 0.1), torch.optim.AdamW(theirs, lr=0.0, weight_decay=0.1)
+    for step in range(20):
+        rate = 0.05 / (step + 1)
+        reference.param_groups[0]["lr"] = rate
+        for parameters, optimizer in ((mine, ours), (theirs, reference)):
+            ours.clear() if optimizer is ours else reference.zero_grad()
+            (parameters[0].sin() * (step + 1)).sum().backward()
+            ours.step(rate) if optimizer is ours else reference.step()
+    assert torch.allclose(mine[0], theirs[0], rtol=1e-5, atol=1e-7)
+    assert not torch.allclose(mine[0], start)
+    assert torch.equal(mine[1], unused)
+
+
+def test_a_torch_training_does_not_import_the_compiler() -> None:
+    code = """
+import sys
+from millrace.learners.checkpoints import Checkpoints
+from millrace.learners.protocol import Column, Matrix, Settings, engine_of
+from millrace.spec.pipeline import TorchMLPLearner
+import numpy as np
+rows = Matrix((Column("a", "number"),), np.arange(20.0)[:, None], np.arange(20.0))
+params = TorchMLPLearner(hidden=(4,), epochs=1)
+engine_of(params).fit(rows, rows, params, Settings("regression", 7, 1), Checkpoints(), lambda points: None)
+assert "torch._dynamo" not in sys.modules and "sympy" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_a_diverging_training_says_so() -> None:
     with pytest.raises(DataError, match="diverged.*Lower the learner's learning_rate"):
         fit(learner(MLP, learning_rate=1e30), "regression")
@@ -188,7 +229,10 @@ def test_importance_puts_the_signal_first_and_noise_at_zero() -> None:
     weights, (_, holdout) = fit(params), data("binary")
     settings = Settings("binary", 7, 1)
 
-    found = importance(lambda m: engine_of(params).predict(weights.data, m, params, settings), holdout, "binary", seed=1)
+    def predict(rows: Matrix) -> Any:
+        return engine_of(params).predict(weights.data, rows, params, settings)
+
+    found = importance(predict, holdout, "binary", seed=1)
 
     assert set(list(found)[:2]) == {"x", "city"}
     assert found["x"] > 0.1

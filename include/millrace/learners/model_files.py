@@ -129,10 +129,13 @@ def load(objects: ObjectStore, prefix: str, model: str) -> Model:
     except ValidationError as err:
         problem = err.errors()[0]
         where = ".".join(str(part) for part in problem["loc"])
-        raise DataError(f"model.json cannot be read: {where}: {problem['msg']}", where=objects.url(prefix + CARD)) from err
+        raise DataError(
+            f"model.json cannot be read: {where}: {problem['msg']}", where=objects.url(prefix + CARD)
+        ) from err
     except PydanticCustomError as err:
         raise DataError(
-            f"the model's learner is not installed here: {err}", where=objects.url(prefix + CARD),
+            f"the model's learner is not installed here: {err}",
+            where=objects.url(prefix + CARD),
             next_step="Install the package that brings this learner",
         ) from err
     data = objects.get(prefix + card.weights.file)

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from millrace.learners.adamw import AdamW
 from millrace.learners.checkpoints import Checkpoints, Point
 from millrace.learners.losses import Floats, Task
 from millrace.learners.protocol import Column, Matrix, Report, Settings, Weights, check_finite, segment_bounds
@@ -97,7 +98,7 @@ class TorchMLP:
         with _deterministic(settings.threads, settings.seed):
             net = Net(train.columns, params)
             net.learn_scales(train, settings.task)
-            optimizer = torch.optim.AdamW(net.parameters(), params.learning_rate, weight_decay=params.weight_decay)
+            optimizer = AdamW(net.parameters(), params.weight_decay)
             last = checkpoints.last()
             curve: list[Point] = last.curve if last else []
             if last:
@@ -131,18 +132,16 @@ class TorchMLP:
             return np.asarray((output * net.label[1] + net.label[0]).numpy(), dtype=np.float64)
 
 
-def _epoch(net: Net, optimizer: Any, data: Any, params: TorchMLPLearner, task: Task, epoch: int) -> None:
+def _epoch(net: Net, optimizer: AdamW, data: Any, params: TorchMLPLearner, task: Task, epoch: int) -> None:
     dense, codes, target = data
     net.train()
     order = torch.randperm(len(target))
     batches = torch.split(order, params.batch_size)
     for number, batch in enumerate(batches):
         done = (epoch + number / len(batches)) / params.epochs
-        for group in optimizer.param_groups:
-            group["lr"] = params.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.clear()
         _loss(net(dense[batch], codes[batch]), target[batch], task).backward()
-        optimizer.step()
+        optimizer.step(params.learning_rate * 0.5 * (1 + math.cos(math.pi * done)))
 
 
 def _loss(output: Tensor, target: Tensor, task: Task) -> Tensor:
@@ -173,37 +172,33 @@ def _tensors(net: Net) -> dict[str, Tensor]:
     return {name: value.detach().contiguous() for name, value in net.state_dict().items()}
 
 
-def _state(net: Net, optimizer: Any) -> bytes:
-    """The network and the optimizer's moments. Chance needs no state: each segment seeds it anew."""
-    moments = {
-        f"optimizer.{number}.{name}": value.contiguous()
-        for number, state in optimizer.state_dict()["state"].items()
-        for name, value in state.items()
-    }
-    return bytes(save({**{f"net.{k}": v for k, v in _tensors(net).items()}, **moments}))
+def _state(net: Net, optimizer: AdamW) -> bytes:
+    """The network and the optimizer. Chance needs no state: each segment seeds it anew."""
+    parts = {"net": _tensors(net), "optimizer": optimizer.state()}
+    return bytes(save({f"{part}/{name}": value for part, tensors in parts.items() for name, value in tensors.items()}))
 
 
-def _restore(net: Net, optimizer: Any, data: bytes) -> None:
+def _restore(net: Net, optimizer: AdamW, data: bytes) -> None:
     stored = load(data)
-    net.load_state_dict({k.removeprefix("net."): v for k, v in stored.items() if k.startswith("net.")})
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in stored.items():
-        if key.startswith("optimizer."):
-            _, number, name = key.split(".")
-            state.setdefault(int(number), {})[name] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+    def part(name: str) -> dict[str, Tensor]:
+        return {key.removeprefix(f"{name}/"): value for key, value in stored.items() if key.startswith(f"{name}/")}
+
+    net.load_state_dict(part("net"))
+    optimizer.restore(part("optimizer"))
 
 
 @contextmanager
 def _deterministic(threads: int, seed: int) -> Iterator[None]:
     """Fixed threads, deterministic operations and own chance inside; everything as it was outside."""
-    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    before = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     with torch.random.fork_rng(devices=[]):
         try:
             torch.set_num_threads(threads)
-            torch.use_deterministic_algorithms(True)
+            # Not use_deterministic_algorithms: it imports the compiler, which takes longer than a small training.
+            torch.set_deterministic_debug_mode("error")
             torch.manual_seed(seed)
             yield
         finally:
             torch.set_num_threads(before[0])
-            torch.use_deterministic_algorithms(before[1])
+            torch.set_deterministic_debug_mode(before[1])
