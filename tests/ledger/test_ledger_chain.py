@@ -1,0 +1,180 @@
+"""The record: append-only, chained, and telling when somebody changed it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from sqlalchemy import create_engine
+
+from millrace.errors import LedgerError, MillraceError, Unavailable
+from millrace.ledger import Ledger, chain
+
+
+def tamper(url: str, *statements: str) -> None:
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+    engine.dispose()
+
+
+@pytest.fixture
+def filled(ledger: Ledger) -> Ledger:
+    for number in range(1, 7):
+        ledger.append("flights", "gate", f"features/2013-0{number}", {"passed": True, "rows": number})
+    return ledger
+
+
+def test_entries_come_back_as_they_were_appended(ledger):
+    before = datetime.now(UTC)
+
+    first = ledger.append("flights", "gate", "features/2013-01", {"b": [1, {"ü": None}], "a": 0.1})
+    second = ledger.append("trains", "gate", "features/2013-01", {})
+
+    assert ledger.entries() == [first, second]
+    assert ledger.entries("flights", "gate", "features/2013-01") == [first]
+    assert ledger.entries(kind="nothing") == []
+    assert ledger.entries(limit=1) == [second]
+    assert (first.seq, second.seq, second.previous) == (1, 2, first.hash)
+    assert before <= first.at < second.at <= datetime.now(UTC) and first.at.tzinfo == UTC
+
+
+def test_an_untouched_record_verifies_and_its_head_anchors_it(filled):
+    head = filled.head()
+    filled.append("flights", "gate", "features/2013-07", {})
+
+    assert filled.verify() == 7
+    assert filled.verify(anchor=head) == 7
+    assert filled.verify(anchor=filled.head()) == 7
+
+
+def test_an_empty_record_verifies(ledger):
+    assert ledger.verify() == 0
+    assert ledger.verify(anchor=ledger.head()) == 0
+
+
+@pytest.mark.parametrize(
+    ("statement", "names"),
+    [
+        ("UPDATE millrace_entries SET body = '{\"passed\":true,\"rows\":99}' WHERE seq = 3", "entry 3 (gate features"),
+        ("UPDATE millrace_entries SET kind = 'other' WHERE seq = 3", "entry 3 (other"),
+        ("UPDATE millrace_entries SET at = '2013-01-01T00:00:00.000000Z' WHERE seq = 3", "entry 3 "),
+        ("UPDATE millrace_entries SET hash = 'sha256:0' WHERE seq = 3", "entry 3 "),
+        ("DELETE FROM millrace_entries WHERE seq = 3", "entry 3 is missing"),
+        ("DELETE FROM millrace_entries WHERE seq = 1", "entry 1 is missing"),
+    ],
+)
+def test_a_changed_record_names_the_first_bad_entry(filled, url, statement, names):
+    tamper(url, statement)
+
+    with pytest.raises(LedgerError) as caught:
+        filled.verify()
+
+    assert names in str(caught.value)
+
+
+def test_reordered_entries_are_found(filled, url):
+    tamper(
+        url,
+        "UPDATE millrace_entries SET seq = 100 WHERE seq = 3",
+        "UPDATE millrace_entries SET seq = 3 WHERE seq = 4",
+        "UPDATE millrace_entries SET seq = 4 WHERE seq = 100",
+    )
+
+    with pytest.raises(LedgerError, match="entry 3 "):
+        filled.verify()
+
+
+def test_an_entry_that_was_changed_and_hashed_again_breaks_the_next(filled, url):
+    # given: somebody who knows how the hash is made
+    fourth = filled.entries()[3]
+    row = {
+        "seq": 4, "at": chain.timestamp(fourth.at), "pipeline": "flights", "kind": "gate", "subject": fourth.subject,
+        "body": '{"passed":false}', "previous": fourth.previous,
+    }  # fmt: skip
+    tamper(url, f"UPDATE millrace_entries SET body = '{row['body']}', hash = '{chain.digest(row)}' WHERE seq = 4")
+
+    with pytest.raises(LedgerError, match="entry 5 "):
+        filled.verify()
+
+
+def test_a_cut_tail_is_seen_with_an_anchor_only(filled, url):
+    head = filled.head()
+    tamper(url, "DELETE FROM millrace_entries WHERE seq > 4")
+
+    assert filled.verify() == 4
+    with pytest.raises(LedgerError, match="ends before"):
+        filled.verify(anchor=head)
+
+
+def test_time_rises_strictly_though_the_clock_goes_back(ledger, monkeypatch):
+    # given: a clock that jumps back by an hour, then stands still
+    moments = [datetime(2013, 5, 1, 12, tzinfo=UTC), *[datetime(2013, 5, 1, 11, tzinfo=UTC)] * 3]
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return moments.pop(0)
+
+    monkeypatch.setattr(chain, "datetime", Clock)
+
+    times = [ledger.append("flights", "gate", "x", {}).at for _ in range(4)]
+
+    assert times == sorted(set(times))
+    assert ledger.verify() == 4
+
+
+@pytest.mark.parametrize("body", [{"x": float("nan")}, {"x": object()}, {"x": "\ud800"}])
+def test_a_body_that_is_not_json_is_refused(ledger, body):
+    with pytest.raises(LedgerError, match="not JSON"):
+        ledger.append("flights", "gate", "x", body)
+
+    assert ledger.verify() == 0
+
+
+def test_text_that_databases_dislike_is_kept(ledger):
+    body = {"x": "nul \x00, quote ', emoji 🐢, line\n"}
+
+    ledger.append("flights", "gate", "x", body)
+
+    assert ledger.entries()[0].body == body
+    assert ledger.verify() == 1
+
+
+@pytest.mark.parametrize("subject", ["", "x" * 201])
+def test_a_name_without_a_place_is_refused(ledger, subject):
+    with pytest.raises(LedgerError, match="subject has"):
+        ledger.append("flights", "gate", subject, {})
+
+
+@pytest.mark.parametrize("kind", ["promoted", "retrain", "approval", "materialized", "monitoring"])
+def test_what_carries_a_state_cannot_be_written_past_its_method(ledger, kind):
+    with pytest.raises(LedgerError, match="written by the ledger itself"):
+        ledger.append("flights", kind, "generation/1", {"generation": 1})
+
+
+@pytest.mark.parametrize(
+    "url", ["nonsense", "sqlite://", "sqlite:///:memory:", "mysql://user:secret@host/x"], indirect=False
+)
+def test_a_place_that_cannot_hold_a_ledger_is_refused(url):
+    with pytest.raises(LedgerError) as caught:
+        Ledger.open(url)
+
+    assert "secret" not in str(caught.value)
+
+
+def test_a_database_that_does_not_answer_is_worth_another_try(tmp_path):
+    with pytest.raises(Unavailable) as caught:
+        Ledger.open(f"sqlite:///{tmp_path}/no/such/folder/ledger.db")
+
+    assert caught.value.retry == "same"
+
+
+def test_a_server_that_does_not_answer_shows_no_password():
+    pytest.importorskip("psycopg")
+
+    with pytest.raises(MillraceError) as caught:
+        Ledger.open("postgresql+psycopg://user:hunter2@127.0.0.1:1/x")
+
+    assert isinstance(caught.value, Unavailable) and "hunter2" not in str(caught.value)
