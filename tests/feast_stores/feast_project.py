@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -85,6 +87,9 @@ SCHEMA = pa.schema(
 )
 
 
+TEMPLATE: list[tempfile.TemporaryDirectory[str]] = []
+
+
 def at(text: str) -> datetime:
     """A moment in UTC: `at("2024-01-01 05:30")`."""
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
@@ -124,6 +129,15 @@ class FeastProject:
         (root / "feature_repo" / "feature_store.yaml").write_text(FEATURE_STORE)
         project.write("trips", FEATURES)
         return project
+
+    @classmethod
+    def applied(cls, root: Path) -> FeastProject:
+        """A project whose definitions are registered; a copy of one made once, since applying takes its time."""
+        if not TEMPLATE:
+            TEMPLATE.append(tempfile.TemporaryDirectory())
+            cls.make(Path(TEMPLATE[0].name) / "p").apply()
+        shutil.copytree(Path(TEMPLATE[0].name) / "p", root)
+        return cls(root, dict(SPEC))
 
     @property
     def settings(self) -> Settings:

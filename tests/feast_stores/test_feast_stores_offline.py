@@ -10,7 +10,6 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-
 from millrace.errors import Corrupt, NotFound, SpecError
 from millrace.feast_stores.tables import overlaps, table_of
 from millrace.store import SnapshotStore, Tables, open_store
@@ -21,9 +20,7 @@ FeastProject, at, row = shared["FeastProject"], shared["at"], shared["row"]
 
 @pytest.fixture
 def project(tmp_path: Path) -> Any:
-    made = FeastProject.make(tmp_path / "p")
-    made.apply()
-    return made
+    return FeastProject.applied(tmp_path / "p")
 
 
 def history(store: Any, *asked: tuple[str, str], features: list[str] | None = None) -> pd.DataFrame:

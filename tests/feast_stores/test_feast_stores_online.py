@@ -7,6 +7,7 @@ import os
 import random
 import runpy
 import signal
+import sqlite3
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +18,6 @@ import pytest
 from feast.infra.online_stores.sqlite import SqliteOnlineStore, SqliteOnlineStoreConfig
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
-
 from millrace.errors import DataError, SpecError
 from millrace.feast_stores.sqlite import EntityRowOnlineStore
 
@@ -29,9 +29,7 @@ FORK = multiprocessing.get_context("fork")
 
 @pytest.fixture
 def project(tmp_path: Path) -> Any:
-    made = FeastProject.make(tmp_path / "p")
-    made.apply()
-    return made
+    return FeastProject.applied(tmp_path / "p")
 
 
 class Online:
@@ -212,6 +210,36 @@ def test_a_row_without_event_time_is_refused_and_nothing_written(project: Any) -
     with pytest.raises(DataError, match="event time"):
         online.write([("a", START, None, 1), ("b", pd.NaT, None, 2)])
     assert online.read("a") == (None, None)
+
+
+def test_a_write_that_fails_half_way_leaves_nothing(project: Any) -> None:
+    online = Online(project)
+    with sqlite3.connect(project.settings.feast_online) as database:
+        database.execute(
+            'CREATE TRIGGER full BEFORE INSERT ON "reference_trips" WHEN (SELECT count(*) FROM "reference_trips") = 3 '
+            "BEGIN SELECT RAISE(ABORT, 'full'); END"
+        )
+    with pytest.raises(sqlite3.IntegrityError, match="full"):
+        online.write([(f"v{n}", START, None, n) for n in range(5)])
+    online.write([("after", START, None, 1)])
+    assert [online.read(v) for v in ("v0", "v1", "v2", "after")] == [(None, None)] * 3 + [(START, 1)]
+
+
+def test_a_forked_child_opens_its_own_connection(project: Any) -> None:
+    online = Online(project)
+    online.write([("a", START, None, 1)])
+    inherited = online.store._connect(online.config)
+    answers = FORK.Queue()
+
+    def child() -> None:
+        online.write([("a", START, None, 2)])
+        answers.put(online.store._connect(online.config) is inherited)
+
+    process = FORK.Process(target=child)
+    process.start()
+    process.join(30)
+    assert answers.get(timeout=10) is False
+    assert online.read("a") == (START, 2)
 
 
 def test_a_view_that_was_never_applied_says_what_to_do(project: Any) -> None:

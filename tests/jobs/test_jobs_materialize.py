@@ -15,9 +15,7 @@ FeastProject, at, row = shared["FeastProject"], shared["at"], shared["row"]
 
 @pytest.fixture
 def project(tmp_path: Path) -> Any:
-    made = FeastProject.make(tmp_path / "p")
-    made.apply()
-    return made
+    return FeastProject.applied(tmp_path / "p")
 
 
 def online(project: Any, name: str, *vehicles: str) -> list[Any]:

@@ -11,7 +11,6 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-
 from millrace.store import SnapshotStore
 
 shared = runpy.run_path(str(Path(__file__).parents[1] / "feast_stores" / "feast_project.py"))
@@ -21,9 +20,7 @@ LATER = "2024-02-01T00:00:00+00:00"
 
 @pytest.fixture
 def project(tmp_path: Path) -> Any:
-    made = FeastProject.make(tmp_path / "p")
-    made.apply()
-    return made
+    return FeastProject.applied(tmp_path / "p")
 
 
 def table(project: Any, result: Any) -> pa.Table:
@@ -208,6 +205,21 @@ def test_rows_that_feast_loses_are_noticed(project: Any, monkeypatch: pytest.Mon
     only = project.snapshot("2024-01-01", [row("a", "2024-01-01 05:00"), row("b", "2024-01-01 05:00")])
     result = project.training_set({"2024-01-01": only}, LATER)
     assert result.error.type == "DataError" and "2 entity rows were asked for" in result.error.message
+
+
+def test_the_order_in_which_feast_answers_does_not_matter(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from feast.infra.offline_stores.ibis import IbisRetrievalJob
+
+    arrow = IbisRetrievalJob._to_arrow_internal
+
+    def backwards(self: Any, timeout: int | None = None) -> pa.Table:
+        found = arrow(self, timeout)
+        return found.take(list(reversed(range(found.num_rows))))
+
+    monkeypatch.setattr(IbisRetrievalJob, "_to_arrow_internal", backwards)
+    rows = [row(f"v{n}", f"2024-01-01 0{n}:00", n) for n in range(5)]
+    made = table(project, project.training_set({"2024-01-01": project.snapshot("2024-01-01", rows)}, LATER))
+    assert made["distance"].to_pylist() == list(range(5))
 
 
 def test_runs_from_the_command_line_with_no_word_of_leaks(project: Any, tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def define(objects: Iterable[Any], where: str) -> Definitions:
         elif isinstance(item, FeatureService):
             services.append(item)
     for service in services:
-        refs = [f"{p.name_alias or p.name}:{f.name}" for p in service.feature_view_projections for f in p.features]
+        refs = [f"{p.name}:{f.name}" for p in service.feature_view_projections for f in p.features]
         for ref in service._pending_feature_refs:  # string references, which Feast resolves at apply
             view, _, feature = ref.partition(":")
             if view not in found.views:
