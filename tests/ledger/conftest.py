@@ -8,12 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from millrace.ledger import Ledger
 from sqlalchemy import create_engine, text
 
-from millrace.ledger import Ledger
-
 sys.path.insert(0, str(Path(__file__).parent))
-from ledger_cluster import INITDB, cluster  # noqa: E402
+from ledger_cluster import INITDB, cluster
 
 DRIVERS = [d for d in ("psycopg", "psycopg2") if importlib.util.find_spec(d)]
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import pwd
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
+Act = Callable[[str, str, Callable[[], object]], Any]
+FORK = multiprocessing.get_context("fork")  # a fresh interpreter takes a second to import SQLAlchemy
 INITDB = shutil.which("initdb") or next((str(p) for p in Path("/usr/lib/postgresql").glob("*/bin/initdb")), None)
 
 
@@ -34,12 +39,20 @@ def cluster() -> Iterator[str]:
     if user:
         shutil.chown(folder, user)
     as_user = {"user": user, "cwd": folder}
-    subprocess.run([INITDB, "-D", str(folder / "data"), "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8"],
-                   check=True, capture_output=True, **as_user)
+    subprocess.run(
+        [INITDB, "-D", str(folder / "data"), "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8"],
+        check=True,
+        capture_output=True,
+        **as_user,
+    )
     options = ["-c", "listen_addresses=", "-c", "fsync=off", "-c", "shared_buffers=16MB"]
     binary = str(Path(INITDB).resolve().parent / "postgres")
-    server = subprocess.Popen([binary, "-D", str(folder / "data"), "-k", str(folder), *options],
-                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **as_user)
+    server = subprocess.Popen(
+        [binary, "-D", str(folder / "data"), "-k", str(folder), *options],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        **as_user,
+    )
     try:
         until = time.monotonic() + 30
         while not (folder / ".s.PGSQL.5432").exists():
@@ -52,31 +65,26 @@ def cluster() -> Iterator[str]:
         shutil.rmtree(folder)
 
 
-def together(script: str, url: str, names: list[str], timeout: float = 60) -> list[str]:
-    """Run a script in one process per name, let all go at one moment, and return what each printed.
-
-    The script has `ledger`, `url` and `name`, and calls `go()` to wait for the others.
-    """
-    processes = [start(script, url, name) for name in names]
-    for process in processes:
-        assert process.stdout is not None and process.stdout.readline() == "ready\n"
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
+def together(act: Act, url: str, names: list[str]) -> list[Any]:
+    """Call `act(url, name, go)` in one process per name, and return what each returned; `go()` waits for the others."""
+    barrier = FORK.Barrier(len(names))
+    running = [start(act, url, name, lambda: barrier.wait(30)) for name in names]
     answers = []
-    for process in processes:
-        out, _ = process.communicate(timeout=timeout)
-        assert process.returncode == 0, out
-        answers.append(out.strip())
+    for process, answer in running:
+        answers.append(answer.recv())
+        process.join(30)
+        assert process.exitcode == 0
     return answers
 
 
-def start(script: str, url: str, name: str) -> subprocess.Popen[str]:
-    """Start one process with the script; see `together`."""
-    before = (
-        "import sys\nfrom millrace.errors import *\nfrom millrace.ledger import Ledger\nurl, name = sys.argv[1:]\n"
-        "def go():\n    print('ready', flush=True)\n    sys.stdin.readline()\n"
-    )
-    return subprocess.Popen([sys.executable, "-c", before + script, url, name],
-                            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+def start(act: Act, url: str, name: str, go: Callable[[], object]) -> tuple[BaseProcess, Connection]:
+    """Call `act` in one forked process; the connection gives what it returns."""
+    mine, theirs = FORK.Pipe(duplex=False)
+
+    def body() -> None:
+        theirs.send(act(url, name, go))
+
+    process = FORK.Process(target=body)
+    process.start()
+    theirs.close()
+    return process, mine

@@ -5,10 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
-from sqlalchemy import create_engine
-
 from millrace.errors import LedgerError, MillraceError, Unavailable
 from millrace.ledger import Ledger, chain
+from sqlalchemy import create_engine
 
 
 def tamper(url: str, *statements: str) -> None:
@@ -57,7 +56,7 @@ def test_an_empty_record_verifies(ledger):
 @pytest.mark.parametrize(
     ("statement", "names"),
     [
-        ("UPDATE millrace_entries SET body = '{\"passed\":true,\"rows\":99}' WHERE seq = 3", "entry 3 (gate features"),
+        ('UPDATE millrace_entries SET body = \'{"passed":true,"rows":99}\' WHERE seq = 3', "entry 3 (gate features"),
         ("UPDATE millrace_entries SET kind = 'other' WHERE seq = 3", "entry 3 (other"),
         ("UPDATE millrace_entries SET at = '2013-01-01T00:00:00.000000Z' WHERE seq = 3", "entry 3 "),
         ("UPDATE millrace_entries SET hash = 'sha256:0' WHERE seq = 3", "entry 3 "),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import pytest
-
 from millrace.errors import Conflict, LedgerError
 from millrace.ledger import Champion, Ledger, mirror
 

@@ -1,0 +1,207 @@
+"""Several processes at once, and processes that are killed: real ones, on SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import random
+import signal
+import sqlite3
+import time
+from collections import Counter
+
+import pytest
+from ledger_cluster import start, together
+from millrace.errors import Conflict, Unavailable
+from millrace.ledger import Ledger, chain, database
+
+
+def first(url, name, go):
+    go()
+    Ledger.open(url).append("flights", "test", name, {})
+
+
+def promote(url, name, go):
+    ledger = Ledger.open(url)
+    now = ledger.champion("flights")
+    expected = now.generation if now else 0
+    go()
+    try:
+        made = ledger.promote(
+            "flights", version=int(name), model_digest=name, evidence_digest=name, expected_generation=expected, body={}
+        )
+    except Conflict:
+        return "lost"
+    return made.generation
+
+
+def claim(url, name, go):
+    ledger = Ledger.open(url)
+    go()
+    made = ledger.claim("flights", name.split("#")[0], "drift", {})
+    return made.id if made else None
+
+
+def begin(url, name, go):
+    decision, run = name.split("#")
+    ledger = Ledger.open(url)
+    go()
+    return ledger.start(decision, run)
+
+
+def many(url, name, go):
+    ledger = Ledger.open(url)
+    go()
+    for number in range(15):
+        ledger.append("flights", "test", name, {"number": number})
+
+
+def endless(url, name, go):
+    """Tell each number once it is written, one byte a number, for ever."""
+    ledger, told = Ledger.open(url), go()
+    for number in range(100_000):
+        ledger.append("flights", "test", name, {"number": number, "filler": "x" * 2000})
+        os.write(told, b".")
+
+
+def test_eight_processes_may_open_a_new_ledger_at_once(url):
+    together(first, url, [str(n) for n in range(8)])
+
+    assert Ledger.open(url).verify() == 8
+
+
+@pytest.mark.parametrize("promoters", [2, 8])
+def test_of_racing_promoters_one_wins_each_generation(ledger, url, promoters):
+    for generation in (1, 2):
+        names = [str(100 * generation + n) for n in range(promoters)]
+
+        answers = Counter(together(promote, url, names))
+
+        assert answers == {generation: 1, "lost": promoters - 1}
+    assert [e.body["generation"] for e in ledger.entries(kind="promoted")] == [1, 2]
+    assert ledger.verify() == 2
+
+
+def test_a_promotion_that_many_repeat_is_made_once(ledger, url):
+    assert together(promote, url, ["7"] * 6) == [1] * 6
+    assert len(ledger.entries(kind="promoted")) == 1
+
+
+def test_of_eight_claimers_one_waits(ledger, url):
+    answers = together(claim, url, [f"2013-{month:02d}" for month in range(1, 9)])
+
+    decisions = ledger.retrains("flights")
+    waiting = [d for d in decisions if d.state == "waiting"]
+    # Whoever comes after a later partition gets none; whoever comes before it is superseded by it.
+    assert [d.partition for d in waiting] == ["2013-08"]
+    assert {d.state for d in decisions} <= {"waiting", "superseded"}
+    assert sorted(filter(None, answers)) == sorted(d.id for d in decisions)
+    assert ledger.verify() == len(ledger.entries(kind="retrain"))
+
+
+def test_eight_replays_of_one_partition_make_one_decision(ledger, url):
+    answers = together(claim, url, [f"2013-05#{n}" for n in range(8)])
+
+    assert len(set(answers)) == 1 and answers[0]
+    assert len(ledger.entries(kind="retrain")) == 1
+
+
+def test_of_eight_runs_of_one_decision_one_starts(ledger, url):
+    decision = ledger.claim("flights", "2013-05", "drift", {})
+
+    answers = together(begin, url, [f"{decision.id}#run{n}" for n in range(8)])
+
+    assert Counter(answers) == {True: 1, False: 7}
+
+
+def test_no_entry_is_lost_when_all_write_at_once(ledger, url):
+    together(many, url, [str(n) for n in range(6)])
+
+    assert ledger.verify() == 90
+    for name in range(6):
+        assert [e.body["number"] for e in ledger.entries(subject=str(name))] == list(range(15))
+
+
+def test_killed_writers_leave_a_whole_chain_with_all_they_were_told_was_written(ledger, url):
+    # given: three rounds of three writers, each killed at some moment after a few entries
+    chance = random.Random(5)
+    told: dict[str, int] = {}
+    for attempt in range(3):
+        running = []
+        for number in range(3):
+            ours, theirs = os.pipe()
+            process, _ = start(endless, url, f"{attempt}{number}", lambda theirs=theirs: theirs)
+            running.append((f"{attempt}{number}", process, ours))
+            os.close(theirs)
+        for name, process, ours in running:
+            told[name] = sum(len(os.read(ours, 1)) for _ in range(chance.randrange(3, 12)))
+            time.sleep(chance.random() / 50)
+            os.kill(process.pid, signal.SIGKILL)
+            process.join()
+            told[name] += len(os.read(ours, 100_000))
+
+    length = ledger.verify()
+
+    assert length == len(ledger.entries())
+    for name, count in told.items():
+        written = [e.body["number"] for e in ledger.entries(subject=name)]
+        assert written == list(range(len(written))) and len(written) >= count
+    ledger.append("flights", "test", "after", {})
+    assert ledger.verify() == length + 1
+
+
+def test_no_connection_crosses_a_fork(ledger):
+    ledger.append("flights", "test", "parent", {})
+
+    def inherit(url, name, go):
+        go()
+        return [ledger.append("flights", "test", name, {}).subject for _ in range(5)]
+
+    answers = together(inherit, "", [f"child {n}" for n in range(4)])
+
+    assert answers == [[f"child {n}"] * 5 for n in range(4)]
+    ledger.append("flights", "test", "parent", {})
+    assert ledger.verify() == 22
+
+
+def test_a_reader_does_not_wait_for_a_writer_and_sees_only_what_is_committed(ledger):
+    ledger.append("flights", "test", "x", {})
+
+    with ledger._database.write() as connection:
+        chain.append(connection, "flights", "test", "y", {})
+        assert len(ledger.entries()) == 1
+
+    assert len(ledger.entries()) == 2
+
+
+def test_an_error_inside_a_transaction_leaves_nothing(ledger):
+    with pytest.raises(RuntimeError), ledger._database.write() as connection:
+        chain.append(connection, "flights", "test", "x", {})
+        raise RuntimeError
+
+    assert ledger.entries() == []
+    ledger.append("flights", "test", "x", {})
+
+
+def test_a_writer_that_does_not_end_is_told_as_unavailable(tmp_path, monkeypatch):
+    monkeypatch.setattr(database, "WAIT", 0.2)
+    ledger = Ledger.open(f"sqlite:///{tmp_path}/ledger.db")
+    other = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+
+    with pytest.raises(Unavailable, match="locked"):
+        ledger.append("flights", "test", "x", {})
+
+    other.execute("ROLLBACK")
+    ledger.append("flights", "test", "x", {})
+
+
+def test_both_postgresql_drivers_do(postgres):
+    for driver in ("psycopg", "psycopg2"):
+        if importlib.util.find_spec(driver) is None:
+            continue
+        ledger = Ledger.open(postgres.replace("+psycopg2", "").replace("+psycopg", "").replace("://", f"+{driver}://"))
+        before = ledger.verify()
+        ledger.append("flights", "test", driver, json.loads('{"x": 1}'))
+        assert ledger.verify() == before + 1
