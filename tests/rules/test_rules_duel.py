@@ -48,6 +48,7 @@ def test_a_loss_that_is_not_a_number_never_passes() -> None:
     result = duel(challenger, champion, DAYS, tolerance=10, seed=1)
     assert math.isnan(result.difference)
     assert not result.passed
+    assert not duel(champion - np.inf, champion, DAYS, tolerance=10, seed=1).passed
     assert not duel(champion, champion - np.inf, DAYS, tolerance=10, seed=1).passed
 
 

@@ -9,16 +9,15 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from millrace.canonical import digest
 from millrace.contract import Artifact, Input, Metric, Outcome
 from millrace.errors import ContractError
 from millrace.jobs.work import Work
 from millrace.learners.checkpoints import Checkpoints
 from millrace.learners.losses import LOSS, rounded
-from millrace.learners.model_files import Card, Model, WeightsFile, classification_of, save
-from millrace.learners.protocol import Learner, Settings, Weights, engine_of
+from millrace.learners.model_files import Model, classification_of, save
+from millrace.learners.protocol import Settings, Weights, engine_of
 from millrace.learners.tracking import Tracked, lock_digest, tracked
-from millrace.learners.training import Prepared, log_training, prepare
+from millrace.learners.training import Prepared, card_of, log_training, prepare
 from millrace.spec.pipeline import LEARNERS
 
 REACHES: tuple[str, ...] = ("mlflow",)
@@ -51,7 +50,7 @@ def run(work: Work, params: Params) -> Outcome:
         weights = engine.fit(
             data.train, data.holdout, learner, settings, checkpoints, mlflow.points if mlflow else lambda points: None
         )
-        card = _card(work, learner, engine, data, item, weights)
+        card = card_of(work.spec, identity, item.digest, data, learner, engine, weights.data)
         features = [f.name for f in card.encoder.features]
         artifact = save(work.objects, card, weights.data, classification_of(work.spec, [*features, card.label]))
         if mlflow:
@@ -108,27 +107,6 @@ def _tracked(work: Work, learner: Any, item: Input) -> Iterator[Tracked | None]:
             }
         )
         yield run
-
-
-def _card(work: Work, learner: Any, engine: Learner, data: Prepared, item: Input, weights: Weights) -> Card:
-    identity, spec = work.request.identity, work.spec
-    return Card(
-        pipeline=spec.name,
-        learner=learner.model_dump(mode="json"),
-        task=data.task,
-        label=data.label,
-        encoder=data.encoder,
-        entity=spec.features.entity,
-        event_time=spec.features.event_time,
-        feature_service=spec.features.service,
-        partitions=identity.scope,
-        holdout=data.rule,
-        training_set=item.digest,
-        spec_digest=identity.spec_digest,
-        seed=identity.seed,
-        threads=identity.threads,
-        weights=WeightsFile(file=engine.file, digest=digest(weights.data), media_type=engine.media_type),
-    )
 
 
 def _outcome(artifact: Artifact, data: Prepared, weights: Weights, learner: Any) -> Outcome:

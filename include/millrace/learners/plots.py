@@ -14,6 +14,7 @@ from millrace.learners.losses import LOSS, Floats, Task
 
 _COLOURS = {"train": "#9aa5b1", "holdout": "#1f6feb"}
 _BINS = 12
+_WIDTH = 6.5
 
 
 def learning_curve(curve: list[Point], task: Task) -> bytes:
@@ -54,7 +55,8 @@ def residuals(label: Floats, prediction: Floats) -> bytes:
 def importances(values: dict[str, float], task: Task, most: int = 20) -> bytes:
     """Rise of the loss when a feature is shuffled, the largest at the top."""
     shown = list(values.items())[:most][::-1]
-    figure, axes = _figure(height=max(2.5, 0.28 * len(shown) + 1.2))
+    longest = max((len(name) for name, _ in shown), default=0)
+    figure, axes = _figure(max(2.5, 0.28 * len(shown) + 1.2), left=min(0.4 + 0.09 * longest, _WIDTH / 2))
     axes.barh([name for name, _ in shown], [value for _, value in shown], color="#1f6feb")
     axes.set(title="Permutation importance on held out rows", xlabel=f"rise of the mean {_loss(task)}")
     return _png(figure)
@@ -64,10 +66,12 @@ def _loss(task: Task) -> str:
     return LOSS[task].replace("_", " ")
 
 
-def _figure(height: float = 4) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(6.5, height), layout="constrained")
+def _figure(height: float = 4, left: float = 0.9) -> tuple[Figure, Any]:
+    """A figure with margins in inches: the constrained layout would draw everything twice."""
+    figure = Figure(figsize=(_WIDTH, height))
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
+    figure.subplots_adjust(left / _WIDTH, 0.6 / height, 1 - 0.2 / _WIDTH, 1 - 0.4 / height)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from millrace.canonical import canonical_json
+from pydantic import BaseModel
+
+from millrace.canonical import canonical_json, digest
+from millrace.contract import Identity
 from millrace.errors import DataError, SpecError
-from millrace.learners import plots
 from millrace.learners.checkpoints import Point
 from millrace.learners.encoding import Encoder, labels
 from millrace.learners.holdout import Holdout
 from millrace.learners.importance import importance
 from millrace.learners.losses import Floats, Task
-from millrace.learners.model_files import CARD, Card, Model
-from millrace.learners.protocol import Matrix, Settings
+from millrace.learners.model_files import CARD, Card, Model, WeightsFile
+from millrace.learners.protocol import Learner, Matrix, Settings
 from millrace.learners.tracking import Tracked
 from millrace.spec import PipelineSpec
 
@@ -69,8 +71,39 @@ def prepare(spec: PipelineSpec, table: pa.Table) -> Prepared:
     return Prepared(task, spec.label.column, encoder, rule, train, rows.take(held))
 
 
+def card_of(
+    spec: PipelineSpec,
+    identity: Identity,
+    training_set: str,
+    data: Prepared,
+    learner: BaseModel,
+    engine: Learner,
+    weights: bytes,
+) -> Card:
+    """What model.json says of a training."""
+    return Card(
+        pipeline=spec.name,
+        learner=learner.model_dump(mode="json"),
+        task=data.task,
+        label=data.label,
+        encoder=data.encoder,
+        entity=spec.features.entity,
+        event_time=spec.features.event_time,
+        feature_service=spec.features.service,
+        partitions=identity.scope,
+        holdout=data.rule,
+        training_set=training_set,
+        spec_digest=identity.spec_digest,
+        seed=identity.seed,
+        threads=identity.threads,
+        weights=WeightsFile(file=engine.file, digest=digest(weights), media_type=engine.media_type),
+    )
+
+
 def log_training(run: Tracked, model: Model, data: Prepared, curve: list[Point]) -> None:
     """Store the model's files and signature in the run, and draw the plots that a person wants."""
+    from millrace.learners import plots  # matplotlib: only where somebody will look
+
     card, held = model.card, data.holdout
     settings = Settings(data.task, card.seed, card.threads)
 
