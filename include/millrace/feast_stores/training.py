@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -84,7 +85,8 @@ def join(
     """Return the features of every row at its moment, in the rows' order; nulls where nothing was known yet.
 
     A value with a created time counts from that time on. `moments` are UTC, one per row. Raises SpecError when Feast
-    cannot serve the FeatureService, DataError unless exactly the rows that were asked for come back.
+    cannot serve the FeatureService, DataError unless exactly the rows that were asked for come back, MemoryError when
+    the join does not fit (Feast pairs every row of an entity with every earlier one before it takes the latest).
     """
     asked = pa.table(
         {
@@ -97,6 +99,8 @@ def join(
         found: Any = store.get_historical_features(
             entity_df=asked, features=store.get_feature_service(service), filter_by_created_timestamp=True
         ).to_arrow()
+    except duckdb.OutOfMemoryException as err:
+        raise MemoryError("the point-in-time join needs more memory than there is") from err
     except FeastError as err:
         raise SpecError(f"Feast cannot serve the FeatureService: {err}", given=service) from err
     if lost := [name for name in features if name not in found.column_names]:
