@@ -98,7 +98,9 @@ class Loop:
         self._refuse_failed("training")
         self._wait(lambda: self._all_ended("release", 1))
         if self.ledger.champion(self.pipeline) is None:
-            raise MillraceError("the first model was not promoted", next_step=f"Look at {self.dag('release')} in the UI")
+            raise MillraceError(
+                "the first model was not promoted", next_step=f"Look at {self.dag('release')} in the UI"
+            )
 
     def arrive(self, month: str, say: Callable[[str], None]) -> None:
         """Run one partition by hand, and follow what it sets off to its end."""

@@ -30,7 +30,9 @@ def alarms(seed, memory, worse=0.0, drift=0.0):
     rng, count = np.random.default_rng(seed), 0
     for _ in range(STREAMS):
         reference = days(rng, 60, memory=memory * 0.2)  # scattered days hardly know each other
-        count += bool(degradation(days(rng, 30, memory=memory, mean=0.5 + worse, drift=drift), reference, RATE).degraded)
+        count += bool(
+            degradation(days(rng, 30, memory=memory, mean=0.5 + worse, drift=drift), reference, RATE).degraded
+        )
     return count / STREAMS
 
 

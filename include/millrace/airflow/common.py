@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from airflow.sdk import Asset
+from airflow.sdk import Asset, task
 
 from millrace.airflow.retry import RETRIES, RETRY_DELAY, retry_policy
 from millrace.airflow.site import Site
 
 POOL = "millrace_compute"
 """Airflow pool with cores / threads slots, so that several trainings do not slow each other down tenfold."""
+
+
+def step(function: Callable[..., Any], **arguments: Any) -> Callable[..., Any]:
+    """A task of a plain function; `arguments` are the operator's (task_id, pool, outlets, trigger_rule ...)."""
+    decorated: Callable[..., Any] = task(**arguments)(function)
+    return decorated
 
 
 def dag_id(pipeline: str, part: str) -> str:
@@ -49,7 +56,11 @@ def arguments(site: Site, part: str, does: str) -> dict[str, Any]:
 
 def _doc(site: Site, part: str, does: str) -> str:
     spec = site.spec
-    parts = ["features", *(["training", "release"] if spec.training else []), *(["monitoring"] if spec.monitoring else [])]
+    parts = [
+        "features",
+        *(["training", "release"] if spec.training else []),
+        *(["monitoring"] if spec.monitoring else []),
+    ]
     others = ", ".join(f"`{dag_id(spec.name, p)}`" for p in parts if p != part)
     return (
         f"### {spec.name}: {part}\n\n{does}\n\n{spec.description}\n\n"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.sdk import DAG, CronPartitionTimetable, Param, PartitionedAtRuntime, TaskGroup, task
+from airflow.sdk import DAG, CronPartitionTimetable, Param, PartitionedAtRuntime, TaskGroup
 
-from millrace.airflow.tasks import features as tasks
-from millrace.airflow.common import POOL, arguments, features_asset, scored_asset
+from millrace.airflow.common import POOL, arguments, features_asset, scored_asset, step
 from millrace.airflow.site import Site
+from millrace.airflow.tasks import features as tasks
 
 
 def build(site: Site) -> DAG:
@@ -30,23 +30,23 @@ def build(site: Site) -> DAG:
             )
         },
     ) as dag:
-        partition: Any = task(tasks.resolve_partition, task_id="partition")(**here)
+        partition: Any = step(tasks.resolve_partition, task_id="partition")(**here)
         gated: dict[str, Any] = {}
         landed: dict[str, Any] = {}
         with TaskGroup("land", tooltip="Take each source's file as it came"):
             for name in spec.sources:
-                landed[name] = task(tasks.land, task_id=name)(partition=partition, source=name, **here)
+                landed[name] = step(tasks.land, task_id=name)(partition=partition, source=name, **here)
         with TaskGroup("gate_raw", tooltip="Great Expectations on what was landed"):
             for name in spec.sources:
-                gated[name] = task(tasks.gate_raw, task_id=name)(
+                gated[name] = step(tasks.gate_raw, task_id=name)(
                     partition=partition, source=name, landed=landed[name], **here
                 )
-        made = task(tasks.transform, pool=POOL)(partition=partition, sources=gated, **here)
-        passed = task(tasks.gate_features)(partition=partition, features=made, **here)
-        published = task(tasks.publish, outlets=[features_asset(site)])(partition=partition, features=passed, **here)
-        materialized = task(tasks.materialize)(partition=partition, features=published, **here)
+        made = step(tasks.transform, pool=POOL)(partition=partition, sources=gated, **here)
+        passed = step(tasks.gate_features)(partition=partition, features=made, **here)
+        published = step(tasks.publish, outlets=[features_asset(site)])(partition=partition, features=passed, **here)
+        materialized = step(tasks.materialize)(partition=partition, features=published, **here)
         if spec.training is not None:
-            scored = task(tasks.score, outlets=[scored_asset(site)])(partition=partition, features=published, **here)
+            scored = step(tasks.score, outlets=[scored_asset(site)])(partition=partition, features=published, **here)
             materialized >> scored
     return dag
 

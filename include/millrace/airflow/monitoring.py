@@ -7,7 +7,7 @@ from typing import Any
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import DAG, Param, PartitionedAssetTimetable, task
 
-from millrace.airflow.common import POOL, arguments, dag_id, scored_asset
+from millrace.airflow.common import POOL, arguments, dag_id, scored_asset, step
 from millrace.airflow.site import Site
 from millrace.airflow.tasks import monitoring as tasks
 from millrace.airflow.tasks.features import resolve_partition
@@ -23,12 +23,10 @@ def build(site: Site) -> DAG:
         max_active_runs=1,
         params={"partition": Param(None, type=["null", "string"], title="Partition")},
     ) as dag:
-        partition: Any = task(resolve_partition, task_id="partition")(**here)
-        drift = task(tasks.drift, pool=POOL)(partition=partition, **here)
-        performance = task(tasks.performance, pool=POOL)(partition=partition, **here)
-        decision = task.short_circuit(tasks.decide)(
-            partition=partition, drift=drift, performance=performance, **here
-        )
+        partition: Any = step(resolve_partition, task_id="partition")(**here)
+        drift = step(tasks.drift, pool=POOL)(partition=partition, **here)
+        performance = step(tasks.performance, pool=POOL)(partition=partition, **here)
+        decision = task.short_circuit(tasks.decide)(partition=partition, drift=drift, performance=performance, **here)
         retrain = TriggerDagRunOperator(
             task_id="retrain",
             trigger_dag_id=dag_id(site.name, "training"),

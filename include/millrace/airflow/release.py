@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from airflow.sdk import DAG, Param, task
+from airflow.sdk import DAG, Param
 
 from millrace.airflow.approval import ReleaseApproval
-from millrace.airflow.common import arguments
+from millrace.airflow.common import arguments, step
 from millrace.airflow.site import Site
 from millrace.airflow.tasks import release as tasks
 
@@ -24,7 +24,7 @@ def build(site: Site) -> DAG:
             "evidence": Param(None, type=["null", "string"], title="Evidence digest"),
         },
     ) as dag:
-        opened = task(tasks.open_release, task_id="open")(**here)
+        opened = step(tasks.open_release, task_id="open")(**here)
         approved = ReleaseApproval(
             task_id="approve",
             automatic=approval.by == "auto",
@@ -33,6 +33,6 @@ def build(site: Site) -> DAG:
             defaults="Reject",
             response_timeout=approval.expires_after.delta.normalized() if approval.by == "human" else None,
         )
-        promoted = task(tasks.promote)(**here)
+        promoted = step(tasks.promote)(**here)
         opened >> approved >> promoted
     return dag

@@ -13,8 +13,9 @@ from millrace.airflow.retry import InfrastructureError, may_retry
 from millrace.contract import Artifact, JobRequest, JobResult, Outcome
 
 log = logging.getLogger(__name__)
-# Nothing calls home: set before any library is imported.
-QUIET = {
+# Nothing calls home, and waiting threads do not spin: read by the libraries when they are imported.
+VARIABLES = {
+    "OMP_WAIT_POLICY": "passive",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "1",
     "FEAST_USAGE": "False",
@@ -32,7 +33,7 @@ def run_job(request: JobRequest) -> JobResult:
             f"job '{request.identity.job}' asks for compute profile '{request.means.profile}'; "
             "allowed here: process. Change 'compute' in the pipeline or the environment"
         )
-    for name, value in QUIET.items():
+    for name, value in VARIABLES.items():
         os.environ.setdefault(name, value)
     runner = importlib.import_module("millrace.jobs.runner")
     result: JobResult = runner.run(request)

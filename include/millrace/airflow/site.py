@@ -133,5 +133,11 @@ class Site:
         if context is None:
             return Run(**base)
         ti = context["ti"]
-        return Run(**base, dag_id=ti.dag_id, run_id=ti.run_id, task_id=ti.task_id, try_number=ti.try_number,
-                   url=getattr(ti, "log_url", None))
+        return Run(
+            **base,
+            dag_id=ti.dag_id,
+            run_id=ti.run_id,
+            task_id=ti.task_id,
+            try_number=ti.try_number,
+            url=getattr(ti, "log_url", None),
+        )

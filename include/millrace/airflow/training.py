@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
-from airflow.sdk import DAG, CronTriggerTimetable, Param, task
+from airflow.sdk import DAG, CronTriggerTimetable, Param
 
-from millrace.airflow.common import POOL, arguments, dag_id
+from millrace.airflow.common import POOL, arguments, dag_id, step
 from millrace.airflow.site import Site
 from millrace.airflow.tasks import training as tasks
 
@@ -24,11 +24,11 @@ def build(site: Site) -> DAG:
         max_active_runs=1,
         params=_form(site),
     ) as dag:
-        claimed: Any = task(tasks.claim)(**here)
-        data = task(tasks.training_set, pool=POOL)(claimed=claimed, **here)
-        model = task(tasks.train, pool=POOL)(claimed=claimed, data=data, **here)
-        judged = task(tasks.evaluate, pool=POOL)(claimed=claimed, data=data, model=model, **here)
-        registered = task(tasks.register)(claimed=claimed, data=data, model=model, judged=judged, **here)
+        claimed: Any = step(tasks.claim)(**here)
+        data = step(tasks.training_set, pool=POOL)(claimed=claimed, **here)
+        model = step(tasks.train, pool=POOL)(claimed=claimed, data=data, **here)
+        judged = step(tasks.evaluate, pool=POOL)(claimed=claimed, data=data, model=model, **here)
+        registered = step(tasks.register)(claimed=claimed, data=data, model=model, judged=judged, **here)
         release = TriggerDagRunOperator(
             task_id="release",
             trigger_dag_id=dag_id(spec.name, "release"),
@@ -39,7 +39,7 @@ def build(site: Site) -> DAG:
             },
             skip_when_already_exists=True,
         )
-        settled = task(tasks.settle, trigger_rule="all_done")(**here)
+        settled = step(tasks.settle, trigger_rule="all_done")(**here)
         registered >> release
         registered >> settled
     return dag
@@ -63,8 +63,7 @@ def _form(site: Site) -> dict[str, Param]:
             {},
             type="object",
             title="Learner parameters",
-            description=f"Overrides of the {training.learner.kind} learner's parameters, such as "
-            + '{"rounds": 300}.',
+            description=f"Overrides of the {training.learner.kind} learner's parameters, such as " + '{"rounds": 300}.',
         ),
         "decision": Param(
             None, type=["null", "string"], title="Decision", description="Set by monitoring; leave empty by hand."

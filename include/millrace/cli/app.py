@@ -96,8 +96,11 @@ def schema(
     if check:
         stale = schemas.differing()
         if stale:
-            raise MillraceError("committed schemas are out of date", given=[p.name for p in stale],
-                                next_step="Run 'millrace schema' and commit")
+            raise MillraceError(
+                "committed schemas are out of date",
+                given=[p.name for p in stale],
+                next_step="Run 'millrace schema' and commit",
+            )
         print("schemas are up to date")
         return
     for path in schemas.write():
@@ -116,7 +119,7 @@ def up(
     running = start(tree, Settings.load(tree.root), [ProjectTree.at(path) for path in also or []])
     print(f"Airflow: {running.airflow_url}   user {running.user}   password {running.password}")
     print(f"MLflow:  {running.mlflow_url}")
-    print("The airflow command in this shell:  eval \"$(millrace env)\"")
+    print('The airflow command in this shell:  eval "$(millrace env)"')
     print("Stop both with: millrace down")
 
 
@@ -174,7 +177,7 @@ def show(
     tree = ProjectTree.at(project)
     for entry in Ledger.open(Settings.load(tree.root).ledger).entries(pipeline, limit=last):
         text = json.dumps(entry.body)
-        print(f"{entry.seq:6} {entry.at[:19]} {entry.pipeline} {entry.kind} {entry.subject} {text[:160]}")
+        print(f"{entry.seq:6} {entry.at:%Y-%m-%d %H:%M:%S} {entry.pipeline} {entry.kind} {entry.subject} {text[:160]}")
 
 
 @app.callback(invoke_without_command=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from millrace.errors import MillraceError, nearest
@@ -32,7 +33,7 @@ def check(tree: ProjectTree, pipelines: list[str]) -> list[str]:
     _collect(problems, lambda: tree.project)
     environments = sorted(p.stem for p in (tree.root / "include" / "environments").glob("*.yaml"))
     for name in environments:
-        _collect(problems, lambda name=name: tree.environment(name))
+        _collect(problems, partial(tree.environment, name))
     for pipeline in pipelines:
         problems += _pipeline(tree, pipeline, environments)
     return list(dict.fromkeys(problems))
@@ -44,7 +45,7 @@ def _pipeline(tree: ProjectTree, pipeline: str, environments: list[str]) -> list
     if spec is None:
         return problems
     for name in environments:
-        _collect(problems, lambda: Placed.of(tree, name, pipeline))
+        _collect(problems, partial(Placed.of, tree, name, pipeline))
     folder = tree.folder(pipeline)
     made = _collect(problems, lambda: sql_columns(tree, spec))
     if made is not None:
@@ -57,7 +58,7 @@ def _pipeline(tree: ProjectTree, pipeline: str, environments: list[str]) -> list
 
 
 def sql_columns(tree: ProjectTree, spec: PipelineSpec) -> dict[str, str]:
-    """Column -> DuckDB type of what transform.sql makes, bound against empty sources. Raises SpecError with the line."""
+    """Column -> DuckDB type of what transform.sql makes, bound against empty sources. Raises SpecError."""
     import duckdb
 
     from millrace.errors import SpecError
@@ -140,7 +141,9 @@ def _features(tree: ProjectTree, spec: PipelineSpec, made: dict[str, str] | None
             continue  # another pipeline's view, or another source: it is checked there
         kind = (made or {}).get(feature)
         if made is not None and kind is None:
-            problems.append(f"{where}: feature '{feature}' is a column that the SQL does not make" + _near(feature, made))
+            problems.append(
+                f"{where}: feature '{feature}' is a column that the SQL does not make" + _near(feature, made)
+            )
         declared = found.views[view].get(feature, "")
         allowed = COMPATIBLE.get((kind or "").split("(")[0])
         if allowed and declared not in allowed:

@@ -186,7 +186,9 @@ def _wait(running: Running, home: Path) -> None:
         if Path(running.password_file).is_file() and running.api.healthy():
             return
         time.sleep(0.3)
-    raise MillraceError(f"Airflow was not healthy after {START_LIMIT_S} s", next_step=f"Read the files in {home / 'logs'}")
+    raise MillraceError(
+        f"Airflow was not healthy after {START_LIMIT_S} s", next_step=f"Read the files in {home / 'logs'}"
+    )
 
 
 def _components(ports: Mapping[str, int]) -> dict[str, list[str]]:

@@ -24,8 +24,10 @@ class AirflowApi:
             health = self._send("GET", "/api/v2/monitor/health", None, token=None)
         except MillraceError:
             return False
-        return all((health.get(part) or {}).get("status") == "healthy"
-                   for part in ("metadatabase", "scheduler", "dag_processor"))
+        return all(
+            (health.get(part) or {}).get("status") == "healthy"
+            for part in ("metadatabase", "scheduler", "dag_processor")
+        )
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
         """Call `/api/v2<path>` and return the parsed answer."""

@@ -23,8 +23,11 @@ REGIONS = {"north": -0.8, "south": 0.9, "east": 0.0, "west": 0.4}
 def init(folder: Path) -> list[Path]:
     """Write a new project into a folder that is new or empty. Raises SpecError otherwise."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise SpecError("a project is written into a new or empty folder", given=str(folder),
-                        next_step="Choose another folder, or 'millrace new' inside a project")
+        raise SpecError(
+            "a project is written into a new or empty folder",
+            given=str(folder),
+            next_step="Choose another folder, or 'millrace new' inside a project",
+        )
     name = re.sub(r"[^a-z0-9_]+", "_", folder.resolve().name.lower()).strip("_")
     name = name if re.match(NAME, name) else f"project_{name}"[:63].rstrip("_")
     texts = {
@@ -40,15 +43,21 @@ def init(folder: Path) -> list[Path]:
 def new(tree: ProjectTree, name: str) -> list[Path]:
     """Write a pipeline with sample data into a project. Raises SpecError for a bad or taken name."""
     if not re.match(NAME, name):
-        raise SpecError("not a usable pipeline name", given=name,
-                        allowed="lower-case letters, digits and underscores, beginning with a letter, 63 at most")
+        raise SpecError(
+            "not a usable pipeline name",
+            given=name,
+            allowed="lower-case letters, digits and underscores, beginning with a letter, 63 at most",
+        )
     places = {"dag.py": tree.root / "dags" / f"{name}.py", "features.py": tree.features_file(name)}
     folder = tree.root / "include" / "pipelines" / name
     data = tree.root / "data" / name
     taken = [path for path in (*places.values(), folder, data) if path.exists()]
     if taken:
-        raise SpecError("this is there already; nothing was written", given=str(taken[0]),
-                        next_step="Choose another name, or delete the old pipeline's files")
+        raise SpecError(
+            "this is there already; nothing was written",
+            given=str(taken[0]),
+            next_step="Choose another name, or delete the old pipeline's files",
+        )
     written = []
     for path, text in sorted(_texts(files("millrace") / "templates" / "pipeline").items()):
         text = text.replace("__NAME__", name).replace("__OWNER__", tree.project.owner)

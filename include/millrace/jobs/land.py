@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import cast
 
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
@@ -42,15 +41,22 @@ def run(work: Work, params: Params) -> Outcome:
         raise ContractError("the pipeline has no such source", given=params.source, allowed=sorted(spec.sources))
     source = spec.sources[params.source]
     if source.partitioned == (key == STATIC):
-        raise ContractError(f"source '{params.source}' is {'partitioned' if source.partitioned else 'static'}",
-                            given=key)
+        raise ContractError(
+            f"source '{params.source}' is {'partitioned' if source.partitioned else 'static'}", given=key
+        )
     location = fill(work.request.means.locations[params.source], spec.partitioning, key if source.partitioned else None)
     with tempfile.TemporaryDirectory(prefix="millrace-land-") as folder:
         delivered = engine_of(source).fetch(location, Path(folder))
         digest, name = file_digest(delivered), delivered.name
         plain = unpack(delivered, source.compression)
-        table = read(plain, name, source.format, source.columns, source.types,
-                     lambda column: spec.classification(column) == "public")
+        table = read(
+            plain,
+            name,
+            source.format,
+            source.columns,
+            source.types,
+            lambda column: spec.classification(column) == "public",
+        )
         extra = _extra(plain, source.format, source.columns)
     snapshot = work.snapshots.write(
         table, pipeline=spec.name, dataset=f"raw.{params.source}", partition=key,
@@ -64,7 +70,7 @@ def run(work: Work, params: Params) -> Outcome:
 
 def strictest(spec: PipelineSpec, columns: tuple[str, ...] | list[str]) -> Classification:
     """The strictest classification among the columns."""
-    return cast(Classification, max((spec.classification(c) for c in columns), key=STRICT.index))
+    return max((spec.classification(c) for c in columns), key=STRICT.index)
 
 
 def _extra(path: Path, format: str, columns: tuple[str, ...]) -> list[str]:

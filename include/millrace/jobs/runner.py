@@ -1,4 +1,4 @@
-"""Run one job: request in, result out. Outputs first, result last; every error becomes a JobResult with retry advice."""
+"""Run one job: request in, result out. Outputs first, result last; an error becomes a JobResult with retry advice."""
 
 from __future__ import annotations
 
@@ -92,8 +92,10 @@ def _params(module: Any, request: JobRequest) -> Any:
     except ValidationError as err:
         first = err.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise ContractError(f"params of job '{request.identity.job}', {where}: {first['msg']}",
-                            allowed=sorted(module.Params.model_fields)) from err
+        raise ContractError(
+            f"params of job '{request.identity.job}', {where}: {first['msg']}",
+            allowed=sorted(module.Params.model_fields),
+        ) from err
 
 
 def _earlier(work: Work) -> JobResult | None:

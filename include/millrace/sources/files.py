@@ -19,8 +19,12 @@ class FilesSourceEngine:
         try:
             shutil.copyfile(path, target)
         except (FileNotFoundError, NotADirectoryError) as err:
-            raise SourceMissing("the source has no such file", given=path.name, where=str(path.parent),
-                                next_step="Deliver the file, then run the partition again") from err
+            raise SourceMissing(
+                "the source has no such file",
+                given=path.name,
+                where=str(path.parent),
+                next_step="Deliver the file, then run the partition again",
+            ) from err
         except IsADirectoryError as err:
             raise SourceMissing("a folder stands where the file should be", given=path.name) from err
         except OSError as err:

@@ -21,6 +21,7 @@ class S3SourceEngine:
         try:
             target.write_bytes(store.get(name))
         except NotFound as err:
-            raise SourceMissing("the source has no such object", given=location,
-                                next_step="Deliver it, then run the partition again") from err
+            raise SourceMissing(
+                "the source has no such object", given=location, next_step="Deliver it, then run the partition again"
+            ) from err
         return target

@@ -30,8 +30,9 @@ def unpack(path: Path, compression: str) -> Path:
                 with archive.open(members[0]) as packed, target.open("wb") as out:
                     shutil.copyfileobj(packed, out)
     except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, NotImplementedError, RuntimeError) as err:
-        raise DataError(f"the file is not whole, or not {compression}", where=path.name,
-                        next_step="Ask for it to be sent again") from err
+        raise DataError(
+            f"the file is not whole, or not {compression}", where=path.name, next_step="Ask for it to be sent again"
+        ) from err
     if target.stat().st_size == 0:
         raise DataError("the file inside is empty", where=path.name)
     return target

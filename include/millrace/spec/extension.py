@@ -47,7 +47,9 @@ class Extensible:
         if isinstance(value, BaseModel):
             return value
         if not isinstance(value, dict) or "kind" not in value:
-            raise PydanticCustomError("kind", "needs a 'kind'; allowed: {allowed}", {"allowed": ", ".join(self.kinds())})
+            raise PydanticCustomError(
+                "kind", "needs a 'kind'; allowed: {allowed}", {"allowed": ", ".join(self.kinds())}
+            )
         return self.resolve(str(value["kind"])).model_validate(value)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
@@ -60,7 +62,7 @@ class Extensible:
         )
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: GetJsonSchemaHandler) -> Any:
-        return handler(schema["json_schema_input_schema"] if "json_schema_input_schema" in schema else schema)
+        return handler(schema.get("json_schema_input_schema", schema))
 
 
 def _dump(value: BaseModel) -> dict[str, Any]:

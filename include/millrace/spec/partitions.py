@@ -44,10 +44,11 @@ class Partitioning:
         return CRON[self.grain]
 
     def _local(self, key: str) -> datetime:
+        moment: datetime | None = None
         try:
             moment = datetime.strptime(key, self.key_format)
         except (ValueError, TypeError):
-            moment = None  # type: ignore[assignment]
+            pass
         if moment is None or moment.strftime(self.key_format) != key or (self.grain == "week" and moment.weekday()):
             raise SpecError(
                 f"'{key}' is not a {self.grain} partition",

@@ -229,7 +229,7 @@ class MonitoringSpec(_Spec):
     k: int = Field(default=2, ge=1, description="Drifted windows ..")
     n: int = Field(default=3, ge=1, description=".. of the last n that make a decision.")
     false_alarm_rate: float = Field(default=0.01, gt=0, lt=0.5, description="Per window, of the performance test.")
-    cooldown: Duration = Field(default=Duration("PT0S"), description="Partition time after a retraining without another.")
+    cooldown: Duration = Field(default=Duration("PT0S"), description="Partition time between retrainings.")
     max_age: Duration | None = Field(default=None, description="Partition time after which a champion is retrained.")
     retrain_on: RetrainOn = RetrainOn()
 

@@ -8,8 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from millrace.spec.bundle import Bundle
 from millrace.errors import SpecError
+from millrace.spec.bundle import Bundle
 from millrace.spec.environment import ApprovalSpec, Environment, PipelineOverlay, Project
 from millrace.spec.pipeline import PipelineSpec
 from millrace.spec.yaml_file import load, read_yaml
@@ -57,15 +57,20 @@ class ProjectTree:
     def pipelines(self) -> list[str]:
         """Names of all pipeline folders, sorted."""
         folder = self.root / "include" / "pipelines"
-        return sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith((".", "_"))) if (
-            folder.is_dir()
-        ) else []
+        return (
+            sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith((".", "_")))
+            if (folder.is_dir())
+            else []
+        )
 
     def folder(self, pipeline: str) -> Path:
         """Folder of a pipeline. Raises SpecError naming the nearest one."""
         if pipeline not in self.pipelines():
             raise SpecError(
-                "no such pipeline", where=str(self.root), given=pipeline, allowed=self.pipelines(),
+                "no such pipeline",
+                where=str(self.root),
+                given=pipeline,
+                allowed=self.pipelines(),
                 next_step=f"Make it with 'millrace new {pipeline}'",
             )
         return self.root / "include" / "pipelines" / pipeline
@@ -75,8 +80,9 @@ class ProjectTree:
         path = self.folder(pipeline) / "pipeline.yaml"
         spec = load(PipelineSpec, path)
         if spec.name != pipeline:
-            raise SpecError("the folder's name and the pipeline's differ", where=str(path), given=spec.name,
-                            allowed=[pipeline])
+            raise SpecError(
+                "the folder's name and the pipeline's differ", where=str(path), given=spec.name, allowed=[pipeline]
+            )
         return spec
 
     def features_file(self, pipeline: str) -> Path:
@@ -122,7 +128,8 @@ class Placed:
             if source not in spec.sources:
                 raise SpecError(
                     f"environment '{environment}' places a source that pipeline '{pipeline}' does not have",
-                    given=source, allowed=sorted(spec.sources),
+                    given=source,
+                    allowed=sorted(spec.sources),
                 )
         return cls(tree, env, spec)
 

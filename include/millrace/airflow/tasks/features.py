@@ -60,7 +60,9 @@ def land(partition: str, source: str, root: str, pipeline: str) -> list[Packed]:
     for key in site.cut.lookback(partition, spec.lookback, site.spec.partition.start):
         pointer = site.tables.get(table, key)
         if pointer is None:
-            log.info("%s: earlier partition %s is needed for the lookback and was never landed; landing it", source, key)
+            log.info(
+                "%s: earlier partition %s is needed for the lookback and was never landed; landing it", source, key
+            )
             found.append(_land_one(site, source, key, key))
         else:
             current = pointer.current
@@ -129,7 +131,9 @@ def gate_features(partition: str, features: Packed, root: str, pipeline: str) ->
     artifact = unpack(features)
     digest = _gate(site, "features", partition, artifact, {"suite": spec.gate, "event_time": spec.event_time})
     site.ledger.append(
-        pipeline, "gate", f"features/{partition}",
+        pipeline,
+        "gate",
+        f"features/{partition}",
         {"dataset": "features", "partition": partition, "snapshot": artifact.digest, "outcome": digest, "passed": True},
     )
     return features
@@ -146,8 +150,13 @@ def publish(partition: str, features: Packed, root: str, pipeline: str) -> Packe
         context=context,
     )
     outcome, _ = outcome_of(_unstored(request))
-    log.info("%s partition %s: generation %s%s", pipeline, partition, outcome.facts["generation"],
-             "" if outcome.facts["moved"] else " (unchanged)")
+    log.info(
+        "%s partition %s: generation %s%s",
+        pipeline,
+        partition,
+        outcome.facts["generation"],
+        "" if outcome.facts["moved"] else " (unchanged)",
+    )
     # A run made by hand has no partition key of its own; naming it here makes all four ways of starting alike.
     context["outlet_events"][features_asset(site)].add_partitions(partition)
     return features
@@ -185,7 +194,10 @@ def score(partition: str, features: Packed, root: str, pipeline: str) -> dict[st
         outcome, _ = outcome_of(request)
         data = outcome.outputs["data"]
         publish_request = site.request(
-            "publish", scope=(partition,), inputs=[("data", data, partition)], params={"dataset": "predictions"},
+            "publish",
+            scope=(partition,),
+            inputs=[("data", data, partition)],
+            params={"dataset": "predictions"},
             context=context,
         )
         outcome_of(_unstored(publish_request))
@@ -197,7 +209,10 @@ def score(partition: str, features: Packed, root: str, pipeline: str) -> dict[st
 def _gate(site: Site, dataset: str, partition: str, artifact: Artifact, params: dict[str, Any]) -> str:
     """Run validate, fail the task where the verdict is fail, and return the outcome's digest."""
     request = site.request(
-        "validate", scope=(partition,), inputs=[("data", artifact, partition)], params=params,
+        "validate",
+        scope=(partition,),
+        inputs=[("data", artifact, partition)],
+        params=params,
         context=get_current_context(),
     )
     outcome, result = outcome_of(request)

@@ -92,16 +92,29 @@ def decide(
     )
     history = [
         Window(**{**body["window"], "broken": tuple(body["window"]["broken"])})
-        for body in _history(site, champion) if body["partition"] != partition
+        for body in _history(site, champion)
+        if body["partition"] != partition
     ]
     last = site.ledger.last_retrain(pipeline)
     answer = govern(
-        spec, site.cut, now, history,
-        trained_to=str(champion.body["trained_to"]), last_retrain=last.partition if last else None,
+        spec,
+        site.cut,
+        now,
+        history,
+        trained_to=str(champion.body["trained_to"]),
+        last_retrain=last.partition if last else None,
     )
     window = {**now.__dict__, "broken": list(now.broken)}
-    body = {"partition": partition, "champion": champion.version, "window": window, "action": answer.action,
-            "reason": answer.reason, "message": answer.message, "drift": drift, "performance": performance}
+    body = {
+        "partition": partition,
+        "champion": champion.version,
+        "window": window,
+        "action": answer.action,
+        "reason": answer.reason,
+        "message": answer.message,
+        "drift": drift,
+        "performance": performance,
+    }
     site.ledger.record_monitoring(pipeline, partition, champion.version, body)
     level = logging.WARNING if answer.action == "alert" else logging.INFO
     log.log(level, "%s %s: %s (%s): %s", pipeline, partition, answer.action, answer.reason, answer.message)

@@ -48,7 +48,9 @@ def promote(root: str, pipeline: str) -> dict[str, Any]:
     answer = context["ti"].xcom_pull(task_ids="approve") or {}
     if not answer.get("automatic"):
         site.ledger.answer(
-            pipeline, version, evidence.digest,
+            pipeline,
+            version,
+            evidence.digest,
             approved=answer.get("chosen_options") == ["Approve"],
             by=str((answer.get("responded_by_user") or {}).get("name", "unknown")),
         )
@@ -110,6 +112,7 @@ def _alias(site: Site, version: int, model_digest: str) -> None:
 
 def _body(evidence: Evidence) -> dict[str, Any]:
     """What scoring and monitoring need of the champion: its artifacts, by the digests in the Evidence."""
+
     def of(kind: str, uri: str, value: str) -> dict[str, Any]:
         return pack(Artifact(uri=uri, digest=value, kind=kind))
 

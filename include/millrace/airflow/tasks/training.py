@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, Literal
 
 from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
@@ -46,8 +46,9 @@ def claim(root: str, pipeline: str) -> dict[str, Any]:
         current = site.tables.resolve(f"{pipeline}/features", key)
         artifact = Artifact(uri=current.uri, digest=current.snapshot, kind="snapshot", rows=current.rows)
         pinned.append({"partition": key, "artifact": pack(artifact)})
-    log.info("%s: trains on %s to %s (%d partitions): %s", pipeline, partitions[0], until, len(partitions),
-             params["reason"])
+    log.info(
+        "%s: trains on %s to %s (%d partitions): %s", pipeline, partitions[0], until, len(partitions), params["reason"]
+    )
     return {
         "decision": decision,
         "reason": params["reason"],
@@ -89,9 +90,7 @@ def train(claimed: dict[str, Any], data: Packed, root: str, pipeline: str) -> di
     return {"model": pack(outcome.outputs["model"]), "mlflow_run": result.observed.mlflow_run}
 
 
-def evaluate(
-    claimed: dict[str, Any], data: Packed, model: dict[str, Any], root: str, pipeline: str
-) -> dict[str, Any]:
+def evaluate(claimed: dict[str, Any], data: Packed, model: dict[str, Any], root: str, pipeline: str) -> dict[str, Any]:
     """Judge the challenger by thresholds, and against the champion on the same frozen rows. A fail ends the run."""
     site = Site.at(root, pipeline)
     champion = site.ledger.champion(pipeline)
@@ -119,8 +118,10 @@ def register(
     """Register the challenger in MLflow with its Evidence."""
     site = Site.at(root, pipeline)
     spec = site.spec
-    artifacts = {name: unpack(value) for name, value in
-                 {"model": model["model"], "training_set": data, "evaluation": judged["evaluation"]}.items()}
+    artifacts = {
+        name: unpack(value)
+        for name, value in {"model": model["model"], "training_set": data, "evaluation": judged["evaluation"]}.items()
+    }
     evidence = {
         "pipeline": pipeline,
         "model": artifacts["model"].digest,
@@ -150,8 +151,12 @@ def register(
     )
     version = int(outcome.facts["version"])
     digest = outcome.outputs["evidence"].digest
-    site.ledger.append(pipeline, "registered", f"v{version}", {"version": version, "evidence": digest,
-                                                               "model": artifacts["model"].digest})
+    site.ledger.append(
+        pipeline,
+        "registered",
+        f"v{version}",
+        {"version": version, "evidence": digest, "model": artifacts["model"].digest},
+    )
     return {"version": version, "evidence": digest}
 
 
@@ -162,7 +167,8 @@ def settle(root: str, pipeline: str) -> str:
     claimed = context["ti"].xcom_pull(task_ids="claim")
     if not decision or not claimed:
         return "no decision to settle"
-    state = "done" if context["ti"].xcom_pull(task_ids="register") else "failed"
+    done = bool(context["ti"].xcom_pull(task_ids="register"))
+    state: Literal["done", "failed"] = "done" if done else "failed"
     site.ledger.finish(decision, state)
     return f"decision {decision}: {state}"
 

@@ -1,0 +1,44 @@
+"""Run all measurements, write .millrace/bench.json, print the table."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from bench import imports, loop, parse
+from bench.row import Row
+
+ROOT = Path(__file__).resolve().parents[1]
+PARTS = {"imports": imports.measure, "parse": parse.measure, "loop": loop.measure}
+
+
+def main(names: list[str]) -> int:
+    """Measure the named parts (all if none are named)."""
+    console = Console()
+    unknown = set(names) - set(PARTS)
+    if unknown:
+        console.print(f"no such part: {', '.join(sorted(unknown))}; allowed: {', '.join(PARTS)}")
+        return 2
+    rows: list[Row] = []
+    for name in names or PARTS:
+        with tempfile.TemporaryDirectory(prefix="millrace-bench-") as folder:
+            console.print(f"measuring: {name}")
+            rows += PARTS[name](ROOT, Path(folder))
+    target = ROOT / ".millrace" / "bench.json"
+    target.parent.mkdir(exist_ok=True)
+    target.write_text(json.dumps([row.to_json() for row in rows], indent=1) + "\n")
+    table = Table("name", "ours", "reference", "unit", "ratio", "goal")
+    for row in rows:
+        table.add_row(row.name, f"{row.ours:.3f}", f"{row.reference:.3f}", row.unit, f"{row.ratio:.2f}", row.goal)
+    console.print(table)
+    console.print(f"written to {target.relative_to(ROOT)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

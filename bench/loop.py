@@ -1,0 +1,122 @@
+"""The loop through Airflow against the same jobs called in one bare process, and Airflow's own chain of empty tasks."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from bench.row import Row
+from demo import data
+from demo.baseline import Bare
+from demo.loop import Loop
+from millrace.cli.local import airflow_environment, down, up
+from millrace.contract import Artifact
+from millrace.feast_stores.apply import apply
+from millrace.settings import Settings
+from millrace.spec import ProjectTree
+
+PIPELINE, MONTH = "flight_delays", "2013-01"
+CHAIN = """
+from airflow.sdk import DAG, task
+
+with DAG("chain"):
+    last = None
+    for number in range(10):
+        @task(task_id=f"t{number}")
+        def run():
+            return None
+        this = run()
+        if last is not None:
+            last >> this
+        last = this
+"""
+
+
+def measure(root: Path, folder: Path) -> list[Row]:
+    """One features run and one training run of January, and a ten-step chain, on a fresh copy of the project."""
+    project = folder / "project"
+    ignored = shutil.ignore_patterns(".millrace", ".venv", ".git", "__pycache__", "millrace", "tests")
+    for name in ("dags", "plugins", "feature_repo", "include"):
+        shutil.copytree(root / name, project / name, ignore=ignored)
+    (project / "dags" / "chain.py").write_text(CHAIN)
+    tree = ProjectTree(project)
+    settings = Settings.load(project, {k: v for k, v in os.environ.items() if not k.startswith("MILLRACE_")})
+    incoming = project / data.INCOMING
+    data.write_planes(incoming)
+    data.write_flights(incoming, MONTH)
+    data.write_weather(incoming, MONTH)
+    apply(tree, settings)
+    bare = _bare(tree, settings.model_copy(update={"store": str(folder / "bare-store")}))
+    running = up(tree, settings)
+    try:
+        loop = Loop(tree, settings, running.api, {**os.environ, **airflow_environment(tree, settings)}, PIPELINE)
+        loop.ready()
+        run = running.api.trigger(loop.dag("features"), {"partition": MONTH})
+        _wait(lambda: loop._state("features", run) == "success")
+        inside, wall, count = _times(running.api, loop.dag("features"), run)
+        running.api.pause("chain", False)
+        chain_run = running.api.trigger("chain", {})
+        _wait(lambda: running.api.call("GET", f"/dags/chain/dagRuns/{chain_run}")["state"] == "success")
+        _, chain, _ = _times(running.api, "chain", chain_run)
+    finally:
+        down(settings)
+    beyond = (wall - bare) / count
+    return [
+        Row("features run through Airflow against bare jobs (work)", inside, bare, "s", "<= 1.3 + 1.5 s a task"),
+        Row(f"features run, wall beyond the jobs' work, per task ({count} tasks)", beyond, 1.5, "s", "<= 1"),
+        Row("chain of ten empty tasks", chain, 15.0, "s", "<= 1"),
+    ]
+
+
+def _bare(tree: ProjectTree, settings: Settings) -> float:
+    """Seconds of the jobs of one features run in this process, libraries imported by an earlier run."""
+    bare = Bare(tree, settings, PIPELINE)
+    seconds = 0.0
+    for _ in range(2):  # the first pays the imports
+        began = time.perf_counter()
+        _features(tree, settings, bare)
+        seconds = time.perf_counter() - began
+    return seconds
+
+
+def _features(tree: ProjectTree, settings: Settings, bare: Bare) -> None:
+    from millrace.spec import Placed
+
+    spec = bare.spec
+    locations = Placed.of(tree, settings.environment, PIPELINE).locations()
+    raw: list[tuple[str, Artifact, str | None]] = []
+    for name, source in spec.sources.items():
+        key = MONTH if source.partitioned else "static"
+        landed = bare.run("land", (key,), [], {"source": name}, locations=locations).outputs["data"]
+        params: dict[str, Any] = {"suite": source.gate, "event_time": source.event_time if source.partitioned else None}
+        bare.run("validate", (key,), [("data", landed, key)], params)
+        bare.run("publish", (key,), [("data", landed, key)], {"dataset": f"raw.{name}"})
+        raw.append((name, landed, key))
+    made = bare.run("transform", (MONTH,), raw).outputs["data"]
+    params = {"suite": spec.features.gate, "event_time": spec.features.event_time}
+    bare.run("validate", (MONTH,), [("data", made, MONTH)], params)
+    bare.run("publish", (MONTH,), [("data", made, MONTH)], {"dataset": "features"})
+    feast = {"registry": settings.feast_registry, "online": settings.feast_online}
+    bare.run("materialize", (MONTH,), [("data", made, MONTH)], services=feast)
+
+
+def _times(api: Any, dag_id: str, run: str) -> tuple[float, float, int]:
+    """Seconds inside tasks, seconds from first start to last end, number of tasks."""
+    from datetime import datetime
+
+    found = api.call("GET", f"/dags/{dag_id}/dagRuns/{run}/taskInstances?limit=100")["task_instances"]
+    starts = [datetime.fromisoformat(t["start_date"]) for t in found]
+    ends = [datetime.fromisoformat(t["end_date"]) for t in found]
+    inside = sum((e - s).total_seconds() for s, e in zip(starts, ends, strict=True))
+    return inside, (max(ends) - min(starts)).total_seconds(), len(found)
+
+
+def _wait(done: Any) -> None:
+    limit = time.monotonic() + 300
+    while not done():
+        if time.monotonic() > limit:
+            raise TimeoutError("the run did not end")
+        time.sleep(0.3)

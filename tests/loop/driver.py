@@ -1,0 +1,138 @@
+"""Drives one pipeline through a real Airflow and prints what happened as JSON. Run as a script by the loop tests.
+
+Usage: driver.py PROJECT PIPELINE BACKFILL_FIRST BACKFILL_LAST BY_REST BY_HAND [OTHER_PROJECT]
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from millrace.cli.local import airflow_environment, down, up
+from millrace.ledger import Ledger
+from millrace.settings import Settings
+from millrace.spec import ProjectTree
+from millrace.store import Tables, open_store
+
+LIMIT_S = 200
+PARTS = ("features", "training", "release", "monitoring")
+
+
+def main(root: str, pipeline: str, first: str, last: str, by_rest: str, by_hand: str, *others: str) -> dict:
+    tree = ProjectTree(Path(root))
+    settings = Settings.load(tree.root)
+    more = [ProjectTree(Path(o)) for o in others]
+    began = time.monotonic()
+    running = up(tree, settings, more)
+    try:
+        report = drive(running.api, tree, settings, pipeline, first, last, by_rest, by_hand)
+        report["other_dags"] = [
+            d["dag_id"]
+            for d in running.api.call("GET", "/dags?limit=100")["dags"]
+            if not d["dag_id"].startswith(pipeline)
+        ]
+        report["processes"] = [p.pid for p in running.processes]
+    finally:
+        down(settings)
+    report["seconds"] = round(time.monotonic() - began, 1)
+    return report
+
+
+def drive(api, tree, settings, pipeline, first, last, by_rest, by_hand) -> dict:
+    cut = tree.spec(pipeline).partitioning
+    env = {**os.environ, **airflow_environment(tree, settings)}
+    airflow = str(Path(sys.executable).parent / "airflow")
+    dag = {part: f"{pipeline}__{part}" for part in PARTS}
+    until(lambda: all(known(api, d) for d in dag.values()), "the DAGs to be parsed")
+    for each in dag.values():
+        api.pause(each, False)
+
+    def cli(*words):
+        done = subprocess.run([airflow, *words], env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout[-1500:] + done.stderr[-1500:]
+
+    def runs(part):
+        return api.call("GET", f"/dags/{dag[part]}/dagRuns?limit=100")["dag_runs"]
+
+    def ended(part, count):
+        found = runs(part)
+        return len(found) >= count and all(r["state"] in ("success", "failed") for r in found)
+
+    history = list(cut.range(first, last))
+    cli(
+        "backfill",
+        "create",
+        "--dag-id",
+        dag["features"],
+        "--from-date",
+        cut.start(first).isoformat(),
+        "--to-date",
+        cut.start(last).isoformat(),
+        "--max-active-runs",
+        "2",
+        "--run-backwards",
+    )
+    until(lambda: ended("features", len(history)), "the backfill")
+    cli("dags", "trigger", dag["training"], "--conf", json.dumps({"reason": "first model"}))
+    until(lambda: ended("training", 1), "the training")
+    assert runs("training")[0]["state"] == "success", explain(api, dag)
+    until(lambda: ended("release", 1), "the release")
+    ledger = Ledger.open(settings.ledger)
+    first_champion = ledger.champion(pipeline)
+    assert first_champion is not None, explain(api, dag)
+    api.call("POST", f"/dags/{dag['features']}/dagRuns", {"logical_date": None, "partition_key": by_rest, "conf": {}})
+    cli("dags", "trigger", dag["features"], "--conf", json.dumps({"partition": by_hand}))
+    nameless = api.trigger(dag["features"], {})
+    until(lambda: ended("features", len(history) + 3), "the later partitions")
+    until(lambda: ended("monitoring", len(history) + 2), "monitoring in all ways of starting")
+    until(lambda: ended("training", 1) and ended("release", 1), "what monitoring set off")
+    tables = Tables(open_store(settings.store))
+    decided = {r.body["partition"]: r.body for r in ledger.monitoring(pipeline)}
+    return {
+        "history": history,
+        "states": {part: sorted(r["state"] for r in runs(part)) for part in PARTS},
+        "nameless": api.call("GET", f"/dags/{dag['features']}/dagRuns/{nameless}")["state"],
+        "monitored": sorted(r["partition_key"] for r in runs("monitoring")),
+        "published": tables.partitions(f"{pipeline}/features"),
+        "predicted": tables.partitions(f"{pipeline}/predictions"),
+        "first_champion": {"version": first_champion.version, "body": first_champion.body},
+        "decisions": {key: [body["action"], body["reason"]] for key, body in decided.items()},
+        "ledger_entries": ledger.verify(),
+    }
+
+
+def known(api, dag_id) -> bool:
+    from millrace.errors import MillraceError
+
+    problems = api.call("GET", "/importErrors")["import_errors"]
+    assert not problems, problems
+    try:
+        api.call("GET", f"/dags/{dag_id}")
+    except MillraceError:
+        return False
+    return True
+
+
+def until(done, what) -> None:
+    limit = time.monotonic() + LIMIT_S
+    while not done():
+        assert time.monotonic() < limit, f"waited {LIMIT_S} s for {what}"
+        time.sleep(0.5)
+
+
+def explain(api, dag) -> str:
+    """State of every task of the last runs, for the message of a failed test."""
+    lines = []
+    for part in dag.values():
+        for run in api.call("GET", f"/dags/{part}/dagRuns?limit=3&order_by=-id")["dag_runs"]:
+            tasks = api.call("GET", f"/dags/{part}/dagRuns/{run['dag_run_id']}/taskInstances")["task_instances"]
+            lines.append(f"{run['dag_run_id']}: " + ", ".join(f"{t['task_id']}={t['state']}" for t in tasks))
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(*sys.argv[1:])))

@@ -1,0 +1,92 @@
+"""The loop through a real scheduler on a reduced set: by backfill, REST and hand, also with loopback only."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DRIVER = Path(__file__).with_name("driver.py")
+LIMIT_S = 590
+
+
+def clean_environment() -> dict[str, str]:
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("MILLRACE_", "AIRFLOW", "MLFLOW"))}
+    return env | {"PYTHONPATH": str(ROOT)}
+
+
+def reduced_flights(folder: Path) -> Path:
+    """The reference project with four months of flights, smaller trees and low floors."""
+    from demo import data
+
+    for name in ("dags", "plugins", "feature_repo"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pipelines", "environments"):
+        shutil.copytree(ROOT / "include" / name, folder / "include" / name)
+    shutil.copy(ROOT / "include" / "project.yaml", folder / "include")
+    (folder / "dags" / "city_temperature.py").unlink()
+    incoming = folder / data.INCOMING
+    data.write_planes(incoming)
+    for month in ("2013-01", "2013-02", "2013-03", "2013-04"):
+        data.write_flights(incoming, month)
+        data.write_weather(incoming, month)
+    return folder
+
+
+def run_driver(*arguments: str, before: tuple[str, ...] = ()) -> dict:
+    done = subprocess.run(
+        [*before, sys.executable, str(DRIVER), *arguments],
+        env=clean_environment(), capture_output=True, text=True, timeout=LIMIT_S,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def check_flights(seen: dict) -> None:
+    # Then every partition was published however its run was started, and monitoring ran for each
+    months = ["2013-01", "2013-02", "2013-03", "2013-04"]
+    assert seen["published"] == months
+    assert seen["monitored"] == months
+    # a run that cannot say its partition failed, and it alone
+    assert seen["nameless"] == "failed"
+    assert seen["states"]["features"] == ["failed"] + ["success"] * 4
+    # the first model is champion, and has scored what came after it
+    assert seen["first_champion"]["version"] == 1
+    assert seen["first_champion"]["body"]["trained_to"] == "2013-02"
+    assert {"2013-03", "2013-04"} <= set(seen["predicted"])
+    assert set(seen["decisions"]) == {"2013-03", "2013-04"}
+    # and what monitoring set off ended well
+    assert set(seen["states"]["training"]) <= {"success", "failed"} and "success" in seen["states"]["training"]
+    assert seen["ledger_entries"] > 0
+
+
+@pytest.mark.loop
+def test_flights_through_a_real_scheduler(tmp_path):
+    project = reduced_flights(tmp_path / "project")
+    subprocess.run(
+        [sys.executable, "-m", "millrace.cli.app", "apply"], cwd=project, env=clean_environment(), check=True
+    )
+    seen = run_driver(str(project), "flight_delays", "2013-01", "2013-02", "2013-03", "2013-04")
+    check_flights(seen)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in seen["processes"])
+
+
+@pytest.mark.loop
+@pytest.mark.skipif(
+    sys.platform != "linux" or os.geteuid() != 0 or not shutil.which("unshare"),
+    reason="a network namespace needs Linux, root and unshare",
+)
+def test_nothing_calls_home_with_loopback_only(tmp_path):
+    project = reduced_flights(tmp_path / "project")
+    alone = ("unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh")
+    subprocess.run(
+        [*alone, sys.executable, "-m", "millrace.cli.app", "apply"], cwd=project, env=clean_environment(), check=True
+    )
+    seen = run_driver(str(project), "flight_delays", "2013-01", "2013-02", "2013-03", "2013-04", before=alone)
+    check_flights(seen)
