@@ -51,8 +51,11 @@ def _run(console: Console, tree: ProjectTree, settings: Settings) -> int:
     resumed = (settings.home / "ledger.db").exists()
     if earlier is not None and earlier.alive():
         console.print(f"Airflow of this project is running already at {earlier.airflow_url}")
-    console.print("Resuming: state of an earlier run was found in .millrace; finished months are kept." if resumed
-                  else "Starting clean: no earlier state in .millrace.")
+    console.print(
+        "Resuming: state of an earlier run was found in .millrace; finished months are kept."
+        if resumed
+        else "Starting clean: no earlier state in .millrace."
+    )
     incoming = tree.root / data.INCOMING
     data.write_planes(incoming)
     with console.status("Starting Airflow and MLflow, checking the pipelines ..."):
@@ -63,8 +66,10 @@ def _run(console: Console, tree: ProjectTree, settings: Settings) -> int:
     loop = Loop(tree, settings, running.api, env, PIPELINE)
     loop.ready()
     months: list[Month] = []
-    with Live(_table(months, "waiting"), console=console, refresh_per_second=2,
-              auto_refresh=console.is_terminal) as live:
+    with Live(
+        _table(months, "waiting"), console=console, refresh_per_second=2, auto_refresh=console.is_terminal
+    ) as live:
+
         def show(state: str) -> None:
             live.update(_table(months, state))
             if not console.is_terminal:
@@ -134,8 +139,15 @@ def _table(
 
     for m in months:
         table.add_row(
-            m.month, f"{m.rows:,}" if m.rows else "", m.drift, m.decision, m.reason, m.champion, number(m.log_loss),
-            number((frozen or {}).get(m.month)), number((monthly or {}).get(m.month)),
+            m.month,
+            f"{m.rows:,}" if m.rows else "",
+            m.drift,
+            m.decision,
+            m.reason,
+            m.champion,
+            number(m.log_loss),
+            number((frozen or {}).get(m.month)),
+            number((monthly or {}).get(m.month)),
         )
     return table
 

@@ -29,8 +29,12 @@ class Bare:
         return Artifact(uri=now.uri, digest=now.snapshot, kind="snapshot", rows=now.rows)
 
     def run(
-        self, job: str, scope: tuple[str, ...], inputs: list[tuple[str, Artifact, str | None]],
-        params: dict[str, Any] | None = None, services: dict[str, str] | None = None,
+        self,
+        job: str,
+        scope: tuple[str, ...],
+        inputs: list[tuple[str, Artifact, str | None]],
+        params: dict[str, Any] | None = None,
+        services: dict[str, str] | None = None,
         locations: dict[str, str] | None = None,
     ) -> Outcome:
         """Run a job and return its outcome. Raises MillraceError."""
@@ -38,16 +42,19 @@ class Bare:
 
         training = self.spec.training
         identity = Identity(
-            job=job, params=params or {}, scope=scope, spec_digest=self.bundle.digest, code_digest=code_digest(),
+            job=job,
+            params=params or {},
+            scope=scope,
+            spec_digest=self.bundle.digest,
+            code_digest=code_digest(),
             inputs=tuple(Input(role=r, kind=a.kind, digest=a.digest, partition=p) for r, a, p in inputs),
-            seed=training.seed if training else 0, threads=training.threads if training else 2,
+            seed=training.seed if training else 0,
+            threads=training.threads if training else 2,
         )
         request = JobRequest(
             identity=identity,
             place=Place(store=self.settings.store, inputs={a.digest: a.uri for _, a, _ in inputs}),
-            means=Means(
-                services={n: Service(uri=u) for n, u in (services or {}).items()}, locations=locations or {}
-            ),
+            means=Means(services={n: Service(uri=u) for n, u in (services or {}).items()}, locations=locations or {}),
         )
         result = run(request)
         if result.outcome is None:
@@ -63,8 +70,11 @@ class Bare:
         scope = tuple(keys)
         feast = {"registry": self.settings.feast_registry, "online": self.settings.feast_online}
         joined = self.run(
-            "build_training_set", scope, [("features", self.features(k), k) for k in keys],
-            {"as_of": label.known_after.after(cut.end(keys[-1])).isoformat()}, feast,
+            "build_training_set",
+            scope,
+            [("features", self.features(k), k) for k in keys],
+            {"as_of": label.known_after.after(cut.end(keys[-1])).isoformat()},
+            feast,
         ).outputs["data"]
         model = self.run("train", scope, [("training_set", joined, None)], {"learner": None}).outputs["model"]
         judged = self.run("evaluate", scope, [("training_set", joined, None), ("model", model, None)])
@@ -78,9 +88,13 @@ class Bare:
         scored = self.run("score", (key,), [("features", features, key), ("model", model, None)], {"version": "0"})
         as_of = label.known_after.after(self.spec.partitioning.end(key)).isoformat()
         judged = self.run(
-            "performance", (key,),
-            [("predictions", scored.outputs["data"], key), ("features", features, key),
-             ("evaluation", evaluation, None)],
+            "performance",
+            (key,),
+            [
+                ("predictions", scored.outputs["data"], key),
+                ("features", features, key),
+                ("evaluation", evaluation, None),
+            ],
             {"as_of": as_of},
         )
         return judged.metrics["log_loss"].value

@@ -24,8 +24,14 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         axes.plot(months, [r[key] for r in shown], marker="o", label=label, **style)
     for r in shown:
         if r["decision"] == "retrain":
-            axes.annotate(f"retrain\n({r['reason']})", (r["month"], r["log_loss"]), xytext=(0, -28),
-                          textcoords="offset points", ha="center", fontsize=8)
+            axes.annotate(
+                f"retrain\n({r['reason']})",
+                (r["month"], r["log_loss"]),
+                xytext=(0, -28),
+                textcoords="offset points",
+                ha="center",
+                fontsize=8,
+            )
     axes.set_title("Flights more than 15 minutes late: log loss on each month, scored before its labels were used")
     axes.set_ylabel("log loss (lower is better)")
     axes.grid(alpha=0.3)

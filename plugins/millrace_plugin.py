@@ -1,1 +1,1 @@
-from millrace.airflow.plugin import MillracePlugin  # noqa: F401
+from millrace.airflow.plugin import MillracePlugin

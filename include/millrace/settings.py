@@ -12,8 +12,15 @@ from millrace.errors import SpecError, nearest
 
 PREFIX = "MILLRACE_"
 # Variables that other rooms read themselves; named here so that a misspelt one is found.
-OTHERS = {"MILLRACE_PROJECT", "MILLRACE_CACHE", "MILLRACE_WARM_MODULES", "MILLRACE_FEAST_REGISTRY",
-          "MILLRACE_FEAST_ONLINE", "MILLRACE_STORE_ROOT", "MILLRACE_TEST_CLUSTER"}
+OTHERS = {
+    "MILLRACE_PROJECT",
+    "MILLRACE_CACHE",
+    "MILLRACE_WARM_MODULES",
+    "MILLRACE_FEAST_REGISTRY",
+    "MILLRACE_FEAST_ONLINE",
+    "MILLRACE_STORE_ROOT",
+    "MILLRACE_TEST_CLUSTER",
+}
 
 
 class Settings(BaseModel):

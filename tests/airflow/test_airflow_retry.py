@@ -12,7 +12,12 @@ from millrace.errors import Conflict, ContractError, DataError, NotFound, SpecEr
 @pytest.mark.parametrize(
     "error",
     [
-        InfrastructureError("x"), NotYet("x"), Unavailable("x"), StoreError("x"), Conflict("x"), ConnectionError("x"),
+        InfrastructureError("x"),
+        NotYet("x"),
+        Unavailable("x"),
+        StoreError("x"),
+        Conflict("x"),
+        ConnectionError("x"),
         TimeoutError("x"),
     ],
 )

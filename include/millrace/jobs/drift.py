@@ -38,8 +38,12 @@ def run(work: Work, params: Params) -> Outcome:
             if column not in table.column_names:
                 raise DataError(f"the {side} lacks a watched column", given=column, allowed=table.column_names)
     seed, most = work.request.identity.seed, monitoring.sample
-    report = build(sample(reference, most, seed), sample(current, most, seed), columns,
-                   lambda column: spec.classification(column) == "public")
+    report = build(
+        sample(reference, most, seed),
+        sample(current, most, seed),
+        columns,
+        lambda column: spec.classification(column) == "public",
+    )
     enough = current.num_rows >= monitoring.minimum_rows
     facts = {
         "rows": current.num_rows,

@@ -57,15 +57,20 @@ def run(work: Work, params: Params) -> Outcome:
     found = degradation(window, document["blocks"], monitoring.false_alarm_rate)
     intervals = losses.block_bootstrap(label.task, truth, guess, keys, seed=work.request.identity.seed)
     metrics = {
-        name: Metric(value=value, low=intervals.get(name, (None, None))[0], high=intervals.get(name, (None, None))[1],
-                     rows=known.num_rows)
+        name: Metric(value=_short(value), low=_short(intervals.get(name, (None, None))[0]),
+                     high=_short(intervals.get(name, (None, None))[1]), rows=known.num_rows)
         for name, value in losses.metrics(label.task, truth, guess).items()
     }  # fmt: skip
     facts |= {
-        "mean_loss": found.mean, "reference_loss": found.reference, "excess": found.excess, "bound": found.bound,
-        "degraded": found.degraded, "blocks": {k: [float(s), int(n)] for k, (s, n) in window.items()},
+        "mean_loss": _short(found.mean), "reference_loss": _short(found.reference), "excess": _short(found.excess),
+        "bound": _short(found.bound), "degraded": found.degraded,
+        "blocks": {k: [_short(s), int(n)] for k, (s, n) in window.items()},
     }  # fmt: skip
     return Outcome(metrics=metrics, facts=facts)
+
+
+def _short(value: float | None) -> Any:
+    return None if value is None else losses.rounded(value)
 
 
 def _joined(work: Work, item: Any) -> pa.Table:

@@ -93,13 +93,18 @@ def check(work: Work, made: pa.Table, start: Any, end: Any) -> pa.Table:
     needed += [spec.label.column] if spec.label else []
     for column in needed:
         if column not in made.column_names:
-            raise SpecError("the SQL does not make this column", where="transform.sql", given=column,
-                            allowed=made.column_names)
+            raise SpecError(
+                "the SQL does not make this column", where="transform.sql", given=column, allowed=made.column_names
+            )
     table = _plain(made)
     time = table[spec.features.event_time]
     if not pa.types.is_timestamp(time.type):
-        raise SpecError(f"event time '{spec.features.event_time}' is no timestamp", where="transform.sql",
-                        given=str(time.type), allowed="TIMESTAMPTZ")
+        raise SpecError(
+            f"event time '{spec.features.event_time}' is no timestamp",
+            where="transform.sql",
+            given=str(time.type),
+            allowed="TIMESTAMPTZ",
+        )
     if table.num_rows == 0:
         raise DataError(f"the SQL makes no rows for partition {work.partition}", where="transform.sql")
     outside = pc.or_(pc.less(time, pa.scalar(start, time.type)), pc.greater_equal(time, pa.scalar(end, time.type)))

@@ -59,8 +59,9 @@ class Work:
     def partition(self) -> str:
         """The only partition in scope. Raises ContractError when there are none or several."""
         if len(self.request.identity.scope) != 1:
-            raise ContractError(f"job '{self.request.identity.job}' works on one partition",
-                                given=list(self.request.identity.scope))
+            raise ContractError(
+                f"job '{self.request.identity.job}' works on one partition", given=list(self.request.identity.scope)
+            )
         return self.request.identity.scope[0]
 
     def read(self, item: Input, columns: list[str] | None = None) -> pa.Table:
@@ -90,6 +91,7 @@ class Work:
         """URI of a service that the request allows. Raises ContractError for one it does not."""
         services = self.request.means.services
         if name not in services:
-            raise ContractError(f"job '{self.request.identity.job}' may not reach this service", given=name,
-                                allowed=sorted(services))
+            raise ContractError(
+                f"job '{self.request.identity.job}' may not reach this service", given=name, allowed=sorted(services)
+            )
         return services[name].uri

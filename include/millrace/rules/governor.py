@@ -73,8 +73,11 @@ def decide(
         recent = [*sorted(history, key=lambda w: cut.start(w.partition)), now][-spec.n :]
         drifted = sum(1 for w in recent if w.drifted)
         if drifted >= spec.k:
-            return Decision("retrain", "drift",
-                            f"{drifted} of the last {len(recent)} windows drifted and outcomes are not yet known")
+            return Decision(
+                "retrain",
+                "drift",
+                f"{drifted} of the last {len(recent)} windows drifted and outcomes are not yet known",
+            )
     return Decision("none", "nothing", "no reason to retrain")
 
 

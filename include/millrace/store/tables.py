@@ -58,7 +58,9 @@ class Tables:
         pointer = self.get(table, partition)
         if pointer is None:
             raise NotFound(
-                f"table '{table}' has no such partition", given=partition, allowed=self.partitions(table)[-12:],
+                f"table '{table}' has no such partition",
+                given=partition,
+                allowed=self.partitions(table)[-12:],
                 next_step=f"Run the pipeline's features DAG for partition {partition} first",
             )
         return pointer.current
