@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+
 from millrace.contract import Artifact, Identity, Input, JobRequest, JobResult, Means, Place, Run, Service
 from millrace.feast_stores.apply import Report, apply
 from millrace.feast_stores.repo import open_feature_store

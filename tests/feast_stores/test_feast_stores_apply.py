@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from millrace.errors import SpecError
 from millrace.feast_stores.apply import describe
 from millrace.feast_stores.repo import open_feature_store, registered, service_definitions, views_of_table

@@ -18,6 +18,7 @@ import pytest
 from feast.infra.online_stores.sqlite import SqliteOnlineStore, SqliteOnlineStoreConfig
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
+
 from millrace.errors import DataError, SpecError
 from millrace.feast_stores.sqlite import EntityRowOnlineStore
 

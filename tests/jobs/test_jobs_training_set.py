@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+
 from millrace.store import SnapshotStore
 
 shared = runpy.run_path(str(Path(__file__).parents[1] / "feast_stores" / "feast_project.py"))
