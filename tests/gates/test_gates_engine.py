@@ -63,6 +63,8 @@ def test_a_failed_check_says_what_was_expected_and_how_many_rows_differ() -> Non
          "column 'n': values that are not null in at least 95 % of rows expected; 1 of 3 rows is null"),
         (expect("expect_column_mean_to_be_between", column="n", min_value=5),
          "column 'n': a mean at least 5 expected; found 1.5"),
+        (expect("expect_column_distinct_values_to_equal_set", column="s", value_set=["a", "z"]),
+         "column 's': exactly the values [a, z] expected; 2 other values, 1 missing"),
         (expect("expect_table_row_count_to_be_between", min_value=10),
          "the table: a number of rows at least 10 expected; found 3"),
         (expect("expect_column_to_exist", column="zz"), "column 'zz': that it is there expected; column 'zz' not in "

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Iterator
 from html.parser import HTMLParser
 
 import pyarrow as pa
 import pytest
 
-from millrace.gates import page
+from millrace.gates import gx, page
 from millrace.gates.engine import validate
 from millrace.gates.result import GateResult
 
@@ -41,6 +43,14 @@ class Tags(HTMLParser):
         self.text += data
 
 
+@pytest.fixture(autouse=True)
+def rendered_without_error(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """GX logs what it cannot render and goes on; hear it."""
+    monkeypatch.setattr(gx, "SILENT", logging.ERROR)
+    yield
+    assert [r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR] == []
+
+
 def gate(values: list[str], column: str = "s", suite: str = "raw") -> GateResult:
     table = pa.table({column: values, "n": list(range(len(values)))})
     allowed = ["ok", *values[:1]]
@@ -49,6 +59,7 @@ def gate(values: list[str], column: str = "s", suite: str = "raw") -> GateResult
         "expectations": [
             {"type": "expect_column_values_to_be_in_set", "kwargs": {"column": column, "value_set": allowed}},
             {"type": "expect_column_most_common_value_to_be_in_set", "kwargs": {"column": column, "value_set": ["ok"]}},
+            {"type": "expect_column_distinct_values_to_equal_set", "kwargs": {"column": column, "value_set": allowed}},
             {"type": "expect_column_max_to_be_between", "kwargs": {"column": "n", "max_value": 0}},
             {"type": "expect_column_values_to_be_unique", "kwargs": {"column": column + "?"}},
             {"type": "expect_column_mean_to_be_between", "kwargs": {"column": column, "max_value": 0}},

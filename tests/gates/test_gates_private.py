@@ -64,6 +64,8 @@ EVERY = [
     expect("expect_column_values_to_be_between", column="public", min_value=9, row_condition="nope == 'Xq7-alpha'"),
     expect("expect_column_values_to_be_between", column="public", min_value=9, row_condition={
         "type": "comparison", "column": {"name": "name"}, "operator": "==", "parameter": "Xq7-alpha"}),
+    expect("expect_column_values_to_be_between", column="public", min_value=9, row_condition="name == Xq7"),
+    expect("expect_table_row_count_to_equal", value=9, row_condition="name == Xq7"),
     expect("expect_table_row_count_to_equal", value=9, row_condition="amount == 918273.5"),
     expect("expect_column_pair_values_to_be_equal", column_A="public", column_B="amount"),
     expect("expect_column_pair_values_to_be_in_set", column_A="public", column_B="name", value_pairs_set=[[1, "Xq7"]]),
@@ -101,6 +103,7 @@ def test_no_value_of_a_private_column_leaves_the_gate(
     assert_clean(result.verdict.model_dump_json())
     assert_clean(json.dumps(result.to_json()))
     assert_clean(html)
+    assert [r.getMessage() for r in caplog.records if r.name.startswith("great_expectations")] == []
     assert_clean(caplog.text)
     out = capfd.readouterr()
     assert_clean(out.out + out.err)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pandas as pd
@@ -16,7 +17,9 @@ from millrace.gates.frame import to_frame
 NULLS = pa.table({"id": [1, 2, 3], "n": pa.array([None] * 3, pa.float64()), "s": pa.array([None] * 3, pa.string())})
 NAN = pa.table({"id": [1, 2], "n": [float("nan"), float("nan")]})
 EMPTY = pa.table({"id": pa.array([], pa.int64()), "n": pa.array([], pa.float64()), "s": pa.array([], pa.string())})
-VALUES = pa.table({"id": [1, 2, 3], "n": [1.0, 2.0, None], "s": ["a", "b", None]})
+NEW_YEAR = datetime(2013, 1, 1, tzinfo=UTC)
+VALUES = pa.table({"id": [1, 2, 3], "n": [1.0, 2.0, None], "s": ["a", "b", None], "t": [NEW_YEAR] * 3,
+                   "d": [NEW_YEAR.date()] * 3})  # fmt: skip
 
 
 def stock(frame: pd.DataFrame, kind: str, **kwargs: Any) -> bool:
@@ -118,7 +121,9 @@ def test_an_expectation_without_a_bound_fails(kind: str, kwargs: dict[str, Any])
     assert "cannot fail" in check.message
 
 
-@pytest.mark.parametrize(("column", "members"), [("n", ["1", "2"]), ("id", ["1"]), ("s", [1, 2])])
+@pytest.mark.parametrize(
+    ("column", "members"), [("n", ["1", "2"]), ("id", ["1"]), ("s", [1, 2]), ("d", ["2013-01-01"]), ("t", [1])]
+)
 def test_a_forbidden_set_of_another_type_fails(column: str, members: list[Any]) -> None:
     assert stock(to_frame(VALUES), "expect_column_values_to_not_be_in_set", column=column, value_set=members)
     assert not ours(VALUES, "expect_column_values_to_not_be_in_set", column=column, value_set=members).passed
@@ -126,7 +131,8 @@ def test_a_forbidden_set_of_another_type_fails(column: str, members: list[Any]) 
 
 def test_a_forbidden_set_of_the_columns_type_is_judged_by_gx() -> None:
     assert ours(VALUES, "expect_column_values_to_not_be_in_set", column="n", value_set=[9, "x"]).passed
-    assert not ours(VALUES, "expect_column_values_to_not_be_in_set", column="n", value_set=[2]).passed
+    for column, member in (("n", 2), ("s", "a"), ("t", "2013-01-01T00:00:00Z")):
+        assert not ours(VALUES, "expect_column_values_to_not_be_in_set", column=column, value_set=[member]).passed
 
 
 @pytest.mark.parametrize("severity", ["info", "warning", "critical"])

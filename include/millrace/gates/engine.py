@@ -160,12 +160,11 @@ class _Gate:
         return "there is no value to check"
 
     def _other_kind(self, entry: Entry) -> bool:
-        """Whether a set holds only texts and the column numbers, or the other way round."""
-        kind = self.frame[entry.columns[0]].dtype.kind
+        """Whether a column could hold no member of a set: texts against numbers or dates, or the other way round."""
+        column = entry.columns[0]
         texts = [isinstance(member, str) for member in entry.kwargs.get("value_set") or []]
-        if kind in "iufb":
-            return all(texts)
-        return self.kinds[entry.columns[0]] == "text" and not any(texts)
+        # pandas reads texts as times where a column holds times, but not as dates.
+        return not any(texts) if self.kinds[column] == "text" or self.frame[column].dtype.kind == "M" else all(texts)
 
     def _selected(self, entry: Entry) -> pd.DataFrame:
         """The rows that GX looks at: those of the row condition, less those that `ignore_row_if` leaves out."""
@@ -180,18 +179,16 @@ class _Gate:
         total = result.get("element_count")
         unexpected = result.get("unexpected_count") if total is not None else None
         observed = words.plain(result.get("observed_value"))
-        if isinstance(observed, list) and entry.columns:
-            observed = sorted(observed, key=str)  # GX takes them from a set
         show = public or entry.type in words.NOT_VALUES
         sample = words.plain(result.get("partial_unexpected_list") or []) if public else []
-        if total is None:
-            sample = sorted(sample, key=str)
         if empty is not None:
             outcome = empty
         elif total is not None and unexpected is not None:
             outcome = f"{words.count(unexpected)} of {words.rows(total)} {words.otherwise(entry.type, unexpected)}"
         elif observed is not None and show:
             outcome = f"found {words.shown(observed, 200)}"
+        elif not passed and (gaps := words.gaps(result)):
+            outcome = gaps
         else:
             outcome = "so it is" if passed else "so it is not"
         check = Check(

@@ -72,6 +72,8 @@ def _result(found: Found) -> Any:
     carrier = "expect_column_to_exist" if column else "expect_table_row_count_to_be_between"
     kwargs: dict[str, Any] = column or {"min_value": 1}
     result = {k: v for k, v in found.result.items() if k not in ("observed_value", "partial_unexpected_list")}
+    if "unexpected_percent" not in result:
+        result.pop("unexpected_count", None)  # of distinct values: GX's page would look for their share of rows
     if (observed := found.result.get("observed_value")) is not None:
         result["observed_value"] = _shield(words.shown(observed, 200))
     if sample := found.result.get("partial_unexpected_list"):

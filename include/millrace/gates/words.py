@@ -96,6 +96,13 @@ def otherwise(kind: str, unexpected: int) -> str:
     return f"{one} {rest}".rstrip()
 
 
+def gaps(result: Mapping[str, Any]) -> str:
+    """How a column's distinct values differ from a set: `2 other values, 1 missing`; empty when not told."""
+    other, missing = result.get("unexpected_count"), result.get("missing_count")
+    parts = [f"{count(other)} other value{'' if other == 1 else 's'}"] if other else []
+    return ", ".join([*parts, *([f"{count(missing)} missing"] if missing else [])])
+
+
 def count(value: int) -> str:
     """`27,004`."""
     return f"{value:,}"
