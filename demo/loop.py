@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +78,11 @@ class Loop:
         if all(self.tables.get(f"{self.pipeline}/features", k) for k in self._cut().range(first, last)):
             return
         cut = self._cut()
+        # In a zone with daylight saving Airflow takes a from-date equal to a partition's start as after it.
+        begin = cut.start(first) - timedelta(seconds=1)
         command = [
             str(Path(_python(self.env)) / "airflow"), "backfill", "create", "--dag-id", self.dag("features"),
-            "--from-date", cut.start(first).isoformat(), "--to-date", cut.start(last).isoformat(),
+            "--from-date", begin.isoformat(), "--to-date", cut.start(last).isoformat(),
             "--max-active-runs", "2", "--reprocess-behavior", "failed",
         ]  # fmt: skip
         done = subprocess.run(command, env=self.env, capture_output=True, text=True)

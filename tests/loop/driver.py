@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 from millrace.cli.local import airflow_environment, down, up
@@ -69,7 +70,7 @@ def drive(api, tree, settings, pipeline, first, last, by_rest, by_hand) -> dict:
         "--dag-id",
         dag["features"],
         "--from-date",
-        cut.start(first).isoformat(),
+        (cut.start(first) - timedelta(seconds=1)).isoformat(),
         "--to-date",
         cut.start(last).isoformat(),
         "--max-active-runs",
