@@ -71,6 +71,7 @@ def together(act: Act, url: str, names: list[str]) -> list[Any]:
     running = [start(act, url, name, lambda: barrier.wait(30)) for name in names]
     answers = []
     for process, answer in running:
+        assert answer.poll(60), f"process {process.name} did not answer"
         answers.append(answer.recv())
         process.join(30)
         assert process.exitcode == 0

@@ -175,6 +175,17 @@ def test_a_reader_does_not_wait_for_a_writer_and_sees_only_what_is_committed(led
     assert len(ledger.entries()) == 2
 
 
+def test_a_writer_does_not_wait_for_a_reader_who_keeps_seeing_what_was(ledger):
+    ledger.append("flights", "test", "x", {})
+
+    with ledger._database.read() as connection:
+        assert len(chain.entries(connection)) == 1
+        ledger.append("flights", "test", "y", {})
+        assert len(chain.entries(connection)) == 1
+
+    assert len(ledger.entries()) == 2
+
+
 def test_an_error_inside_a_transaction_leaves_nothing(ledger):
     with pytest.raises(RuntimeError), ledger._database.write() as connection:
         chain.append(connection, "flights", "test", "x", {})

@@ -5,11 +5,14 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 from millrace.contract import Outcome
+from millrace.contract.artifact import DIGEST_PATTERN
 from millrace.errors import EvidenceError
-from millrace.jobs.registry import CHALLENGER, CHAMPION, TAG, client, guarded
+from millrace.jobs.registry import CHALLENGER, CHAMPION, find_versions, told
 from millrace.jobs.work import Work
+from millrace.learners.tracking import connect, reaching
+from millrace.rules.evidence import MODEL_TAG
 
-REACHES = ("mlflow",)
+REACHES: tuple[str, ...] = ("mlflow",)
 REUSABLE = False  # the alias may have been moved since
 
 
@@ -19,19 +22,26 @@ class Params(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: int = Field(ge=1)
-    model_digest: str
+    model_digest: str = Field(pattern=DIGEST_PATTERN)
 
 
 def run(work: Work, params: Params) -> Outcome:
-    """Set the alias, after checking that the version is the promoted model. Raises EvidenceError when it is not."""
-    uri, name, version = work.service("mlflow"), work.spec.name, str(params.version)
-    registry = client(uri)
-    with guarded(uri):
-        found = registry.get_model_version(name, version)
-        if found.tags.get(f"{TAG}model_digest") != params.model_digest:
-            raise EvidenceError(f"{name} version {version} in MLflow is not the model that was promoted",
-                                given=found.tags.get(f"{TAG}model_digest"), allowed=[params.model_digest])
-        registry.set_registered_model_alias(name, CHAMPION, version)
-        if str(registry.get_registered_model(name).aliases.get(CHALLENGER)) == version:
-            registry.delete_registered_model_alias(name, CHALLENGER)
-    return Outcome(facts={"name": name, "version": params.version, "alias": CHAMPION})
+    """Set the alias after checking that the version is the promoted model; setting it again changes nothing.
+
+    Raises EvidenceError when the version is not that model, or not there.
+    """
+    uri, name, version = work.service("mlflow"), work.spec.name, params.version
+    client = connect(uri)
+    with reaching(uri):
+        known = {int(v.version): v.tags.get(MODEL_TAG) for v in find_versions(client, name, {})}
+        if known.get(version) != params.model_digest:
+            raise EvidenceError(
+                f"{name} version {version} in MLflow is not the model that the ledger promoted",
+                given=known.get(version, "no such version"),
+                allowed=[params.model_digest],
+            )
+        client.set_registered_model_alias(name, CHAMPION, str(version))
+        # A newer challenger that comes between these two calls loses its alias; nothing is decided by it.
+        if told(client, name).get(CHALLENGER) == version:
+            client.delete_registered_model_alias(name, CHALLENGER)
+    return Outcome(facts={"name": name, "version": version, "alias": CHAMPION})

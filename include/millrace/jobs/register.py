@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from millrace.canonical import canonical_json
+from millrace.canonical import canonical_json, digest
 from millrace.contract import Outcome
-from millrace.errors import EvidenceError
-from millrace.jobs.registry import CHALLENGER, TAG, client, find_version, guarded
+from millrace.errors import Corrupt, EvidenceError
+from millrace.jobs.registry import CHALLENGER, CHAMPION, ensure_version, told
 from millrace.jobs.work import Work
-from millrace.rules.evidence import Evidence
+from millrace.learners.tracking import connect, reaching
+from millrace.rules.evidence import EVIDENCE_TAG, MODEL_TAG, Evidence, missing
 
-REACHES = ("mlflow",)
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+REACHES: tuple[str, ...] = ("mlflow",)
 REUSABLE = False  # the registry may have lost what an earlier result speaks of
+
+FILES = "model"
+"""Folder of the MLflow run's artifacts with the model's files."""
 
 
 class Params(BaseModel):
@@ -23,60 +31,81 @@ class Params(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     mlflow_run: str | None = Field(description="Run whose artifacts under `model/` are the model's files.")
-    evidence: dict[str, Any]
+    evidence: dict[str, Any] = Field(description="See millrace.rules.evidence.Evidence.")
 
 
 def run(work: Work, params: Params) -> Outcome:
-    """Store the Evidence, then create the model version once; a run after a kill finds the version made before.
+    """Store the Evidence, then make the version of this model and Evidence, once however often this runs.
 
-    Raises EvidenceError when the Evidence is malformed or speaks of other bytes than the inputs.
+    Raises EvidenceError when the Evidence is incomplete, or speaks of other bytes than the inputs.
     """
-    try:
-        evidence = Evidence.model_validate(params.evidence)
-    except ValidationError as err:
-        first = err.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise EvidenceError(f"the Evidence is malformed: {where}: {first['msg']}") from err
-    for role in ("model", "training_set", "evaluation"):
-        if work.request.input(role).digest != getattr(evidence, role):
-            raise EvidenceError(f"the Evidence speaks of another {role}", given=getattr(evidence, role),
-                                allowed=[work.request.input(role).digest])
+    evidence = _checked(work, params)
     stored = work.put("evidence", "evidence.json", canonical_json(evidence), "evidence", "application/json")
-    uri, name = work.service("mlflow"), work.spec.name
-    registry = client(uri)
-    with guarded(uri):
-        version = find_version(registry, name, evidence.model, stored.digest)
-        if version is None:
-            _ensure_model(registry, name, work)
-            source = f"runs:/{params.mlflow_run}/model" if params.mlflow_run else work.objects.url(
-                work.request.key(work.request.input("model")) + "model.json")  # fmt: skip
-            registry.create_model_version(
-                name, source, run_id=params.mlflow_run, tags=_tags(evidence, stored.digest),
-                description=f"Trained to {evidence.trained_to}: {evidence.reason}",
-            )  # fmt: skip
-            # Two at once may both have created one; both now take the lowest.
-            version = find_version(registry, name, evidence.model, stored.digest)
-        registry.set_registered_model_alias(name, CHALLENGER, version.version)
+    uri, name, run_id = work.service("mlflow"), work.spec.name, str(params.mlflow_run)
+    client = connect(uri)
+    with reaching(uri):
+        _check_files(client, run_id, evidence)
+        same = {MODEL_TAG: evidence.model, EVIDENCE_TAG: stored.digest}
+        version = ensure_version(
+            client,
+            name,
+            same,
+            about=work.spec.description,
+            source=f"runs:/{run_id}/{FILES}",
+            run_id=run_id,
+            tags={**_tags(evidence), **same},
+            description=f"Trained to {evidence.trained_to}: {evidence.reason}",
+        )
+        number = int(version.version)
+        # A retry of an older registration must not take the alias from a newer challenger, or from the champion.
+        aliases = told(client, name)
+        if number > max(aliases.get(CHALLENGER, 0), aliases.get(CHAMPION, 0)):
+            client.set_registered_model_alias(name, CHALLENGER, str(number))
+    if uri.startswith(("http://", "https://")):
+        work.links["model version"] = f"{uri.rstrip('/')}/#/models/{name}/versions/{number}"
     return Outcome(
         outputs={"evidence": stored},
-        facts={"name": name, "version": int(version.version), "evidence": stored.digest},
+        facts={"name": name, "version": number, "evidence": stored.digest},
     )
 
 
-def _ensure_model(registry: Any, name: str, work: Work) -> None:
-    from mlflow.exceptions import MlflowException
+def _checked(work: Work, params: Params) -> Evidence:
+    evidence, identity = Evidence.read(params.evidence), work.request.identity
+    mine: dict[str, object] = {
+        "pipeline": work.spec.name,
+        "spec_digest": identity.spec_digest,
+        "code_digest": identity.code_digest,
+        "partitions": identity.scope,
+        "mlflow_run": params.mlflow_run,
+        **{role: work.request.input(role).digest for role in ("model", "training_set", "evaluation")},
+    }
+    for field, value in mine.items():
+        if getattr(evidence, field) != value:
+            raise EvidenceError(f"the Evidence speaks of another {field}", given=getattr(evidence, field),
+                                allowed=[value])  # fmt: skip
+    # Whether there is a champion to fight is judged when it comes to the promotion.
+    if gaps := missing(evidence, has_champion=False):
+        raise EvidenceError(f"a model of {work.spec.name} cannot be registered: {'; '.join(gaps)}")
+    document = json.loads(work.get(work.request.input("evaluation")))
+    if not (document.get("passed") is True and document.get("model") == evidence.model):
+        raise EvidenceError("the evaluation document does not say that this model passed", given=evidence.evaluation)
+    return evidence
 
-    try:
-        registry.create_registered_model(name, description=work.spec.description)
-    except MlflowException as err:
-        if err.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
+
+def _check_files(client: MlflowClient, run_id: str, evidence: Evidence) -> None:
+    """The model that MLflow hands out must be the one that was judged."""
+    from pathlib import Path
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory(prefix="millrace-") as folder:
+        if f"{FILES}/model.json" not in {f.path for f in client.list_artifacts(run_id, FILES)}:
+            raise EvidenceError("the MLflow run holds no model files", given=f"{run_id}/{FILES}/model.json")
+        card = json.loads(Path(client.download_artifacts(run_id, f"{FILES}/model.json", folder)).read_bytes())
+    if digest(card) != evidence.model:
+        raise Corrupt("the model in the MLflow run is not the one that was judged", given=digest(card),
+                      allowed=[evidence.model])  # fmt: skip
 
 
-def _tags(evidence: Evidence, digest: str) -> dict[str, str]:
-    values = {
-        "model_digest": evidence.model, "evidence": digest, "training_set": evidence.training_set,
-        "evaluation": evidence.evaluation, "spec_digest": evidence.spec_digest, "code_digest": evidence.code_digest,
-        "trained_to": evidence.trained_to, "feature_service": evidence.feature_service, "decision": evidence.decision,
-    }  # fmt: skip
-    return {TAG + key: value for key, value in values.items()}
+def _tags(evidence: Evidence) -> dict[str, str]:
+    names = ("training_set", "evaluation", "spec_digest", "code_digest", "trained_to", "feature_service", "decision")
+    return {f"millrace.{name}": str(getattr(evidence, name)) for name in names}

@@ -1,46 +1,109 @@
-"""The MLflow registry, as register and promote use it."""
+"""The MLflow registry as register and promote use it, and MLflow's database before anybody uses it."""
 
 from __future__ import annotations
 
-import os
-from typing import Any
+import fcntl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from millrace.errors import Unavailable
+from millrace.learners.tracking import connect, shown
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+    from sqlalchemy import Engine
 
 CHALLENGER, CHAMPION = "challenger", "champion"
-TAG = "millrace."
+_LOCK = int.from_bytes(b"mlflow")
 
 
-def client(uri: str) -> Any:
-    """An MLflow client of a tracking server or SQL store. Telemetry is off before MLflow is imported."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("DO_NOT_TRACK", "1")
-    from mlflow import MlflowClient
-
-    return MlflowClient(tracking_uri=uri, registry_uri=uri)
-
-
-def find_version(registry: Any, name: str, model_digest: str, evidence: str) -> Any | None:
-    """The lowest version with this model and Evidence: the same answer for all who ask, also after a race."""
-    found = [
-        v for v in registry.search_model_versions(f"name = '{name}'")
-        if (v.tags.get(f"{TAG}model_digest"), v.tags.get(f"{TAG}evidence")) == (model_digest, evidence)
-    ]  # fmt: skip
-    return min(found, key=lambda v: int(v.version)) if found else None
+def find_versions(client: MlflowClient, name: str, tags: Mapping[str, str]) -> list[ModelVersion]:
+    """Versions of a registered model that carry all these tags, lowest number first."""
+    wanted = [f"name = '{name}'", *(f"tags.`{key}` = '{value}'" for key, value in tags.items())]
+    found: list[ModelVersion] = []
+    token = None
+    while True:
+        page = client.search_model_versions(" and ".join(wanted), max_results=200, page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return sorted(found, key=lambda v: int(v.version))
 
 
-class guarded:
-    """Turn MLflow's 'cannot reach' into Unavailable; everything else passes."""
+def ensure_version(
+    client: MlflowClient, name: str, same: Mapping[str, str], *, about: str, **version: Any
+) -> ModelVersion:
+    """The one version of a registered model that carries the tags `same`, made if there is none.
 
-    def __init__(self, uri: str) -> None:
-        self.uri = uri
+    `about` describes the registered model where that is new; `version` goes to `create_model_version`, and its tags
+    must hold those of `same`, so that a version is found from the moment it exists. MLflow has no create-if-absent:
+    of two that create at once the one with the higher number takes its own back. Everybody takes the lowest number,
+    so a version left by a kill in between is never used.
+    """
+    if found := find_versions(client, name, same):
+        return found[0]
+    _ensure_model(client, name, about)
+    mine = client.create_model_version(name, await_creation_for=0, **version)
+    first = find_versions(client, name, same)[0]
+    if first.version != mine.version:
+        client.delete_model_version(name, mine.version)
+    return first
 
-    def __enter__(self) -> None:
-        return None
 
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        from mlflow.exceptions import MlflowException
+def told(client: MlflowClient, name: str) -> dict[str, int]:
+    """Alias -> version of a registered model."""
+    return {alias: int(version) for alias, version in client.get_registered_model(name).aliases.items()}
 
-        if isinstance(error, MlflowException) and error.error_code in ("TEMPORARILY_UNAVAILABLE", "INTERNAL_ERROR"):
-            where = self.uri.rpartition("@")[2]
-            raise Unavailable(f"MLflow does not answer: {str(error)[:300]}", where=where) from error
+
+def ensure_database(uri: str) -> None:
+    """Make or migrate the tables of an MLflow SQL store; does nothing for a server's address.
+
+    MLflow does so itself at first use, and fails where several processes come first: call this before any of them
+    starts. Callers of this wait for one another. Raises Unavailable.
+    """
+    if not uri.startswith(("sqlite:", "postgresql")):
+        return
+    connect(uri)  # sets what must be set before MLflow is imported
+    from mlflow.exceptions import MlflowException
+    from mlflow.store.db import utils
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        engine = utils.create_sqlalchemy_engine_with_retry(uri)
+        try:
+            with _alone(engine):
+                if utils._get_schema_version(engine) != utils._get_latest_schema_revision():
+                    utils._initialize_tables(engine)
+        finally:
+            engine.dispose()
+    except (MlflowException, SQLAlchemyError, OSError) as err:
+        raise Unavailable(f"MLflow's database cannot be made ({type(err).__name__})", where=shown(uri)) from err
+
+
+@contextmanager
+def _alone(engine: Engine) -> Iterator[None]:
+    """Hold off other processes that would migrate the same database."""
+    from sqlalchemy import text
+
+    if engine.url.get_backend_name() == "sqlite":
+        with Path(f"{engine.url.database}.migration").open("w") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)  # released when the process ends, however it ends
+            yield
+        return
+    with engine.connect() as connection:
+        connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
+        yield
+        connection.invalidate()  # closing the connection releases the lock
+
+
+def _ensure_model(client: MlflowClient, name: str, description: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name, description=description)
+    except MlflowException as err:
+        if err.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
