@@ -6,15 +6,15 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from millrace.cli.rest import AirflowApi
 from millrace.errors import MillraceError
 from millrace.ledger import Ledger
 from millrace.settings import Settings
-from millrace.spec import ProjectTree
+from millrace.spec import Partitioning, ProjectTree
 from millrace.store import Tables, open_store
 
 PARTS = ("features", "training", "release", "monitoring")
@@ -78,11 +78,10 @@ class Loop:
         if all(self.tables.get(f"{self.pipeline}/features", k) for k in self._cut().range(first, last)):
             return
         cut = self._cut()
-        # In a zone with daylight saving Airflow takes a from-date equal to a partition's start as after it.
-        begin = cut.start(first) - timedelta(seconds=1)
+        begin, end = (wall_clock(cut, key) for key in (first, last))
         command = [
             str(Path(_python(self.env)) / "airflow"), "backfill", "create", "--dag-id", self.dag("features"),
-            "--from-date", begin.isoformat(), "--to-date", cut.start(last).isoformat(),
+            "--from-date", begin, "--to-date", end,
             "--max-active-runs", "2", "--reprocess-behavior", "failed",
         ]  # fmt: skip
         done = subprocess.run(command, env=self.env, capture_output=True, text=True)
@@ -180,6 +179,11 @@ class Loop:
             if time.monotonic() > limit:
                 raise MillraceError(f"nothing happened for {LIMIT_S} s", next_step="Look at the runs in the UI")
             time.sleep(0.5)
+
+
+def wall_clock(cut: Partitioning, key: str) -> str:
+    """A partition's start as `airflow backfill create` wants it: it reads the clock time in the DAG's own zone."""
+    return cut.start(key).astimezone(ZoneInfo(cut.timezone)).replace(tzinfo=None).isoformat()
 
 
 def _python(env: dict[str, str]) -> str:

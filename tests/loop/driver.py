@@ -10,9 +10,9 @@ import os
 import subprocess
 import sys
 import time
-from datetime import timedelta
 from pathlib import Path
 
+from demo.loop import wall_clock
 from millrace.cli.local import airflow_environment, down, up
 from millrace.ledger import Ledger
 from millrace.settings import Settings
@@ -70,9 +70,9 @@ def drive(api, tree, settings, pipeline, first, last, by_rest, by_hand) -> dict:
         "--dag-id",
         dag["features"],
         "--from-date",
-        (cut.start(first) - timedelta(seconds=1)).isoformat(),
+        wall_clock(cut, first),
         "--to-date",
-        cut.start(last).isoformat(),
+        wall_clock(cut, last),
         "--max-active-runs",
         "2",
         "--run-backwards",

@@ -1,0 +1,134 @@
+"""Snapshots are immutable and whole; Tables move by compare-and-set and forget nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from datetime import timedelta
+
+import pyarrow as pa
+import pytest
+
+from millrace.errors import Corrupt, NotFound
+from millrace.store import SnapshotStore, Tables, open_store
+
+KILLED = r"""
+import sys, time, pyarrow as pa
+from millrace.store import SnapshotStore, open_store
+store = open_store(sys.argv[1])
+original = store.put_if
+def stop(*args):
+    print("between data and manifest", flush=True)
+    time.sleep(60)
+store.put_if = stop
+SnapshotStore(store).write(pa.table({"a": [1, 2, 3]}), pipeline="p", dataset="raw.x", partition="2013-01")
+"""
+
+
+def table(values=(1, 2, 3)):
+    return pa.table({"a": list(values), "t": pa.array([1, 2, 3][: len(values)], pa.timestamp("ns", "UTC"))})
+
+
+def write(objects, values=(1, 2, 3), partition="2013-01"):
+    return SnapshotStore(objects).write(table(values), pipeline="p", dataset="raw.x", partition=partition)
+
+
+def test_the_same_content_twice_is_one_snapshot(objects):
+    assert write(objects) == write(objects)
+    assert len([o for o in objects.list("snapshots/") if o.key.endswith("manifest.json")]) == 1
+
+
+def test_other_content_or_another_partition_is_another_snapshot(objects):
+    assert (
+        len({write(objects).digest, write(objects, (1, 2, 4)).digest, write(objects, partition="2013-02").digest}) == 3
+    )
+
+
+def test_timestamps_are_stored_in_microseconds(objects):
+    made = write(objects)
+    assert SnapshotStore(objects).read(made.uri, made.digest).schema.field("t").type == pa.timestamp("us", "UTC")
+
+
+def test_chunks_do_not_change_the_digest(objects):
+    chunked = pa.concat_tables([table().slice(0, 1), table().slice(1)])
+    made = SnapshotStore(objects).write(chunked, pipeline="p", dataset="raw.x", partition="2013-01")
+    assert made.digest == write(objects).digest
+
+
+def test_a_writer_killed_before_the_manifest_leaves_nothing_to_read(root):
+    # Given a writer killed between data and manifest
+    process = subprocess.Popen([sys.executable, "-c", KILLED, root], stdout=subprocess.PIPE, text=True)
+    assert "between" in process.stdout.readline()
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    # Then there is data, but no Snapshot
+    objects = open_store(root)
+    left = [o.key for o in objects.list("snapshots/")]
+    assert left and not any(key.endswith("manifest.json") for key in left)
+    prefix = left[0].rpartition("/")[0] + "/"
+    with pytest.raises(NotFound, match="manifest"):
+        SnapshotStore(objects).path(prefix, "sha256:" + "0" * 64)
+    # and young leftovers stay, old ones are collected, and the writer can run again
+    snapshots = SnapshotStore(objects)
+    assert snapshots.collect() == []
+    time.sleep(1.1)
+    assert snapshots.collect(older_than=timedelta(seconds=1)) == left
+    again = snapshots.write(pa.table({"a": [1, 2, 3]}), pipeline="p", dataset="raw.x", partition="2013-01")
+    assert snapshots.collect(older_than=timedelta(0)) == []
+    assert snapshots.read(again.uri, again.digest).num_rows == 3
+
+
+def test_changed_bytes_are_found(objects):
+    made = write(objects)
+    objects.put(made.uri + "data.parquet", objects.get(made.uri + "data.parquet")[:-1] + b"!")
+    with pytest.raises(Corrupt, match="digest"):
+        SnapshotStore(objects).read(made.uri, made.digest)
+
+
+def test_a_changed_manifest_is_found(objects):
+    made = write(objects)
+    text = objects.get(made.uri + "manifest.json").replace(b'"rows":3', b'"rows":4')
+    objects.put(made.uri + "manifest.json", text)
+    with pytest.raises(Corrupt):
+        SnapshotStore(objects).read(made.uri, made.digest)
+    with pytest.raises(Corrupt):
+        SnapshotStore(objects).artifact("p", "raw.x", made.digest)
+
+
+def test_a_table_points_at_its_newest_snapshot_and_remembers_the_others(objects):
+    tables, first, second = Tables(objects), write(objects), write(objects, (1, 2, 4))
+    assert tables.move("p/raw.x", "2013-01", first)[1] is True
+    assert tables.move("p/raw.x", "2013-01", first)[1] is False
+    pointer, moved = tables.move("p/raw.x", "2013-01", second)
+    assert moved and pointer.generation == 2
+    assert tables.resolve("p/raw.x", "2013-01").snapshot == second.digest
+    assert [m.snapshot for m in pointer.history] == [first.digest, second.digest]
+    assert SnapshotStore(objects).read(first.uri, first.digest).num_rows == 3
+
+
+def test_a_partition_that_is_not_there_is_named_with_those_that_are(objects):
+    tables = Tables(objects)
+    tables.move("p/raw.x", "2013-01", write(objects))
+    with pytest.raises(NotFound, match="2013-01") as caught:
+        tables.resolve("p/raw.x", "2013-02")
+    assert "2013-02" in str(caught.value) and "features DAG" in str(caught.value)
+
+
+def test_racing_movers_lose_nothing(root):
+    # Given eight writers that move one pointer at once, each to its own Snapshot
+    made = [write(open_store(root), (n, n, n)) for n in range(8)]
+    threads = [
+        threading.Thread(target=lambda m=m: Tables(open_store(root)).move("p/raw.x", "2013-01", m)) for m in made
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    # Then the history has every one of them once
+    pointer = Tables(open_store(root)).get("p/raw.x", "2013-01")
+    assert sorted(m.snapshot for m in pointer.history) == sorted(m.digest for m in made)
+    assert pointer.generation == 8
