@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from millrace.ledger import Ledger
 from sqlalchemy import create_engine, text
+
+from millrace.ledger import Ledger
 
 sys.path.insert(0, str(Path(__file__).parent))
 from ledger_cluster import INITDB, cluster

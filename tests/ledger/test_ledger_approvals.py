@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from millrace.errors import LedgerError
 from millrace.ledger import Ledger
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
+from sqlalchemy import create_engine
+
 from millrace.errors import LedgerError, MillraceError, Unavailable
 from millrace.ledger import Ledger, chain
-from sqlalchemy import create_engine
 
 
 def tamper(url: str, *statements: str) -> None:

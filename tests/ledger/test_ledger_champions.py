@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import pytest
+
 from millrace.errors import Conflict, LedgerError
 from millrace.ledger import Champion, Ledger, mirror
 

@@ -13,6 +13,7 @@ from collections import Counter
 
 import pytest
 from ledger_cluster import start, together
+
 from millrace.errors import Conflict, Unavailable
 from millrace.ledger import Ledger, chain, database
 

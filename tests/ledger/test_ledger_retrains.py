@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+
 from millrace.errors import LedgerError
 from millrace.ledger import Ledger, RetrainDecision
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from millrace.errors import Unavailable
-from millrace.learners.tracking import connect, shown
+from millrace.learners.tracking import ENVIRONMENT, shown
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -66,7 +67,8 @@ def ensure_database(uri: str) -> None:
     """
     if not uri.startswith(("sqlite:", "postgresql")):
         return
-    connect(uri)  # sets what must be set before MLflow is imported
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     from mlflow.exceptions import MlflowException
     from mlflow.store.db import utils
     from sqlalchemy.exc import SQLAlchemyError

@@ -1,0 +1,434 @@
+"""register and promote: one version however often they are killed, and an alias that follows the ledger."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from learning import CODE, PARTITIONS, World, rows
+
+from millrace.canonical import canonical_json, digest
+from millrace.contract import Artifact, JobRequest, JobResult
+from millrace.errors import Conflict, Unavailable
+from millrace.jobs.registry import ensure_database, find_versions, told
+from millrace.jobs.runner import run
+from millrace.learners.tracking import connect
+from millrace.ledger import Champion, Ledger, mirror
+
+PIPELINE = "flights"
+FORK = multiprocessing.get_context("fork")
+
+
+class Registry(World):
+    """A store with models in it, and an MLflow that has their runs; models are small documents without weights."""
+
+    @property
+    def client(self) -> Any:
+        return connect(self.mlflow)
+
+    def model(self, number: int = 1, passed: bool = True) -> tuple[dict[str, Artifact], str]:
+        """A model, its training set and evaluation, and the MLflow run that holds its files."""
+        card = canonical_json({"pipeline": PIPELINE, "number": number})
+        name = digest(card)
+        prefix = f"models/{PIPELINE}/{name.removeprefix('sha256:')}/"
+        self.objects.put(prefix + "model.json", card)
+        judged = canonical_json({"model": name, "passed": passed})
+        key = f"evaluations/{PIPELINE}/{digest(judged).removeprefix('sha256:')}/evaluation.json"
+        self.objects.put(key, judged)
+        client = self.client
+        found = client.get_experiment_by_name(PIPELINE)
+        place = (self.root / "mlflow").as_uri()
+        experiment = found.experiment_id if found else client.create_experiment(PIPELINE, artifact_location=place)
+        run_id = client.create_run(experiment).info.run_id
+        client.log_text(run_id, card.decode(), "model/model.json")
+        inputs = {
+            "model": Artifact(uri=prefix, digest=name, kind="model"),
+            "training_set": Artifact(uri="snapshots/x/", digest=digest(f"data {number}"), kind="snapshot"),
+            "evaluation": Artifact(uri=key, digest=digest(judged), kind="evaluation"),
+        }
+        return inputs, run_id
+
+    def evidence(self, inputs: dict[str, Artifact], run_id: str, **changes: Any) -> dict[str, Any]:
+        gates = [
+            {"dataset": "features", "partition": p, "snapshot": CODE, "outcome": CODE, "passed": True}
+            for p in PARTITIONS
+        ]
+        return {
+            "pipeline": PIPELINE, **{role: a.digest for role, a in inputs.items()}, "evaluation_outcome": CODE,
+            "evaluation_passed": True, "spec_digest": self.bundle.digest, "code_digest": CODE, "gates": gates,
+            "duel": None, "decision": "manual", "reason": "by hand", "trained_to": PARTITIONS[-1],
+            "partitions": list(PARTITIONS), "feature_service": "flights_v1", "mlflow_run": run_id, **changes,
+        }  # fmt: skip
+
+    def registration(self, number: int = 1, passed: bool = True, **changes: Any) -> JobRequest:
+        inputs, run_id = self.model(number, passed)
+        params = {"mlflow_run": run_id, "evidence": self.evidence(inputs, run_id, **changes)}
+        return self.request("register", inputs, params)
+
+    def registered(self, number: int = 1) -> int:
+        result = run(self.registration(number))
+        assert result.outcome is not None, result.error
+        return int(result.outcome.facts["version"])
+
+    def promote(self, version: int, model: int) -> JobResult:
+        name = digest(canonical_json({"pipeline": PIPELINE, "number": model}))
+        return self.run("promote", {}, {"version": version, "model_digest": name}, scope=())
+
+    def aliases(self) -> dict[str, int]:
+        return told(self.client, PIPELINE)
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database with its tables: making one takes seconds."""
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    ensure_database(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def registry(tmp_path: Path, database: Path) -> Registry:
+    (tmp_path / "mlflow.db").write_bytes(database.read_bytes())
+    return Registry(tmp_path, mlflow=f"sqlite:///{tmp_path / 'mlflow.db'}")
+
+
+def error(result: JobResult) -> tuple[str, str]:
+    assert result.error is not None, result.outcome
+    return result.error.type, result.error.message
+
+
+def test_a_challenger_is_registered_with_its_evidence(registry):
+    request = registry.registration()
+
+    outcome = run(request).outcome
+
+    assert outcome is not None
+    stored = outcome.outputs["evidence"]
+    assert outcome.facts == {"name": PIPELINE, "version": 1, "evidence": stored.digest}
+    assert stored.uri == f"evidence/{PIPELINE}/{stored.digest.removeprefix('sha256:')}/evidence.json"
+    assert json.loads(registry.objects.get(stored.uri)) == request.identity.params["evidence"]
+    (version,) = find_versions(registry.client, PIPELINE, {})
+    assert version.tags["millrace.evidence"] == stored.digest
+    assert version.tags["millrace.model_digest"] == request.input("model").digest
+    assert version.tags["millrace.spec_digest"] == registry.bundle.digest
+    assert version.source == f"runs:/{version.run_id}/model"
+    assert registry.aliases() == {"challenger": 1}
+
+
+def test_a_model_that_was_really_trained_and_judged_is_registered_and_promoted(registry):
+    # given
+    data = registry.snapshot(rows(400))
+    trained = registry.run("train", {"training_set": data}, {"learner": None})
+    assert trained.outcome is not None, trained.error
+    inputs = {"training_set": data, "model": trained.outcome.outputs["model"]}
+    judged = registry.run("evaluate", inputs)
+    assert judged.outcome is not None and judged.outcome.verdict.passed, judged
+    inputs["evaluation"] = judged.outcome.outputs["evaluation"]
+    run_id = trained.observed.mlflow_run
+    evidence = registry.evidence(inputs, run_id, evaluation_outcome=judged.outcome_digest)
+
+    # when
+    registered = registry.run("register", inputs, {"mlflow_run": run_id, "evidence": evidence})
+    assert registered.outcome is not None, registered.error
+    params = {"version": registered.outcome.facts["version"], "model_digest": inputs["model"].digest}
+    promoted = registry.run("promote", {}, params, scope=())
+
+    # then
+    assert promoted.outcome is not None, promoted.error
+    assert registry.aliases() == {"champion": 1}
+
+
+def test_registering_again_finds_the_version(registry):
+    request = registry.registration()
+
+    first, second = run(request), run(request)
+
+    assert first.outcome is not None and first.outcome_digest == second.outcome_digest
+    assert len(find_versions(registry.client, PIPELINE, {})) == 1
+
+
+@pytest.mark.parametrize("after", ["create_registered_model", "create_model_version", "set_registered_model_alias"])
+def test_a_killed_registration_ends_in_the_same_one_version(registry, after):
+    # given: a process that dies as soon as one of its writes to MLflow is done
+    request = registry.registration()
+
+    def dying() -> None:
+        import os
+
+        from mlflow import MlflowClient
+
+        write = getattr(MlflowClient, after)
+
+        def last(*args: Any, **kwargs: Any) -> None:
+            write(*args, **kwargs)
+            os._exit(9)
+
+        setattr(MlflowClient, after, last)
+        run(request)
+
+    process = FORK.Process(target=dying)
+    process.start()
+    process.join(60)
+    assert process.exitcode == 9
+
+    # when
+    outcome = run(request).outcome
+
+    # then
+    assert outcome is not None and outcome.facts["version"] == 1
+    assert len(find_versions(registry.client, PIPELINE, {})) == 1
+    assert registry.aliases() == {"challenger": 1}
+
+
+def test_registrations_at_once_agree_on_one_version(registry):
+    # given: three processes that all saw that there is no version yet
+    request = registry.registration()
+    barrier, answers = FORK.Barrier(3), FORK.SimpleQueue()
+
+    def racing() -> None:
+        from mlflow import MlflowClient
+
+        create = MlflowClient.create_model_version
+
+        def together(*args: Any, **kwargs: Any) -> Any:
+            barrier.wait(30)
+            return create(*args, **kwargs)
+
+        MlflowClient.create_model_version = together
+        outcome = run(request).outcome
+        answers.put(outcome.facts["version"] if outcome else None)
+
+    processes = [FORK.Process(target=racing) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+
+    assert [answers.get() for _ in processes] == [1, 1, 1]
+    assert [int(v.version) for v in find_versions(registry.client, PIPELINE, {})] == [1]
+    assert registry.aliases() == {"challenger": 1}
+
+
+def test_a_late_retry_of_an_older_registration_keeps_the_newer_challenger(registry):
+    older = registry.registration(1)
+    assert run(older).outcome is not None
+    assert registry.registered(2) == 2
+
+    assert run(older).outcome is not None
+
+    assert registry.aliases() == {"challenger": 2}
+
+
+def test_the_same_model_with_other_evidence_is_another_version(registry):
+    assert registry.registered(1) == 1
+
+    outcome = run(registry.registration(1, reason="another")).outcome
+
+    assert outcome is not None and outcome.facts["version"] == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model": CODE}, "speaks of another model"),
+        ({"training_set": CODE}, "speaks of another training_set"),
+        ({"evaluation": CODE}, "speaks of another evaluation"),
+        ({"pipeline": "trains"}, "speaks of another pipeline"),
+        ({"spec_digest": CODE}, "speaks of another spec_digest"),
+        ({"code_digest": "sha256:" + "1" * 64}, "speaks of another code_digest"),
+        ({"partitions": ["2013-02"]}, "speaks of another partitions"),
+        ({"mlflow_run": "other"}, "speaks of another mlflow_run"),
+        ({"evaluation_passed": False}, "the evaluation did not pass"),
+        ({"gates": []}, "no passed gate for the features of 2013-01"),
+        ({"surprise": 1}, "malformed: surprise"),
+    ],
+)
+def test_evidence_that_does_not_fit_registers_nothing(registry, changes, words):
+    kind, message = error(run(registry.registration(1, **changes)))
+
+    assert kind == "EvidenceError" and words in message
+    assert find_versions(registry.client, PIPELINE, {}) == []
+    assert list(registry.objects.list("evidence/")) == []
+
+
+def test_an_evaluation_that_failed_cannot_be_claimed_to_have_passed(registry):
+    kind, message = error(run(registry.registration(1, passed=False)))
+
+    assert kind == "EvidenceError" and "does not say that this model passed" in message
+
+
+def test_an_evaluation_whose_bytes_changed_is_corrupt(registry):
+    request = registry.registration(1)
+    registry.objects.put(request.key(request.input("evaluation")), b"{}")
+
+    assert error(run(request))[0] == "Corrupt"
+
+
+def test_other_model_files_in_the_mlflow_run_are_found(registry):
+    request = registry.registration(1)
+    registry.client.log_text(request.identity.params["mlflow_run"], '{"number":2}', "model/model.json")
+
+    assert error(run(request))[0] == "Corrupt"
+    assert find_versions(registry.client, PIPELINE, {}) == []
+
+
+def test_a_run_without_model_files_is_refused(registry):
+    request = registry.registration(1)
+    (file,) = (registry.root / "mlflow").rglob("model.json")
+    file.unlink()
+
+    assert "holds no model files" in error(run(request))[1]
+
+
+def test_promotion_moves_the_alias_and_may_be_repeated(registry):
+    version = registry.registered(1)
+
+    for _ in range(2):
+        result = registry.promote(version, model=1)
+        assert result.outcome is not None, result.error
+        assert registry.aliases() == {"champion": 1}
+
+    registry.registered(2)
+    assert registry.aliases() == {"champion": 1, "challenger": 2}
+    registry.promote(1, model=1)
+    assert registry.aliases() == {"champion": 1, "challenger": 2}
+
+
+def test_a_registration_repeated_after_its_promotion_makes_no_challenger(registry):
+    request = registry.registration(1)
+    run(request)
+    registry.promote(1, model=1)
+
+    assert run(request).outcome is not None
+    assert registry.aliases() == {"champion": 1}
+
+
+@pytest.mark.parametrize(("version", "model"), [(1, 2), (7, 1)])
+def test_a_version_that_is_not_the_promoted_model_gets_no_alias(registry, version, model):
+    registry.registered(1)
+
+    kind, message = error(registry.promote(version, model))
+
+    assert kind == "EvidenceError" and "not the model that the ledger promoted" in message
+    assert registry.aliases() == {"challenger": 1}
+
+
+def test_an_mlflow_that_does_not_answer_is_worth_another_try(registry, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    registry.mlflow = "http://127.0.0.1:1"
+
+    result = registry.promote(1, model=1)
+
+    assert result.error is not None and (result.error.type, result.error.retry) == ("Unavailable", "same")
+
+
+def test_stock_promotion_leaves_the_worse_model_champion_and_ours_does_not(registry, tmp_path):
+    """Two promoters, the alias read, checked and set, in the order that a slow network gives them."""
+    client = registry.client
+    losses = {registry.registered(1): 0.50, registry.registered(2): 0.40, registry.registered(3): 0.45}
+    client.set_registered_model_alias(PIPELINE, "champion", "1")
+
+    # when: both read the champion (version 1), both find their challenger better, and both set the alias
+    seen = threading.Barrier(2)
+    better_is_set = threading.Event()
+
+    def stock(version: int) -> None:
+        mine = connect(registry.mlflow)
+        champion = int(mine.get_model_version_by_alias(PIPELINE, "champion").version)
+        seen.wait(30)
+        if losses[version] < losses[champion]:
+            if version == 3:
+                better_is_set.wait(30)
+            mine.set_registered_model_alias(PIPELINE, "champion", str(version))
+            better_is_set.set()
+
+    threads = [threading.Thread(target=stock, args=(version,)) for version in (2, 3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+
+    # then: the worse of the two is champion, though it never met the better one
+    assert registry.aliases()["champion"] == 3
+
+    # when: the same two go through the ledger, in the same order
+    ledger = Ledger.open(f"sqlite:///{tmp_path / 'ledger.db'}")
+
+    def enter(version: int, expected: int) -> Champion:
+        name = digest(canonical_json({"pipeline": PIPELINE, "number": version}))
+        return ledger.promote(PIPELINE, version=version, model_digest=name, evidence_digest=name,
+                              expected_generation=expected, body={"loss": losses[version]})  # fmt: skip
+
+    enter(1, 0)
+    seen, better_is_set = threading.Barrier(2), threading.Event()
+    conflicts = []
+
+    def ours(version: int) -> None:
+        champion = ledger.champion(PIPELINE)
+        assert champion is not None
+        seen.wait(30)
+        if version == 3:
+            better_is_set.wait(30)
+        if losses[version] < champion.body["loss"]:
+            try:
+                enter(version, champion.generation)
+            except Conflict:
+                conflicts.append(version)
+        mirror(lambda: ledger.champion(PIPELINE), lambda c: set_alias(c))
+        better_is_set.set()
+
+    def set_alias(champion: Champion) -> None:
+        assert registry.promote(champion.version, champion.version).outcome is not None
+
+    threads = [threading.Thread(target=ours, args=(version,)) for version in (2, 3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+
+    # then: the late one must meet the new champion first
+    assert conflicts == [3]
+    assert ledger.champion(PIPELINE).version == 2
+    assert registry.aliases()["champion"] == 2
+
+
+def test_processes_that_come_first_together_make_one_database(tmp_path):
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    barrier, answers = FORK.Barrier(3), FORK.SimpleQueue()
+
+    def opening() -> None:
+        barrier.wait(30)
+        try:
+            ensure_database(uri)
+            connect(uri).create_registered_model(f"m{barrier.n_waiting}")
+        except Exception as err:
+            answers.put("ok" if getattr(err, "error_code", "") == "RESOURCE_ALREADY_EXISTS" else repr(err))
+        else:
+            answers.put("ok")
+
+    processes = [FORK.Process(target=opening) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+
+    assert [answers.get() for _ in processes] == ["ok"] * 3
+    ensure_database(uri)
+
+
+def test_a_database_that_cannot_be_made_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(Unavailable):
+        ensure_database(f"sqlite:///{tmp_path / 'file' / 'mlflow.db'}")
+
+
+def test_a_server_needs_no_database():
+    ensure_database("http://127.0.0.1:1")
