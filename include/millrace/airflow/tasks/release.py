@@ -55,6 +55,9 @@ def promote(root: str, pipeline: str) -> dict[str, Any]:
             by=str((answer.get("responded_by_user") or {}).get("name", "unknown")),
         )
     champion = site.ledger.champion(pipeline)
+    if champion is not None and (champion.version, champion.evidence_digest) == (version, evidence.digest):
+        _follow(site)  # an earlier try was killed between the ledger and the alias
+        return {"version": version, "generation": champion.generation}
     approval = site.ledger.approved(pipeline, version, evidence.digest)
     try:
         check_promotion(
@@ -63,6 +66,7 @@ def promote(root: str, pipeline: str) -> dict[str, Any]:
             has_champion=champion is not None,
             approval_needed=site.placed.approval.by == "human",
             approved_evidence=approval.evidence_digest if approval else None,
+            champion_model=champion.model_digest if champion else None,
         )
     except EvidenceError as err:
         raise AirflowFailException(str(err)) from err
@@ -80,7 +84,7 @@ def promote(root: str, pipeline: str) -> dict[str, Any]:
     except Conflict as err:
         # Not retried blindly: the duel was fought against a champion that is no longer one.
         raise AirflowFailException(f"Another version was promoted first: {err}") from err
-    mirror(lambda: site.ledger.champion(pipeline), lambda c: _alias(site, c.version, c.model_digest))
+    _follow(site)
     log.info("%s: version %s is champion (generation %s)", pipeline, new.version, new.generation)
     return {"version": new.version, "generation": new.generation}
 
@@ -101,6 +105,11 @@ def _asked(site: Site) -> tuple[int, Evidence]:
     if digest(data) != name:
         raise AirflowFailException(f"The evidence stored as {name} has other bytes; nothing is promoted")
     return int(params["version"]), Evidence.model_validate(json.loads(data))
+
+
+def _follow(site: Site) -> None:
+    """Let the MLflow alias follow the ledger."""
+    mirror(lambda: site.ledger.champion(site.name), lambda c: _alias(site, c.version, c.model_digest))
 
 
 def _alias(site: Site, version: int, model_digest: str) -> None:
