@@ -31,7 +31,7 @@ from airflow.sdk import Variable, Connection
 Variable.get = classmethod(lambda cls, *a, **k: asked.append(a))
 Connection.get = classmethod(lambda cls, *a, **k: asked.append(a))
 from airflow.dag_processing.dagbag import DagBag
-bag = DagBag(sys.argv[1], include_examples=False)
+bag = DagBag(sys.argv[1])
 print(json.dumps({
     "dags": sorted(bag.dags), "errors": bag.import_errors, "reached": reached, "asked": asked,
     "modules": sorted({m.split(".")[0] for m in set(sys.modules) - before}),

@@ -46,7 +46,7 @@ def evidence(**changes: Any) -> Evidence:
 def check(given: Evidence, **changes: Any) -> None:
     tags = {MODEL_TAG: given.model, EVIDENCE_TAG: given.digest}
     asked: dict[str, Any] = {"version": 3, "has_champion": False, "approval_needed": False, "approved_evidence": None,
-                             "registered": tags}  # fmt: skip
+                             "registered": tags, "champion_model": None}  # fmt: skip
     check_promotion(given, **{**asked, **changes})
 
 

@@ -126,7 +126,8 @@ def up(tree: ProjectTree, settings: Settings, others: list[ProjectTree] | None =
     env["PATH"] = f"{binaries}{os.pathsep}{env.get('PATH', '')}"
     # A database file that several processes open first loses that race in its migrations; made here, once.
     log = home / "logs" / "prepare.log"
-    _run([sys.executable, "-m", "millrace.cli.prepare", settings.mlflow], env, log)
+    prepare = "import sys; from millrace.jobs.registry import ensure_database; ensure_database(sys.argv[1])"
+    _run([sys.executable, "-c", prepare, settings.mlflow], env, log)
     _run([str(binaries / "airflow"), "db", "migrate"], env, log)
     processes = [
         _start(name, [str(binaries / "airflow"), *words], env, home) for name, words in _components(ports).items()

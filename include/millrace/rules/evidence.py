@@ -107,8 +107,8 @@ def check_promotion(
     has_champion: bool,
     approval_needed: bool,
     approved_evidence: str | None,
-    registered: Mapping[str, str] | None = None,
-    champion_model: str | None = None,
+    registered: Mapping[str, str],
+    champion_model: str | None,
 ) -> None:
     """Raise EvidenceError unless a version may become champion on this Evidence.
 
@@ -120,7 +120,7 @@ def check_promotion(
     if gaps := missing(evidence, has_champion=has_champion):
         raise EvidenceError(f"{what}: {'; '.join(gaps)}", next_step="Train and register it again")
     for tag, mine in ((MODEL_TAG, evidence.model), (EVIDENCE_TAG, evidence.digest)):
-        if registered is not None and registered.get(tag) != mine:
+        if registered.get(tag) != mine:
             raise EvidenceError(f"{what}: it was registered with another {tag}", given=registered.get(tag),
                                 allowed=[mine])  # fmt: skip
     fought = (evidence.duel or {}).get("champion")

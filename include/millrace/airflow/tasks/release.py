@@ -15,7 +15,7 @@ from millrace.canonical import digest
 from millrace.contract import Artifact
 from millrace.errors import Conflict, EvidenceError, NotFound
 from millrace.ledger import mirror
-from millrace.rules.evidence import Evidence, check_promotion
+from millrace.rules.evidence import EVIDENCE_TAG, MODEL_TAG, Evidence, check_promotion
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +64,7 @@ def promote(root: str, pipeline: str) -> dict[str, Any]:
             evidence,
             version=version,
             has_champion=champion is not None,
+            registered=_registered(site, version),
             approval_needed=site.placed.approval.by == "human",
             approved_evidence=approval.evidence_digest if approval else None,
             champion_model=champion.model_digest if champion else None,
@@ -105,6 +106,12 @@ def _asked(site: Site) -> tuple[int, Evidence]:
     if digest(data) != name:
         raise AirflowFailException(f"The evidence stored as {name} has other bytes; nothing is promoted")
     return int(params["version"]), Evidence.model_validate(json.loads(data))
+
+
+def _registered(site: Site, version: int) -> dict[str, str]:
+    """What the ledger says a version was registered with; the form accepts any number, this does not."""
+    found = site.ledger.entries(site.name, "registered", f"v{version}", limit=1)
+    return {MODEL_TAG: found[0].body["model"], EVIDENCE_TAG: found[0].body["evidence"]} if found else {}
 
 
 def _follow(site: Site) -> None:

@@ -104,10 +104,11 @@ def evaluate(claimed: dict[str, Any], data: Packed, model: dict[str, Any], root:
         site.request("evaluate", scope=_scope(claimed), inputs=inputs, context=get_current_context())
     )
     require(site, outcome, claimed["until"], "evaluation")
+    duel = outcome.facts.get("duel")
     return {
         "evaluation": pack(outcome.outputs["evaluation"]),
         "outcome": result.outcome_digest,
-        "duel": outcome.facts.get("duel"),
+        "duel": {**duel, "champion": outcome.facts["champion"]} if duel else None,
         "against": champion.version if champion else None,
     }
 
