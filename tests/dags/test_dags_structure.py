@@ -54,7 +54,8 @@ def test_monitoring(dags):
 
 
 def test_publishing_emits_the_partitioned_asset_that_people_subscribe_to(dags):
-    assert [a.uri for a in dags["features"].get_task("publish").outlets] == ["millrace://flight_delays/features"]
+    outlets = dags["features"].get_task("publish").outlets
+    assert [asset.name for asset in outlets] == ["reference.flight_delays.features"]
     scored = dags["features"].get_task("score").outlets
     assert dags["monitoring"].schedule.asset_condition == scored[0]
 

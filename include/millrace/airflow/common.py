@@ -27,12 +27,13 @@ def dag_id(pipeline: str, part: str) -> str:
 
 def features_asset(site: Site) -> Asset:
     """Emitted with the partition when features are published."""
-    return Asset(name=f"{site.tree.project.name}.{site.name}.features", uri=f"millrace://{site.name}/features")
+    # By name alone: a URI with a scheme makes Airflow import every provider's asset handler, boto3 too, at each parse.
+    return Asset(name=f"{site.tree.project.name}.{site.name}.features")
 
 
 def scored_asset(site: Site) -> Asset:
     """Emitted with the partition when the champion has scored it (or there is none): monitoring listens to it."""
-    return Asset(name=f"{site.tree.project.name}.{site.name}.scored", uri=f"millrace://{site.name}/predictions")
+    return Asset(name=f"{site.tree.project.name}.{site.name}.scored")
 
 
 def arguments(site: Site, part: str, does: str) -> dict[str, Any]:
