@@ -28,7 +28,7 @@ HISTORY, LATER = MONTHS[:4], MONTHS[4:]
 
 def main() -> int:
     """Run the demo. Exit 0 when the loop went through, 1 with a plain message otherwise, 130 on ^C."""
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 120)
     tree = ProjectTree.at(Path(__file__).parent)
     settings = Settings.load(tree.root)
     try:
