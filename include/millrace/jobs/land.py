@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
 from millrace.canonical import file_digest
@@ -13,7 +12,7 @@ from millrace.contract import Classification, Outcome
 from millrace.errors import ContractError
 from millrace.jobs.work import Work
 from millrace.sources.protocol import engine_of, fill
-from millrace.sources.tabular import read
+from millrace.sources.tabular import header, read
 from millrace.sources.unpack import unpack
 from millrace.spec import PipelineSpec
 
@@ -44,7 +43,10 @@ def run(work: Work, params: Params) -> Outcome:
         raise ContractError(
             f"source '{params.source}' is {'partitioned' if source.partitioned else 'static'}", given=key
         )
-    location = fill(work.request.means.locations[params.source], spec.partitioning, key if source.partitioned else None)
+    locations = work.request.means.locations
+    if params.source not in locations:
+        raise ContractError("the request does not say where the source lies", given=params.source, allowed=locations)
+    location = fill(locations[params.source], spec.partitioning, key if source.partitioned else None)
     with tempfile.TemporaryDirectory(prefix="millrace-land-") as folder:
         delivered = engine_of(source).fetch(location, Path(folder))
         digest, name = file_digest(delivered), delivered.name
@@ -57,7 +59,7 @@ def run(work: Work, params: Params) -> Outcome:
             source.types,
             lambda column: spec.classification(column) == "public",
         )
-        extra = _extra(plain, source.format, source.columns)
+        extra = sorted(set(header(plain, name, source.format)) - set(source.columns))
     snapshot = work.snapshots.write(
         table, pipeline=spec.name, dataset=f"raw.{params.source}", partition=key,
         classification=strictest(spec, source.columns), source=digest,
@@ -71,15 +73,3 @@ def run(work: Work, params: Params) -> Outcome:
 def strictest(spec: PipelineSpec, columns: tuple[str, ...] | list[str]) -> Classification:
     """The strictest classification among the columns."""
     return max((spec.classification(c) for c in columns), key=STRICT.index)
-
-
-def _extra(path: Path, format: str, columns: tuple[str, ...]) -> list[str]:
-    """Columns that the file has and the spec does not name, for csv and Parquet."""
-    if format == "csv":
-        with path.open(encoding="utf-8-sig") as handle:
-            header = [c.strip().strip('"') for c in handle.readline().split(",")]
-    elif format == "parquet":
-        header = pq.read_schema(path).names
-    else:
-        return []
-    return sorted(set(header) - set(columns))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 from zoneinfo import ZoneInfo
 
-from millrace.errors import DataError, Retry
+from millrace.errors import DataError, Retry, SpecError
 from millrace.spec import Partitioning
 
 
@@ -22,13 +22,19 @@ class SourceEngine(Protocol):
     """Named by the source model's `engine`; made without arguments, used for one file."""
 
     def fetch(self, location: str, folder: Path) -> Path:
-        """Copy the file at `location` into `folder` and return the copy. Raises SourceMissing, Unavailable."""
+        """Copy the file at `location` into `folder` and return the copy, whole: the sender may replace it meanwhile.
+
+        Raises SourceMissing when there is none, Unavailable when it cannot be read now.
+        """
 
 
 def engine_of(source: Any) -> SourceEngine:
-    """Import and make the engine that a source model names as `module:attribute`."""
+    """Import and make the engine that a source model names as `module:attribute`. Raises SpecError."""
     module, _, attribute = source.engine.partition(":")
-    engine: SourceEngine = getattr(importlib.import_module(module), attribute)()
+    try:
+        engine: SourceEngine = getattr(importlib.import_module(module), attribute)()
+    except (ImportError, AttributeError) as err:
+        raise SpecError(f"the engine of source kind '{source.kind}' cannot be imported", given=source.engine) from err
     return engine
 
 

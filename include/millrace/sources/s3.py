@@ -16,10 +16,9 @@ class S3SourceEngine:
         from millrace.store.s3 import S3Store
 
         root, _, name = location.rpartition("/")
-        store = S3Store(root)
         target = folder / name
         try:
-            target.write_bytes(store.get(name))
+            S3Store(root).download(name, target)
         except NotFound as err:
             raise SourceMissing(
                 "the source has no such object", given=location, next_step="Deliver it, then run the partition again"

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import gzip
+import lzma
 import shutil
 import zipfile
 import zlib
 from pathlib import Path
 
 from millrace.errors import DataError
+
+BROKEN = (
+    EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zipfile.BadZipFile, NotImplementedError, RuntimeError,
+)  # fmt: skip
 
 
 def unpack(path: Path, compression: str) -> Path:
@@ -29,7 +34,7 @@ def unpack(path: Path, compression: str) -> Path:
                     raise DataError("a zip must hold exactly one file", where=path.name, given=len(members))
                 with archive.open(members[0]) as packed, target.open("wb") as out:
                     shutil.copyfileobj(packed, out)
-    except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, NotImplementedError, RuntimeError) as err:
+    except BROKEN as err:
         raise DataError(
             f"the file is not whole, or not {compression}", where=path.name, next_step="Ask for it to be sent again"
         ) from err
