@@ -3,39 +3,47 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from dateutil.relativedelta import relativedelta
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import core_schema
 
-PATTERN = r"^P(?=.)(?:(\d+)Y)?(?:(\d+)M)?(?:(\d+)W)?(?:(\d+)D)?(?:T(?=.)(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?)?$"
+_PART = r"(?:(\d{1,5})%s)?"
+PATTERN = "^P(?=.)" + "".join(_PART % u for u in "YMWD") + "(?:T(?=.)" + "".join(_PART % u for u in "HMS") + ")?$"
 
 
 class Duration:
-    """A calendar duration. Months and years keep their meaning: adding `P1M` to January gives February."""
+    """A duration in two parts: the calendar's (years to days) and the clock's (hours to seconds).
+
+    `P1M` after January is February. Across a change of clocks `P1D` keeps the time of day and `PT24H` does not.
+    """
 
     def __init__(self, text: str) -> None:
-        match = re.match(PATTERN, text)
+        match = re.fullmatch(PATTERN.strip("^$"), text)
         if not match:
             raise ValueError(f"'{text}' is not a duration; write ISO 8601 such as P1M, P28D or PT3H")
         years, months, weeks, days, hours, minutes, seconds = (int(g or 0) for g in match.groups())
         self.text = text
-        self.delta = relativedelta(
-            years=years, months=months, weeks=weeks, days=days, hours=hours, minutes=minutes, seconds=seconds
-        )
+        self.calendar = relativedelta(years=years, months=months, weeks=weeks, days=days)
+        self.clock = timedelta(hours=hours, minutes=minutes, seconds=seconds)
+
+    @property
+    def delta(self) -> relativedelta:
+        """Both parts in one, for arithmetic where clocks do not change."""
+        return self.calendar + relativedelta(seconds=int(self.clock.total_seconds()))
 
     def after(self, moment: datetime) -> datetime:
         """Return the moment this long after `moment`."""
-        return moment + self.delta
+        return moment + self.calendar + self.clock
 
     def before(self, moment: datetime) -> datetime:
         """Return the moment this long before `moment`."""
-        return moment - self.delta
+        return moment - self.calendar - self.clock
 
     def __bool__(self) -> bool:
-        return bool(self.delta)
+        return bool(self.calendar) or bool(self.clock)
 
     def __str__(self) -> str:
         return self.text
@@ -44,10 +52,10 @@ class Duration:
         return f"Duration('{self.text}')"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Duration) and self.delta == other.delta
+        return isinstance(other, Duration) and (self.calendar, self.clock) == (other.calendar, other.clock)
 
     def __hash__(self) -> int:
-        return hash(self.delta)
+        return hash((self.calendar, self.clock))
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from millrace.spec.base import Model, Name
 from millrace.spec.durations import Duration
-from millrace.spec.pipeline import Name
 
 
-class _Spec(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ApprovalSpec(_Spec):
+class ApprovalSpec(Model):
     """Who lets a challenger become champion."""
 
     by: Literal["human", "auto"] = "human"
     expires_after: Duration = Field(default=Duration("P7D"), description="An unanswered request ends as refused.")
 
 
-class PipelineOverlay(_Spec):
+class PipelineOverlay(Model):
     """What an environment may change of one pipeline."""
 
     locations: dict[Name, str] = Field(default_factory=dict, description="Source -> location pattern.")
@@ -30,7 +26,7 @@ class PipelineOverlay(_Spec):
     approval: ApprovalSpec | None = None
 
 
-class Environment(_Spec):
+class Environment(Model):
     """One file in `include/environments/`."""
 
     version: Literal[1]
@@ -41,7 +37,7 @@ class Environment(_Spec):
     pipelines: dict[Name, PipelineOverlay] = Field(default_factory=dict)
 
 
-class Project(_Spec):
+class Project(Model):
     """`include/project.yaml`: a team's tree."""
 
     version: Literal[1]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from importlib.metadata import entry_points
 from typing import Any
 
-from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler
-from pydantic_core import PydanticCustomError, core_schema
+from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
 
 from millrace.errors import nearest
 
@@ -27,11 +27,25 @@ class Extensible:
         return sorted({*self.builtin, *(e.name for e in entry_points(group=self.group))})
 
     def resolve(self, kind: str) -> type[BaseModel]:
-        """Return the model class of a kind."""
+        """Return the model class of a kind. Raises PydanticCustomError for an unknown one and one that cannot load."""
         if kind in self.builtin:
             return self.builtin[kind]
         for entry in entry_points(group=self.group, name=kind):
-            return entry.load()  # type: ignore[no-any-return]
+            try:
+                found = entry.load()
+            except Exception as err:  # whatever the other package's module raises
+                raise PydanticCustomError(
+                    "kind",
+                    "kind '{kind}' comes from '{place}', which cannot be imported: {error}",
+                    {"kind": kind, "place": entry.value, "error": f"{type(err).__name__}: {err}"},
+                ) from err
+            if not (isinstance(found, type) and issubclass(found, BaseModel) and "kind" in found.model_fields):
+                raise PydanticCustomError(
+                    "kind",
+                    "kind '{kind}' comes from '{place}', which is no pydantic model with a 'kind'",
+                    {"kind": kind, "place": entry.value},
+                )
+            return found
         near = nearest(kind, self.kinds())
         raise PydanticCustomError(
             "kind",
@@ -50,7 +64,14 @@ class Extensible:
             raise PydanticCustomError(
                 "kind", "needs a 'kind'; allowed: {allowed}", {"allowed": ", ".join(self.kinds())}
             )
-        return self.resolve(str(value["kind"])).model_validate(value)
+        try:
+            model = self.resolve(str(value["kind"]))
+        except PydanticCustomError as err:
+            # Again, and this time at the key where it stands.
+            raise ValidationError.from_exception_data(
+                "kind", [InitErrorDetails(type=err, loc=("kind",), input=None)]
+            ) from err
+        return model.model_validate(value)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         union = core_schema.union_schema([handler.generate_schema(cls) for cls in self.builtin.values()])
@@ -62,7 +83,19 @@ class Extensible:
         )
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: GetJsonSchemaHandler) -> Any:
-        return handler(schema.get("json_schema_input_schema", schema))
+        """One variant per built-in kind, told apart by `kind`, and one that leaves other kinds to their packages."""
+        variants = handler(schema.get("json_schema_input_schema", schema))["anyOf"]
+        for variant in variants:
+            definition = handler.resolve_ref_schema(variant)
+            definition["required"] = sorted({"kind", *definition.get("required", [])})
+            definition["properties"]["kind"].pop("default", None)
+        other = {
+            "type": "object",
+            "description": f"A kind from another package, by an entry point in the group '{self.group}'.",
+            "required": ["kind"],
+            "properties": {"kind": {"type": "string", "not": {"enum": sorted(self.builtin)}}},
+        }
+        return {"oneOf": [*variants, other]}
 
 
 def _dump(value: BaseModel) -> dict[str, Any]:

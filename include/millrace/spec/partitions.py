@@ -23,6 +23,7 @@ _STEP = {
     "week": relativedelta(weeks=1),
     "month": relativedelta(months=1),
 }
+_YEARS = range(2000, 2038)
 CRON = {"hour": "0 * * * *", "day": "0 0 * * *", "week": "0 0 * * 1", "month": "0 0 1 * *"}
 
 
@@ -60,6 +61,10 @@ class Partitioning:
     def _utc(self, local: datetime) -> datetime:
         return local.replace(tzinfo=ZoneInfo(self.timezone)).astimezone(UTC)
 
+    def _before(self, local: datetime, duration: Duration) -> datetime:
+        """The calendar's part is taken in local time (a month before 1 May is 1 April), the clock's in true hours."""
+        return self._utc(local - duration.calendar) - duration.clock
+
     def check(self, key: str) -> str:
         """Return the key if it names a partition of this grain. Raises SpecError otherwise."""
         self._local(key)
@@ -71,10 +76,7 @@ class Partitioning:
 
     def end(self, key: str) -> datetime:
         """First moment after the partition, UTC."""
-        local = self._local(key) + _STEP[self.grain]
-        if self.grain == "hour":
-            return self.start(key) + timedelta(hours=1)
-        return self._utc(local)
+        return self._utc(self._local(key) + _STEP[self.grain])
 
     def key_of(self, moment: datetime) -> str:
         """Key of the partition that holds an aware moment."""
@@ -102,13 +104,18 @@ class Partitioning:
         """Keys of the earlier partitions that a reader needs to look `duration` back from the partition's start."""
         if not duration:
             return []
-        first = self.key_of(self._utc(duration.before(self._local(key))))
+        first = self.key_of(self._before(self._local(key), duration))
         if not_before and self._local(first) < self._local(not_before):
             first = not_before
         return [k for k in self.range(first, key) if k != key]
 
     def window(self, last: str, duration: Duration) -> list[str]:
         """Keys of the partitions that make up the `duration` that ends with partition `last`, last included."""
-        # Calendar arithmetic is done in local time: a month before 1 May is 1 April on both sides of a clock change.
-        first = self.key_of(self._utc(duration.before(self._local(last) + _STEP[self.grain])))
+        first = self.key_of(self._before(self._local(last) + _STEP[self.grain], duration))
         return list(self.range(first, last))
+
+
+def keeps_its_clocks(timezone: str) -> bool:
+    """Whether a zone has no change of clocks: where there is one, an hour of the year has no name and one has two."""
+    zone = ZoneInfo(timezone)
+    return len({zone.utcoffset(datetime(year, month, 1)) for year in _YEARS for month in range(1, 13)}) == 1

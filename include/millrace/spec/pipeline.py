@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from millrace.errors import SpecError
+from millrace.spec.base import NAME, Classification, Mistakes, Model, Name
 from millrace.spec.durations import Duration
-from millrace.spec.extension import Extensible
-from millrace.spec.partitions import Grain, Partitioning
+from millrace.spec.learner import LEARNERS, Learner, TorchMLPLearner, XGBoostLearner
+from millrace.spec.partitions import Grain, Partitioning, keeps_its_clocks
+from millrace.spec.source import NEEDED, SOURCES, FilesSource, S3Source, Source, location_fields
 
-NAME = r"^[a-z][a-z0-9_]{0,62}$"
-Name = Annotated[str, Field(pattern=NAME)]
-Classification = Literal["public", "internal", "personal"]
+__all__ = [
+    "LEARNERS",
+    "NAME",
+    "SOURCES",
+    "FilesSource",
+    "PipelineSpec",
+    "S3Source",
+    "TorchMLPLearner",
+    "XGBoostLearner",
+]
+
+METRICS: dict[str, tuple[str, ...]] = {
+    "binary": ("log_loss", "brier", "roc_auc"),
+    "regression": ("rmse", "mae", "r2"),
+}
+"""Task of a label -> metrics of a holdout that thresholds can bound."""
+CRON = r"^(@(hourly|daily|weekly|monthly|yearly)|[-0-9*/,]+( [-0-9A-Za-z*/,#]+){4})$"
 
 
-class _Spec(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class PartitionSpec(_Spec):
+class PartitionSpec(Model):
     """How the pipeline's time is cut, and what a partition without data means."""
 
     grain: Grain
@@ -44,76 +57,31 @@ class PartitionSpec(_Spec):
 
     @model_validator(mode="after")
     def _keys(self) -> PartitionSpec:
-        from zoneinfo import ZoneInfo
-
+        wrong = Mistakes()
+        known = True
         try:
             ZoneInfo(self.timezone)
-        except (KeyError, ValueError, OSError) as err:
-            raise ValueError(f"'{self.timezone}' is not an IANA time zone such as America/New_York") from err
-        cut = self.partitioning
-        start = cut.start(self.start)
-        if self.end is not None and cut.start(self.end) < start:
-            raise ValueError(f"end {self.end} lies before start {self.start}")
+        except (KeyError, ValueError, OSError):
+            known = False
+            wrong.add("not an IANA time zone such as America/New_York", "timezone", given=self.timezone)
+        if known and self.grain == "hour" and not keeps_its_clocks(self.timezone):
+            wrong.add("hours need a time zone whose clocks never change: a changed hour has two names or none",
+                      "timezone", given=self.timezone, allowed=["UTC", "Etc/GMT+5"])  # fmt: skip
+        cut = Partitioning(self.grain, self.timezone if known else "UTC")
+        found = {}
+        for key in ("start", "end"):
+            if (given := getattr(self, key)) is not None:
+                try:
+                    found[key] = cut.start(given)
+                except SpecError as err:
+                    wrong.add(err.message, key, allowed=err.allowed)
+        if len(found) == 2 and found["end"] < found["start"]:
+            wrong.add(f"lies before start {self.start}", "end", given=self.end)
+        wrong.done()
         return self
 
 
-class _Source(_Spec):
-    location: str = Field(
-        description="Pattern with the fields {year} {month} {day} {hour} of the partition's local start, or none."
-    )
-    format: Literal["csv", "parquet", "json"] = "csv"
-    compression: Literal["none", "gzip", "zip"] = "none"
-    partitioned: bool = Field(default=True, description="False: one static file for all partitions.")
-    event_time: str | None = Field(
-        default=None, description="Column that dates a row; rows outside the partition fail the gate."
-    )
-    lookback: Duration = Field(
-        default=Duration("PT0S"), description="How far before the partition the transform reads this source."
-    )
-    gate: str = Field(description="GX suite, path inside the pipeline's folder.")
-    columns: tuple[str, ...] = Field(min_length=1, description="Header expected, in any order; nothing else is taken.")
-    types: dict[str, Literal["string", "integer", "number", "boolean", "timestamp"]] = Field(
-        default_factory=dict, description="Types of columns; string where left out."
-    )
-
-    @model_validator(mode="after")
-    def _consistent(self) -> _Source:
-        fields = set(re.findall(r"\{(\w+)\}", self.location))
-        if unknown := fields - {"year", "month", "day", "hour"}:
-            raise ValueError(f"location has unknown fields {sorted(unknown)}; allowed: year, month, day, hour")
-        if self.partitioned and not fields:
-            raise ValueError("a partitioned source's location needs a field such as {year}; or set partitioned: false")
-        if not self.partitioned and (fields or self.lookback):
-            raise ValueError("a static source (partitioned: false) has neither partition fields nor a lookback")
-        if duplicate := {c for c in self.columns if self.columns.count(c) > 1}:
-            raise ValueError(f"columns named twice: {sorted(duplicate)}")
-        if stray := set(self.types) - set(self.columns):
-            raise ValueError(f"types name columns that the source does not have: {sorted(stray)}")
-        if self.event_time is not None and self.types.get(self.event_time) != "timestamp":
-            raise ValueError(f"event_time '{self.event_time}' must be a column of type timestamp")
-        return self
-
-
-class FilesSource(_Source):
-    """Files in a folder, one per partition; relative to the project's root."""
-
-    kind: Literal["files"] = "files"
-    engine: ClassVar[str] = "millrace.sources.files:FilesSourceEngine"
-
-
-class S3Source(_Source):
-    """Objects in a bucket; location is `s3://bucket/key`. `connection` names an Airflow Connection, never a secret."""
-
-    kind: Literal["s3"] = "s3"
-    connection: str | None = None
-    engine: ClassVar[str] = "millrace.sources.s3:S3SourceEngine"
-
-
-SOURCES = Extensible("millrace.sources", FilesSource, S3Source)
-Source = Annotated[Any, SOURCES]
-
-
-class FeaturesSpec(_Spec):
+class FeaturesSpec(Model):
     """What transform.sql makes: one row per entity and event time."""
 
     entity: tuple[str, ...] = Field(min_length=1, description="Key columns, the join keys of the Feast entities.")
@@ -123,7 +91,7 @@ class FeaturesSpec(_Spec):
     service: Name = Field(description="Feast FeatureService that training and scoring read.")
 
 
-class LabelSpec(_Spec):
+class LabelSpec(Model):
     """The column to predict, and when it becomes known."""
 
     column: str
@@ -132,47 +100,14 @@ class LabelSpec(_Spec):
     nulls: Literal["drop", "error"] = "drop"
 
 
-class XGBoostLearner(_Spec):
-    """Gradient-boosted trees, saved as UBJ."""
-
-    kind: Literal["xgboost"] = "xgboost"
-    rounds: int = Field(default=200, ge=1, le=100_000)
-    max_depth: int = Field(default=6, ge=1, le=20)
-    learning_rate: float = Field(default=0.1, gt=0, le=1)
-    min_child_weight: float = Field(default=1, ge=0)
-    subsample: float = Field(default=1, gt=0, le=1)
-    colsample_bytree: float = Field(default=1, gt=0, le=1)
-    reg_lambda: float = Field(default=1, ge=0)
-    segments: int = Field(default=4, ge=1, description="Checkpoints per training; part of what the bytes depend on.")
-    engine: ClassVar[str] = "millrace.learners.xgboost:XGBoost"
-
-
-class TorchMLPLearner(_Spec):
-    """A multilayer perceptron, saved as safetensors."""
-
-    kind: Literal["torch_mlp"] = "torch_mlp"
-    hidden: tuple[int, ...] = (64, 32)
-    epochs: int = Field(default=20, ge=1, le=10_000)
-    batch_size: int = Field(default=1024, ge=1)
-    learning_rate: float = Field(default=1e-3, gt=0)
-    weight_decay: float = Field(default=1e-5, ge=0)
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    segments: int = Field(default=4, ge=1, description="Checkpoints per training; part of what the bytes depend on.")
-    engine: ClassVar[str] = "millrace.learners.torch_mlp:TorchMLP"
-
-
-LEARNERS = Extensible("millrace.learners", XGBoostLearner, TorchMLPLearner)
-Learner = Annotated[Any, LEARNERS]
-
-
-class HoldoutSpec(_Spec):
+class HoldoutSpec(Model):
     """Rows kept from training: whole blocks of time, chosen by a hash of the block, alike for every model."""
 
     share: float = Field(default=0.2, gt=0, lt=1)
     block: Literal["hour", "day", "week"] = "day"
 
 
-class TrainingSpec(_Spec):
+class TrainingSpec(Model):
     """How a challenger is trained."""
 
     learner: Learner
@@ -181,10 +116,12 @@ class TrainingSpec(_Spec):
     minimum_rows: int = Field(default=1000, ge=1)
     seed: int = 7
     threads: int = Field(default=2, ge=1)
-    schedule: str | None = Field(default=None, description="Cron expression for retraining regardless of drift.")
+    schedule: str | None = Field(
+        default=None, pattern=CRON, description="Cron expression for retraining regardless of drift: 0 3 * * 1"
+    )
 
 
-class Threshold(_Spec):
+class Threshold(Model):
     """Bounds of one holdout metric."""
 
     min: float | None = None
@@ -194,10 +131,12 @@ class Threshold(_Spec):
     def _some(self) -> Threshold:
         if self.min is None and self.max is None:
             raise ValueError("a threshold needs min or max")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min ({self.min:g}) cannot be larger than max ({self.max:g})")
         return self
 
 
-class EvaluationSpec(_Spec):
+class EvaluationSpec(Model):
     """What a challenger must reach, alone and against the champion."""
 
     thresholds: dict[str, Threshold] = Field(min_length=1, description="Metric name -> bounds on the holdout.")
@@ -208,7 +147,7 @@ class EvaluationSpec(_Spec):
     )
 
 
-class RetrainOn(_Spec):
+class RetrainOn(Model):
     """Which reasons may start a retraining."""
 
     performance: bool = Field(default=True, description="Loss above the champion's own holdout loss, confirmed.")
@@ -216,7 +155,7 @@ class RetrainOn(_Spec):
     drift: bool = Field(default=True, description="Drift k of n where outcomes are not yet known.")
 
 
-class MonitoringSpec(_Spec):
+class MonitoringSpec(Model):
     """What is watched, and when a retraining is due."""
 
     window: Duration | None = Field(
@@ -235,14 +174,16 @@ class MonitoringSpec(_Spec):
 
     @model_validator(mode="after")
     def _k_of_n(self) -> MonitoringSpec:
+        wrong = Mistakes()
         if self.k > self.n:
-            raise ValueError(f"k ({self.k}) cannot be larger than n ({self.n})")
+            wrong.add(f"cannot be larger than n ({self.n})", "k", given=self.k)
         if self.retrain_on.age and self.max_age is None and "age" in self.retrain_on.model_fields_set:
-            raise ValueError("retrain_on.age needs max_age")
+            wrong.add("needs max_age", "retrain_on", "age", given=True)
+        wrong.done()
         return self
 
 
-class PipelineSpec(_Spec):
+class PipelineSpec(Model):
     """One pipeline. `training`, `evaluation`, `monitoring` and `label` are left out together for features only."""
 
     version: Literal[1] = Field(description="Version of this format.")
@@ -264,14 +205,41 @@ class PipelineSpec(_Spec):
 
     @model_validator(mode="after")
     def _whole(self) -> PipelineSpec:
+        wrong = Mistakes()
         if self.training is not None:
             if self.label is None:
-                raise ValueError("training needs a label")
+                wrong.add("training needs a label: the key 'label' is missing", "training")
             if self.evaluation is None:
-                raise ValueError("training needs evaluation thresholds")
-        elif self.evaluation or self.monitoring:
-            raise ValueError("evaluation and monitoring need training; leave them out of a features-only pipeline")
+                wrong.add("training needs thresholds: the key 'evaluation' is missing", "training")
+        else:
+            for key in ("evaluation", "monitoring"):
+                if getattr(self, key) is not None:
+                    wrong.add("needs training; leave it out of a features-only pipeline", key)
+        if self.evaluation is not None and self.label is not None:
+            for metric in self.evaluation.thresholds:
+                if metric not in METRICS[self.label.task]:
+                    wrong.add(f"no metric of a {self.label.task} label", "evaluation", "thresholds", metric,
+                              given=metric, allowed=METRICS[self.label.task])  # fmt: skip
+        for name, source in self.sources.items():
+            if name == "scope":
+                wrong.add("the SQL has a view 'scope' already; name the source otherwise", "sources", name)
+            if problem := self.location_problem(name, source.location):
+                wrong.add(problem, "sources", name, "location", given=source.location)
+        wrong.done()
         return self
+
+    def location_problem(self, source: str, location: str) -> str | None:
+        """Why a pattern cannot be a source's location in this pipeline, None when it can."""
+        model = self.sources[source]
+        check = getattr(model, "location_problem", None)  # a kind from elsewhere may have patterns of its own
+        if check is None:
+            return None
+        if problem := check(location):
+            return str(problem)
+        lacking = [f"{{{f}}}" for f in NEEDED[self.partition.grain] if f not in location_fields(location)]
+        if model.partitioned and lacking:
+            return f"every {self.partition.grain} would read the same file: the location lacks {' and '.join(lacking)}"
+        return None
 
     @property
     def partitioning(self) -> Partitioning:

@@ -12,7 +12,9 @@ from millrace.errors import SpecError
 from millrace.spec.bundle import Bundle
 from millrace.spec.environment import ApprovalSpec, Environment, PipelineOverlay, Project
 from millrace.spec.pipeline import PipelineSpec
-from millrace.spec.yaml_file import load, read_yaml
+from millrace.spec.yaml_file import line_of, load, read_text, read_yaml
+
+NEEDED = "Every pipeline needs it; 'millrace new' writes one"
 
 
 def find_root(start: Path) -> Path:
@@ -46,22 +48,29 @@ class ProjectTree:
     def environment(self, name: str) -> Environment:
         """include/environments/<name>.yaml. Raises SpecError naming those that exist."""
         folder = self.root / "include" / "environments"
-        names = sorted(p.stem for p in folder.glob("*.yaml"))
-        if name not in names:
-            raise SpecError("no such environment", where=str(folder), given=name, allowed=names)
+        if name not in self.environments():
+            raise SpecError("no such environment", where=str(folder), given=name, allowed=self.environments())
         found = load(Environment, folder / f"{name}.yaml")
         if found.name != name:
-            raise SpecError("the file's name and the environment's differ", where=str(folder / name), given=found.name)
+            path = folder / f"{name}.yaml"
+            raise SpecError(
+                "the file's name and the environment's differ",
+                where=f"{path}:{line_of(path, 'name')}",
+                given=found.name,
+                allowed=[name],
+            )
         return found
+
+    def environments(self) -> list[str]:
+        """Names of all environments, sorted."""
+        return sorted(p.stem for p in (self.root / "include" / "environments").glob("*.yaml"))
 
     def pipelines(self) -> list[str]:
         """Names of all pipeline folders, sorted."""
         folder = self.root / "include" / "pipelines"
-        return (
-            sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith((".", "_")))
-            if (folder.is_dir())
-            else []
-        )
+        if not folder.is_dir():
+            return []
+        return sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith((".", "_")))
 
     def folder(self, pipeline: str) -> Path:
         """Folder of a pipeline. Raises SpecError naming the nearest one."""
@@ -81,7 +90,10 @@ class ProjectTree:
         spec = load(PipelineSpec, path)
         if spec.name != pipeline:
             raise SpecError(
-                "the folder's name and the pipeline's differ", where=str(path), given=spec.name, allowed=[pipeline]
+                "the folder's name and the pipeline's differ",
+                where=f"{path}:{line_of(path, 'name')}",
+                given=spec.name,
+                allowed=[pipeline],
             )
         return spec
 
@@ -94,7 +106,7 @@ class ProjectTree:
         path = self.folder(pipeline) / name
         value = read_yaml(path)
         if not isinstance(value, dict) or not isinstance(value.get("expectations"), list):
-            raise SpecError("a suite is a mapping with a list 'expectations'", where=str(path))
+            raise SpecError("a suite is a mapping with a list 'expectations'", where=f"{path}:1")
         return value
 
     def bundle(self, pipeline: str) -> Bundle:
@@ -103,11 +115,11 @@ class ProjectTree:
         suites = {spec.features.gate, *(s.gate for s in spec.sources.values())}
         return Bundle(
             spec=spec.model_dump(mode="json"),
-            sql=_text(folder / "transform.sql"),
+            sql=read_text(folder / "transform.sql", NEEDED),
             suites={name: self.suite(pipeline, name) for name in sorted(suites)},
-            features=_text(self.features_file(pipeline)),
-            feature_store=_text(self.root / "feature_repo" / "feature_store.yaml"),
-            code={p.name: _text(p) for p in sorted(folder.glob("*.py"))},
+            features=read_text(self.features_file(pipeline), NEEDED),
+            feature_store=read_text(self.root / "feature_repo" / "feature_store.yaml", NEEDED),
+            code={p.name: read_text(p, NEEDED) for p in sorted(folder.glob("*.py"))},
         )
 
 
@@ -124,13 +136,18 @@ class Placed:
         """Load both. Raises SpecError, also for an overlay of a source the pipeline does not have."""
         spec, env = tree.spec(pipeline), tree.environment(environment)
         overlay = env.pipelines.get(pipeline, PipelineOverlay())
-        for source in overlay.locations:
+        path = tree.root / "include" / "environments" / f"{environment}.yaml"
+        for source, location in overlay.locations.items():
+            where = f"{path}:{line_of(path, 'pipelines', pipeline, 'locations', source)}"
             if source not in spec.sources:
                 raise SpecError(
                     f"environment '{environment}' places a source that pipeline '{pipeline}' does not have",
+                    where=where,
                     given=source,
                     allowed=sorted(spec.sources),
                 )
+            if problem := spec.location_problem(source, location):
+                raise SpecError(problem, where=where, given=location)
         return cls(tree, env, spec)
 
     @property
@@ -160,12 +177,3 @@ class Placed:
     def profile(self, job: str) -> str:
         """Name of the ComputeProfile for a job."""
         return self.overlay.compute.get(job) or self.spec.compute.get(job) or "process"
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError as err:
-        raise SpecError("there is no such file", where=str(path), next_step="A pipeline needs it; see README") from err
-    except UnicodeDecodeError as err:
-        raise SpecError("the file is not UTF-8 text", where=str(path)) from err

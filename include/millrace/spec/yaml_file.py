@@ -2,36 +2,68 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from millrace.errors import MillraceError, SpecError, nearest
+from millrace.errors import SpecError
+from millrace.spec.explain import explain, line_in
 
 M = TypeVar("M", bound=BaseModel)
 # The C loader reads eight times faster; a PyYAML built without libyaml still works.
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_TEXT = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
 
 
 class _Loader(_Base):  # type: ignore[misc]
-    """Refuses a key that stands twice, which YAML would resolve silently, and keeps dates as text."""
+    """Refuses what YAML would settle silently: a key that stands twice, a key that is not text, a number without end.
+
+    Dates stay text.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
+        seen: set[str] = set()
         for key_node, _ in node.value:
-            key = key_node.value
+            key, mark = key_node.value, key_node.start_mark
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.MarkedYAMLError(problem="a key must be a word, not a list or mapping", problem_mark=mark)
+            if key_node.tag not in _TEXT:
+                kind = key_node.tag.rpartition(":")[2]
+                raise yaml.MarkedYAMLError(problem=f"YAML reads key '{key}' as {kind}: quote it", problem_mark=mark)
             if key in seen:
-                raise yaml.MarkedYAMLError(problem=f"key '{key}' stands twice", problem_mark=key_node.start_mark)
+                raise yaml.MarkedYAMLError(problem=f"key '{key}' stands twice", problem_mark=mark)
             seen.add(key)
         return super().construct_mapping(node, deep)  # type: ignore[no-any-return]
 
+    def construct_finite(self, node: yaml.ScalarNode) -> float:
+        value = float(self.construct_yaml_float(node))
+        if not math.isfinite(value):
+            raise yaml.MarkedYAMLError(problem=f"'{node.value}' is not a finite number", problem_mark=node.start_mark)
+        return value
 
+
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_finite)
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, regexp) for tag, regexp in resolvers if tag != "tag:yaml.org,2002:timestamp"]
     for first, resolvers in _Base.yaml_implicit_resolvers.items()
 }
+
+
+def read_text(path: Path, missing: str = "Create it, or check the name") -> str:
+    """Read a file that people write, with plain line ends. Raises SpecError, with the line for bytes not in UTF-8."""
+    try:
+        data = path.read_bytes()
+        return data.decode("utf-8-sig").replace("\r\n", "\n")
+    except FileNotFoundError as err:
+        raise SpecError("there is no such file", where=str(path), next_step=missing) from err
+    except OSError as err:
+        raise SpecError(f"cannot be read: {err.strerror}", where=str(path)) from err
+    except UnicodeDecodeError as err:
+        line = err.object[: err.start].count(b"\n") + 1
+        raise SpecError("not UTF-8 text", where=f"{path}:{line}", next_step="Save the file as UTF-8") from err
 
 
 def read_yaml(path: Path) -> Any:
@@ -40,104 +72,46 @@ def read_yaml(path: Path) -> Any:
     return value
 
 
+def line_of(path: Path, *loc: str | int) -> int:
+    """Line of the deepest part of `loc` that a YAML file has; 1 for a file that cannot be read."""
+    try:
+        return line_in(_parse(path)[1], loc)
+    except SpecError:
+        return 1
+
+
+def load(model: type[M], path: Path) -> M:
+    """Read a file into a model. Raises SpecError that lists every mistake with its line, in the file's order."""
+    value, node = _parse(path)
+    if value is None:
+        raise SpecError("the file is empty", where=f"{path}:1", allowed=sorted(model.model_fields))
+    if not isinstance(value, dict):
+        raise SpecError("the file must hold a mapping (key: value)", where=f"{path}:1", given=_kind(value))
+    try:
+        return model.model_validate(value)
+    except ValidationError as err:
+        raise SpecError(explain(err, model, value, path, node)) from err
+
+
 def _parse(path: Path) -> tuple[Any, yaml.Node | None]:
+    text = read_text(path)
+    loader = None
     try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as err:
-        raise SpecError("there is no such file", where=str(path), next_step="Create it, or check the name") from err
-    except (OSError, UnicodeDecodeError) as err:
-        raise SpecError(f"cannot be read: {err}", where=str(path)) from err
-    loader = _Loader(text)
-    try:
+        loader = _Loader(text)
         node = loader.get_single_node()
         return (loader.construct_document(node) if node is not None else None), node
     except yaml.YAMLError as err:
         mark = getattr(err, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        problem = getattr(err, "problem", None) or str(err)
-        raise SpecError(f"not valid YAML: {problem}", where=where) from err
+        position = getattr(err, "position", None)  # of a character that YAML does not know
+        line = mark.line + 1 if mark else text[:position].count("\n") + 1 if isinstance(position, int) else 1
+        problem = getattr(err, "problem", None) or getattr(err, "reason", None) or str(err)
+        raise SpecError(f"not valid YAML: {problem}", where=f"{path}:{line}") from err
+    except (ValueError, RecursionError) as err:  # a number of a thousand digits, brackets without end
+        raise SpecError(f"not valid YAML: {err}", where=f"{path}:1") from err
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
 
 
-def load(model: type[M], path: Path) -> M:
-    """Read a file into a model. Raises SpecError that lists every mistake with its line."""
-    value, node = _parse(path)
-    if not isinstance(value, dict):
-        raise SpecError("the file must hold a mapping", where=str(path), given=type(value).__name__)
-    try:
-        return model.model_validate(value)
-    except ValidationError as err:
-        raise SpecError(explain(err, model, path, node)) from err
-    except MillraceError as err:
-        raise SpecError(err.message, where=str(path), allowed=err.allowed) from err
-
-
-def explain(err: ValidationError, model: type[BaseModel], path: Path, node: yaml.Node | None) -> str:
-    """Turn pydantic's errors into one line each: file, line, key, value, allowed, nearest match."""
-    lines = []
-    for item in err.errors():
-        loc = tuple(item["loc"])
-        where = f"{path}:{_line(node, loc)}"
-        key = ".".join(str(part) for part in loc) or "(top level)"
-        given = item.get("input")
-        if item["type"] == "extra_forbidden":
-            allowed = _siblings(err, model, loc)
-            near = nearest(str(loc[-1]), allowed)
-            text = f"unknown key '{key}'" + (f"; allowed here: {', '.join(allowed)}" if allowed else "")
-            text += f"; did you mean '{near}'?" if near else ""
-        elif item["type"] == "missing":
-            text = f"key '{key}' is missing"
-        else:
-            message = item["msg"].removeprefix("Value error, ")
-            shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""
-            text = f"{key}: {message}{shown}"
-            expected = (item.get("ctx") or {}).get("expected")
-            if isinstance(given, str) and isinstance(expected, str):
-                near = nearest(given, [part.strip(" '") for part in expected.replace(" or ", ", ").split(",")])
-                text += f"; did you mean '{near}'?" if near else ""
-        lines.append(f"{where}: {text}")
-    return "\n".join(lines)
-
-
-def _line(node: yaml.Node | None, loc: tuple[Any, ...]) -> int:
-    """Line of the deepest part of `loc` that the file has."""
-    line = 1
-    for part in loc:
-        if isinstance(node, yaml.MappingNode):
-            for key_node, value_node in node.value:
-                if key_node.value == str(part):
-                    line, node = key_node.start_mark.line + 1, value_node
-                    break
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            line = node.start_mark.line + 1
-    return line
-
-
-def _siblings(err: ValidationError, model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
-    """Field names allowed beside an unknown key; follows model fields along `loc`."""
-    current: Any = model
-    for part in loc[:-1]:
-        fields = getattr(current, "model_fields", None)
-        if fields is None or part not in fields:
-            return _extensible_siblings(err, loc)
-        current = _model_of(fields[part].annotation)
-    return sorted(getattr(current, "model_fields", {}))
-
-
-def _extensible_siblings(err: ValidationError, loc: tuple[Any, ...]) -> list[str]:
-    from millrace.spec.pipeline import LEARNERS, SOURCES
-
-    extensible = SOURCES if loc[0] == "sources" else LEARNERS if "learner" in loc else None
-    if extensible is None:
-        return []
-    return sorted({name for cls in extensible.builtin.values() for name in cls.model_fields})
-
-
-def _model_of(annotation: Any) -> Any:
-    from typing import get_args
-
-    if hasattr(annotation, "model_fields"):
-        return annotation
-    return next((_model_of(a) for a in get_args(annotation) if _model_of(a) is not None), None)
+def _kind(value: Any) -> str:
+    return {str: "text", list: "a list", bool: "true or false"}.get(type(value), "a number")

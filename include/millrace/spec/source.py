@@ -1,0 +1,120 @@
+"""Where a pipeline's raw data come from: one model per kind, and the union that others can extend."""
+
+from __future__ import annotations
+
+import string
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from millrace.spec.base import Mistakes, Model
+from millrace.spec.durations import Duration
+from millrace.spec.extension import Extensible
+from millrace.spec.partitions import Grain
+
+FIELDS = ("year", "month", "day", "hour")
+NEEDED: dict[Grain, tuple[str, ...]] = {
+    "hour": FIELDS, "day": FIELDS[:3], "week": FIELDS[:3], "month": FIELDS[:2],
+}  # fmt: skip
+"""Fields that a location must have to name another file for each partition of a grain."""
+
+
+class _Source(Model):
+    location: str = Field(
+        min_length=1,
+        description="Pattern with the fields {year} {month} {day} {hour} of the partition's local start, or none.",
+    )
+    format: Literal["csv", "parquet", "json"] = "csv"
+    compression: Literal["none", "gzip", "zip"] = "none"
+    partitioned: bool = Field(default=True, description="False: one static file for all partitions.")
+    event_time: str | None = Field(
+        default=None, description="Column that dates a row; rows outside the partition fail the gate."
+    )
+    lookback: Duration = Field(
+        default=Duration("PT0S"), description="How far before the partition the transform reads this source."
+    )
+    gate: str = Field(min_length=1, description="GX suite, path inside the pipeline's folder.")
+    columns: tuple[str, ...] = Field(min_length=1, description="Header expected, in any order; nothing else is taken.")
+    types: dict[str, Literal["string", "integer", "number", "boolean", "timestamp"]] = Field(
+        default_factory=dict, description="Types of columns; string where left out."
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> _Source:
+        wrong = Mistakes()
+        if problem := self.location_problem(self.location):
+            wrong.add(problem, "location", given=self.location)
+        if not self.partitioned and self.lookback:
+            wrong.add("a static source (partitioned: false) has no lookback", "lookback", given=str(self.lookback))
+        seen: dict[str, str] = {}
+        for number, column in enumerate(self.columns):
+            if column.lower() in seen:
+                other = "" if seen[column.lower()] == column else ": SQL does not tell upper from lower case"
+                wrong.add(f"column '{column}' stands twice{other}", "columns", number)
+            seen[column.lower()] = column
+        for column in self.types:
+            if column not in self.columns:
+                wrong.add("the source has no such column", "types", column, given=column, allowed=self.columns)
+        if self.event_time is not None and self.types.get(self.event_time) != "timestamp":
+            times = [c for c in self.columns if self.types.get(c) == "timestamp"]
+            wrong.add("must be a column of type timestamp", "event_time", given=self.event_time, allowed=times)
+        wrong.done()
+        return self
+
+    def location_problem(self, location: str) -> str | None:
+        """Why a pattern cannot be this source's location, None when it can; also asked of an environment's."""
+        try:
+            fields = location_fields(location)
+        except ValueError as err:
+            return str(err)
+        if self.partitioned and not fields:
+            return "a partitioned source's location needs a field such as {year}; or set partitioned: false"
+        if not self.partitioned and fields:
+            return "a static source (partitioned: false) has no partition fields in its location"
+        return None
+
+
+def location_fields(location: str) -> set[str]:
+    """Names of the partition fields of a pattern. Raises ValueError for one that cannot be filled."""
+    try:
+        parts = list(string.Formatter().parse(location))
+    except ValueError as err:
+        raise ValueError(f"location has unbalanced braces ({err})") from err
+    fields = {name for _, name, _, _ in parts if name is not None}
+    if unknown := sorted(fields - set(FIELDS)):
+        shown = ", ".join(f"'{{{name}}}'" for name in unknown)
+        raise ValueError(f"location has unknown fields {shown}; allowed: {', '.join(f'{{{f}}}' for f in FIELDS)}")
+    if any(form or conversion for _, _, form, conversion in parts):
+        raise ValueError("a location's fields take no format: they are zero-padded already")
+    return fields
+
+
+class FilesSource(_Source):
+    """Files in a folder, one per partition; relative to the project's root."""
+
+    kind: Literal["files"] = "files"
+    engine: ClassVar[str] = "millrace.sources.files:FilesSourceEngine"
+
+    def location_problem(self, location: str) -> str | None:
+        """A path, not an address."""
+        if "://" in location:
+            return "location of kind 'files' is a path; an address such as s3://bucket/key needs its own kind"
+        return super().location_problem(location)
+
+
+class S3Source(_Source):
+    """Objects in a bucket; location is `s3://bucket/key`. `connection` names an Airflow Connection, never a secret."""
+
+    kind: Literal["s3"] = "s3"
+    connection: str | None = None
+    engine: ClassVar[str] = "millrace.sources.s3:S3SourceEngine"
+
+    def location_problem(self, location: str) -> str | None:
+        """An address with bucket and key."""
+        if not location.startswith("s3://") or not all(location.removeprefix("s3://").partition("/")[::2]):
+            return "location of kind 's3' is s3://bucket/key"
+        return super().location_problem(location)
+
+
+SOURCES = Extensible("millrace.sources", FilesSource, S3Source)
+Source = Annotated[Any, SOURCES]
