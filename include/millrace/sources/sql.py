@@ -1,0 +1,113 @@
+"""Run a pipeline's SQL in DuckDB: one SELECT, shut off from the outside, the same bytes at every run."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from millrace.errors import DataError, SpecError
+
+FILE = "transform.sql"
+# Keywords that DuckDB's parser reads as names; a source's column of that name would have to be qualified.
+CLOCK = {"current_timestamp", "current_date", "current_time", "localtimestamp", "localtime"}
+# Unstable too, whatever DuckDB's catalogue says; `query` runs SQL that nobody has seen.
+UNSTABLE = {"ago", "current_localtimestamp", "current_localtime", "query", "reservoir_quantile"}
+# These speak of the SQL alone. All other errors may quote a row's values.
+_ABOUT_SQL = (
+    duckdb.ParserException, duckdb.SyntaxException, duckdb.BinderException, duckdb.CatalogException,
+    duckdb.PermissionException, duckdb.NotImplementedException,
+)  # fmt: skip
+
+
+def connect(folder: str) -> duckdb.DuckDBPyConnection:
+    """A DuckDB that gives the same bytes everywhere (one thread) and reaches nothing but `folder`, where it spills."""
+    connection = duckdb.connect()
+    for name, value in (
+        ("threads", 1), ("TimeZone", "UTC"), ("temp_directory", folder), ("autoinstall_known_extensions", False),
+        ("autoload_known_extensions", False), ("python_enable_replacements", False),
+        ("enable_external_access", False), ("lock_configuration", True),
+    ):  # fmt: skip
+        connection.execute(f"SET {name} = '{value}'")
+    return connection
+
+
+def select(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
+    """Run the SQL's one SELECT.
+
+    Raises SpecError naming the line of SQL that does not run, does more than select, or gives something else at each
+    run; DataError, without the value, where it fails on a row; MemoryError.
+    """
+    try:
+        check_select(connection, sql)
+        return connection.sql(sql).to_arrow_table()
+    except duckdb.OutOfMemoryException:
+        failed: Exception = MemoryError(f"{FILE} needs more memory than there is")
+    except _ABOUT_SQL as err:
+        failed = SpecError(str(err).splitlines()[0], where=_where(str(err)))
+    except duckdb.ConversionException as err:
+        failed = DataError(
+            "a value cannot be converted to the type that the SQL casts to",
+            where=_where(str(err)),
+            next_step="Use TRY_CAST, or a gate on the raw column",
+        )
+    except duckdb.Error as err:
+        kind = type(err).__name__.removesuffix("Exception")
+        failed = DataError(
+            f"the SQL fails on a row ({kind})",
+            where=_where(str(err)),
+            next_step="Use TRY(..), or a gate on raw columns",
+        )
+    raise failed  # outside of `except`, so that no traceback shows DuckDB's text
+
+
+def _where(text: str) -> str:
+    line = re.search(r"LINE (\d+):", text)
+    return f"{FILE}:{line.group(1)}" if line else FILE
+
+
+def check_select(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
+    """Raise SpecError for SQL that is not one SELECT, or has clocks, random numbers or samples in it.
+
+    The same inputs must make the same features. DuckDB's own error is left to the caller.
+    """
+    kinds = [str(statement.type).rpartition(".")[2] for statement in duckdb.extract_statements(sql)]
+    if kinds != ["SELECT"]:
+        raise SpecError("the file must hold one SELECT", where=FILE, given=", ".join(kinds) or "nothing")
+    unstable = {
+        str(row[0])
+        for row in connection.execute(
+            "SELECT DISTINCT function_name FROM duckdb_functions() WHERE stability <> 'CONSISTENT'"
+        ).fetchall()
+    }
+    unstable = unstable - {"error"} | UNSTABLE
+    (tree,) = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [sql]).fetchall()[0]
+    for node in _nodes(json.loads(tree)):
+        name = str(node.get("function_name", "")).lower()
+        if node.get("class") == "COLUMN_REF" and len(node["column_names"]) == 1:
+            name = name or str(node["column_names"][0]).lower()
+            wrong = name in CLOCK
+        elif sample := node.get("sample"):
+            name, wrong = "SAMPLE", not sample["repeatable"]
+        else:
+            wrong = name in unstable or (name == "age" and len(node["arguments"]) == 1)
+        if wrong:
+            line = sql.encode()[: node.get("query_location") or 0].count(b"\n") + 1
+            raise SpecError(
+                f"'{name}' gives something else at each run; the same inputs must make the same features",
+                where=f"{FILE}:{line}",
+                next_step="The partition's bounds are scope.start_time and scope.end_time",
+            )
+
+
+def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(tree, dict):
+        yield tree
+        tree = list(tree.values())
+    if isinstance(tree, list):
+        for child in tree:
+            yield from _nodes(child)
