@@ -29,8 +29,14 @@ def spec(task: str = "binary", **changes: Any) -> dict[str, Any]:
         "owner": "test",
         "description": "A pipeline for tests.",
         "partition": {"grain": "month", "timezone": "America/New_York", "start": "2013-01"},
-        "sources": {"flights": {"kind": "files", "location": "in/{year}{month}.csv", "gate": "suites/raw.yaml",
-                                "columns": ["a"]}},
+        "sources": {
+            "flights": {
+                "kind": "files",
+                "location": "in/{year}{month}.csv",
+                "gate": "suites/raw.yaml",
+                "columns": ["a"],
+            }
+        },
         "features": {"entity": ["flight_id"], "event_time": "event_timestamp", "service": "flights_v1"},
         "columns": {"distance": "public", "carrier": "public"},
         "label": {"column": "late", "task": task, "known_after": "P1D"},

@@ -50,7 +50,8 @@ def test_metrics_are_those_of_the_held_out_rows_with_intervals(tmp_path: Path, t
     held, keys = model.card.holdout.mask(table["event_timestamp"])
     label, prediction = table["late"].to_numpy()[held], model.predict(table)[held]
     name, value = (
-        ("log_loss", log_loss(label, prediction)) if task == "binary"
+        ("log_loss", log_loss(label, prediction))
+        if task == "binary"
         else ("rmse", root_mean_squared_error(label, prediction))
     )
 
@@ -134,8 +135,10 @@ def test_the_duel_is_fought_on_the_same_rows(
     assert duel["low"] < duel["difference"] < duel["high"]
     assert duel["rows"] == outcome.facts["rows"]
     assert (duel["difference"] < 0) is passed
-    alone = [outcome_of(world.run("evaluate", {**inputs, "model": m})).metrics["log_loss"].value
-             for m in (inputs["model"], other)]
+    alone = [
+        outcome_of(world.run("evaluate", {**inputs, "model": m})).metrics["log_loss"].value
+        for m in (inputs["model"], other)
+    ]
     assert duel["difference"] == pytest.approx(alone[0] - alone[1], abs=1e-8)
     assert json.loads(world.objects.get(outcome.outputs["evaluation"].uri))["champion"] == other.digest
 

@@ -60,9 +60,7 @@ def test_every_row_gets_its_prediction_and_says_by_whom(world: World, model: Art
     assert set(scored["model_version"].to_pylist()) == {"3"}
     assert set(scored["model_digest"].to_pylist()) == {model.digest}
     assert result.outcome is not None
-    assert result.outcome.facts == {
-        "rows": 300, "version": "3", "model": model.digest, "in_training_window": False
-    }
+    assert result.outcome.facts == {"rows": 300, "version": "3", "model": model.digest, "in_training_window": False}
     assert "/predictions/" in result.outcome.outputs["data"].uri
 
 

@@ -195,8 +195,14 @@ def mlflow_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def attempt(number: int, name: str = "manual__1") -> Run:
-    return Run(pipeline="flights", dag_id="flights__training", run_id=name, task_id="train", try_number=number,
-               url="http://airflow.test/run")
+    return Run(
+        pipeline="flights",
+        dag_id="flights__training",
+        run_id=name,
+        task_id="train",
+        try_number=number,
+        url="http://airflow.test/run",
+    )
 
 
 def runs_of(uri: str, run_id: str) -> list[Any]:
@@ -204,8 +210,9 @@ def runs_of(uri: str, run_id: str) -> list[Any]:
 
     client = MlflowClient(tracking_uri=uri)
     experiment = client.get_experiment_by_name("flights")
-    return client.search_runs([experiment.experiment_id], f"tags.`airflow.run_id` = '{run_id}'",
-                              order_by=["attributes.start_time"])
+    return client.search_runs(
+        [experiment.experiment_id], f"tags.`airflow.run_id` = '{run_id}'", order_by=["attributes.start_time"]
+    )
 
 
 def test_a_training_is_one_run_with_all_that_a_person_wants(tmp_path: Path, mlflow_uri: str) -> None:
@@ -235,8 +242,14 @@ def test_a_training_is_one_run_with_all_that_a_person_wants(tmp_path: Path, mlfl
     assert dataset.dataset.name == "flights training set"
     assert tags["millrace.training_set"].removeprefix("sha256:").startswith(dataset.dataset.digest)
     files = {f.path for folder in ("model", "plots") for f in client.list_artifacts(run.info.run_id, folder)}
-    assert files == {"model/model.json", "model/weights.ubj", "model/signature.json", "plots/learning_curve.png",
-                     "plots/calibration.png", "plots/importance.png"}
+    assert files == {
+        "model/model.json",
+        "model/weights.ubj",
+        "model/signature.json",
+        "plots/learning_curve.png",
+        "plots/calibration.png",
+        "plots/importance.png",
+    }
     stored = Path(client.download_artifacts(run.info.run_id, "model/weights.ubj", str(tmp_path)))
     assert stored.read_bytes() == world.objects.get(model_of(result).uri + "weights.ubj")
     signature = Path(client.download_artifacts(run.info.run_id, "model/signature.json", str(tmp_path))).read_text()
@@ -269,7 +282,8 @@ def test_the_same_attempt_continues_its_run_and_the_next_one_closes_it(tmp_path:
     client.update_run(first.observed.mlflow_run, status="RUNNING")
     third = World(tmp_path / "c", mlflow=mlflow_uri).train(run=attempt(2, "again"))
     assert [(r.info.run_id, r.info.status) for r in runs_of(mlflow_uri, "again")] == [
-        (first.observed.mlflow_run, "KILLED"), (third.observed.mlflow_run, "FINISHED")
+        (first.observed.mlflow_run, "KILLED"),
+        (third.observed.mlflow_run, "FINISHED"),
     ]
 
 

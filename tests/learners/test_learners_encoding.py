@@ -18,15 +18,15 @@ def learned(**columns: Any) -> Encoder:
 
 
 def test_numbers_stay_and_null_or_infinite_becomes_missing() -> None:
-    table = pa.table({
-        "i": pa.array([1, None, 3], pa.int32()),
-        "f": pa.array([0.5, float("inf"), float("nan")]),
-        "d": pa.array([Decimal("1.5"), None, Decimal("2.5")]),
-    })
-    matrix = Encoder.learn(table, ["i", "f", "d"]).encode(table)
-    np.testing.assert_array_equal(
-        matrix.values, [[1, 0.5, 1.5], [np.nan, np.nan, np.nan], [3, np.nan, 2.5]]
+    table = pa.table(
+        {
+            "i": pa.array([1, None, 3], pa.int32()),
+            "f": pa.array([0.5, float("inf"), float("nan")]),
+            "d": pa.array([Decimal("1.5"), None, Decimal("2.5")]),
+        }
     )
+    matrix = Encoder.learn(table, ["i", "f", "d"]).encode(table)
+    np.testing.assert_array_equal(matrix.values, [[1, 0.5, 1.5], [np.nan, np.nan, np.nan], [3, np.nan, 2.5]])
     assert [c.kind for c in matrix.columns] == ["number"] * 3
 
 

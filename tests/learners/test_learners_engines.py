@@ -22,10 +22,23 @@ from millrace.spec.pipeline import LEARNERS, TrainingSpec, XGBoostLearner
 from millrace.store import open_store
 
 # Chance in every segment: a training that forgets its seed, its moments or its place gives other bytes.
-XGB: dict[str, Any] = {"kind": "xgboost", "rounds": 30, "max_depth": 3, "subsample": 0.6, "colsample_bytree": 0.7,
-                       "segments": 3}
-MLP: dict[str, Any] = {"kind": "torch_mlp", "hidden": [16, 8], "epochs": 9, "batch_size": 128, "dropout": 0.2,
-                       "learning_rate": 0.01, "segments": 3}
+XGB: dict[str, Any] = {
+    "kind": "xgboost",
+    "rounds": 30,
+    "max_depth": 3,
+    "subsample": 0.6,
+    "colsample_bytree": 0.7,
+    "segments": 3,
+}
+MLP: dict[str, Any] = {
+    "kind": "torch_mlp",
+    "hidden": [16, 8],
+    "epochs": 9,
+    "batch_size": 128,
+    "dropout": 0.2,
+    "learning_rate": 0.01,
+    "segments": 3,
+}
 BOTH = pytest.mark.parametrize("given", [XGB, MLP], ids=["xgboost", "torch_mlp"])
 
 
@@ -186,9 +199,7 @@ def test_our_adamw_takes_the_steps_of_torch() -> None:
 
     torch.manual_seed(0)
     start, unused = torch.randn(5, 3), torch.randn(2)
-    mine, theirs = (
-        [start.clone().requires_grad_(), unused.clone().requires_grad_()] for _ in range(2)
-    )
+    mine, theirs = ([start.clone().requires_grad_(), unused.clone().requires_grad_()] for _ in range(2))
     ours, reference = AdamW(mine, 0.1), torch.optim.AdamW(theirs, lr=0.0, weight_decay=0.1)
     for step in range(20):
         rate = 0.05 / (step + 1)

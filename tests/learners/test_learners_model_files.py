@@ -36,24 +36,26 @@ def trained() -> bytes:
 
 
 def card(weights_bytes: bytes, **changes: Any) -> Card:
-    return Card(**{
-        "pipeline": "p",
-        "learner": {"kind": "torch_mlp", "hidden": [4], "epochs": 1},
-        "task": "regression",
-        "label": "y",
-        "encoder": Encoder.learn(TABLE, ["x", "c"]),
-        "entity": ("id",),
-        "event_time": "t",
-        "feature_service": "s",
-        "partitions": ("2013-01",),
-        "holdout": Holdout(share=0.2, block="day", seed=7, timezone="UTC"),
-        "training_set": SHA,
-        "spec_digest": SHA,
-        "seed": 7,
-        "threads": 1,
-        "weights": WeightsFile(file="weights.safetensors", digest=digest(weights_bytes), media_type="x/y"),
-        **changes,
-    })
+    return Card(
+        **{
+            "pipeline": "p",
+            "learner": {"kind": "torch_mlp", "hidden": [4], "epochs": 1},
+            "task": "regression",
+            "label": "y",
+            "encoder": Encoder.learn(TABLE, ["x", "c"]),
+            "entity": ("id",),
+            "event_time": "t",
+            "feature_service": "s",
+            "partitions": ("2013-01",),
+            "holdout": Holdout(share=0.2, block="day", seed=7, timezone="UTC"),
+            "training_set": SHA,
+            "spec_digest": SHA,
+            "seed": 7,
+            "threads": 1,
+            "weights": WeightsFile(file="weights.safetensors", digest=digest(weights_bytes), media_type="x/y"),
+            **changes,
+        }
+    )
 
 
 @pytest.fixture
