@@ -6,10 +6,10 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from millrace.cli.local import AIRFLOW
 from millrace.cli.rest import AirflowApi
 from millrace.errors import MillraceError
 from millrace.ledger import Ledger
@@ -80,7 +80,7 @@ class Loop:
         cut = self._cut()
         begin, end = (wall_clock(cut, key) for key in (first, last))
         command = [
-            str(Path(_python(self.env)) / "airflow"), "backfill", "create", "--dag-id", self.dag("features"),
+            *AIRFLOW, "backfill", "create", "--dag-id", self.dag("features"),
             "--from-date", begin, "--to-date", end,
             "--max-active-runs", "2", "--reprocess-behavior", "failed",
         ]  # fmt: skip
@@ -184,9 +184,3 @@ class Loop:
 def wall_clock(cut: Partitioning, key: str) -> str:
     """A partition's start as `airflow backfill create` wants it: it reads the clock time in the DAG's own zone."""
     return cut.start(key).astimezone(ZoneInfo(cut.timezone)).replace(tzinfo=None).isoformat()
-
-
-def _python(env: dict[str, str]) -> str:
-    import sys
-
-    return str(Path(sys.executable).parent)

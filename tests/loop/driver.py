@@ -11,9 +11,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
-from demo.loop import wall_clock
-from millrace.cli.local import airflow_environment, down, up
+from millrace.cli.local import AIRFLOW, airflow_environment, down, up
 from millrace.ledger import Ledger
 from millrace.settings import Settings
 from millrace.spec import ProjectTree
@@ -46,14 +46,13 @@ def main(root: str, pipeline: str, first: str, last: str, by_rest: str, by_hand:
 def drive(api, tree, settings, pipeline, first, last, by_rest, by_hand) -> dict:
     cut = tree.spec(pipeline).partitioning
     env = {**os.environ, **airflow_environment(tree, settings)}
-    airflow = str(Path(sys.executable).parent / "airflow")
     dag = {part: f"{pipeline}__{part}" for part in PARTS}
     until(lambda: all(known(api, d) for d in dag.values()), "the DAGs to be parsed")
     for each in dag.values():
         api.pause(each, False)
 
     def cli(*words):
-        done = subprocess.run([airflow, *words], env=env, capture_output=True, text=True)
+        done = subprocess.run([*AIRFLOW, *words], env=env, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout[-1500:] + done.stderr[-1500:]
 
     def runs(part):
@@ -104,6 +103,11 @@ def drive(api, tree, settings, pipeline, first, last, by_rest, by_hand) -> dict:
         "decisions": {key: [body["action"], body["reason"]] for key, body in decided.items()},
         "ledger_entries": ledger.verify(),
     }
+
+
+def wall_clock(cut, key) -> str:
+    """A partition's start as `airflow backfill create` wants it: clock time in the DAG's own zone."""
+    return cut.start(key).astimezone(ZoneInfo(cut.timezone)).replace(tzinfo=None).isoformat()
 
 
 def known(api, dag_id) -> bool:

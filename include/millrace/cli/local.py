@@ -19,6 +19,7 @@ from millrace.errors import MillraceError
 from millrace.settings import Settings
 from millrace.spec import ProjectTree
 
+AIRFLOW = (sys.executable, "-m", "airflow")
 POOL = "millrace_compute"
 PORTS = ("api", "execution", "scheduler_log", "triggerer_log", "mlflow")
 THREADS_PER_TASK = 2
@@ -128,10 +129,8 @@ def up(tree: ProjectTree, settings: Settings, others: list[ProjectTree] | None =
     log = home / "logs" / "prepare.log"
     prepare = "import sys; from millrace.jobs.registry import ensure_database; ensure_database(sys.argv[1])"
     _run([sys.executable, "-c", prepare, settings.mlflow], env, log)
-    _run([str(binaries / "airflow"), "db", "migrate"], env, log)
-    processes = [
-        _start(name, [str(binaries / "airflow"), *words], env, home) for name, words in _components(ports).items()
-    ]
+    _run([*AIRFLOW, "db", "migrate"], env, log)
+    processes = [_start(name, [*AIRFLOW, *words], env, home) for name, words in _components(ports).items()]
     processes.append(_start("mlflow", _mlflow_command(settings, ports["mlflow"]), env, home))
     running = Running(
         airflow_url=f"http://localhost:{ports['api']}",
