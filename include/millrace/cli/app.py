@@ -24,7 +24,7 @@ ProjectOption = Annotated[Path | None, typer.Option("--project", help="Project f
 
 
 @app.command()
-def init(folder: Annotated[Path, typer.Argument(help="New or empty folder.")]) -> None:
+def init(folder: Annotated[Path, typer.Argument(help="Nothing in it is overwritten.")]) -> None:
     """Write a new project."""
     from millrace.cli.scaffold import init as write
 
@@ -48,15 +48,14 @@ def new(
 
 @app.command()
 def check(
-    folder: Annotated[Path | None, typer.Argument(help="Project or pipeline folder; default: where you are.")] = None,
+    what: Annotated[list[str] | None, typer.Argument(help="Pipelines or folders; default: the whole project.")] = None,
+    project: ProjectOption = None,
 ) -> None:
     """Check specs, SQL, suites and feature definitions, by themselves and against each other."""
     from millrace.cli.check import check as find
+    from millrace.cli.check import choose
 
-    tree = ProjectTree.at(folder)
-    names = tree.pipelines()
-    if folder is not None and folder.resolve().parent == tree.root / "include" / "pipelines":
-        names = [folder.resolve().name]
+    tree, names = choose(what or [], project)
     problems = find(tree, names)
     for line in problems:
         print(line, file=sys.stderr)
@@ -89,22 +88,23 @@ def apply(
 @app.command()
 def schema(
     check: Annotated[bool, typer.Option("--check", help="Only say whether they are up to date.")] = False,
+    project: ProjectOption = None,
 ) -> None:
-    """Write the JSON Schemas of all files and messages."""
+    """Write the JSON Schemas with which an editor completes and checks the project's files."""
     from millrace.cli import schemas
 
+    tree = ProjectTree.at(project)
     if check:
-        stale = schemas.differing()
-        if stale:
+        if stale := schemas.differing(tree):
             raise MillraceError(
-                "committed schemas are out of date",
-                given=[p.name for p in stale],
+                "schemas are out of date",
+                given=", ".join(path.name for path in stale),
                 next_step="Run 'millrace schema' and commit",
             )
         print("schemas are up to date")
         return
-    for path in schemas.write():
-        print(f"wrote {path.name}")
+    for path in schemas.write(tree):
+        print(f"wrote {path}")
 
 
 @app.command()
@@ -193,6 +193,9 @@ def main() -> None:
         app()
     except MillraceError as err:
         print(f"millrace: {err}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as err:  # a folder that cannot be written, a full disk
+        print(f"millrace: {err.strerror or err}: {err.filename or 'no file named'}", file=sys.stderr)
         sys.exit(1)
 
 

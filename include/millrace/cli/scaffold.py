@@ -2,70 +2,56 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import math
-import random
+import os
 import re
-from datetime import date, timedelta
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
+from millrace.cli import sample
+from millrace.cli.schemas import folder as schema_folder
 from millrace.errors import SpecError
-from millrace.spec import ProjectTree
-from millrace.spec.pipeline import NAME
+from millrace.spec import ProjectTree, schema
+from millrace.spec.base import NAME, NAME_IN_WORDS
 
-FIRST_DAY, DAYS, VISITS = date(2024, 1, 1), 20, 400
-REGIONS = {"north": -0.8, "south": 0.9, "east": 0.0, "west": 0.4}
+EMPTY = ("dags/.gitkeep", "include/pipelines/.gitkeep")
+"""Folders that Airflow and git should find before there is a pipeline."""
 
 
 def init(folder: Path) -> list[Path]:
-    """Write a new project into a folder that is new or empty. Raises SpecError otherwise."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise SpecError(
-            "a project is written into a new or empty folder",
-            given=str(folder),
-            next_step="Choose another folder, or 'millrace new' inside a project",
-        )
+    """Write a new project into a folder. Raises SpecError, and writes nothing, when a file of it is there already."""
     name = re.sub(r"[^a-z0-9_]+", "_", folder.resolve().name.lower()).strip("_")
-    name = name if re.match(NAME, name) else f"project_{name}"[:63].rstrip("_")
+    name = name if re.fullmatch(NAME, name) else f"project_{name}"[:63].rstrip("_")
     texts = {
-        path.replace("gitignore", ".gitignore"): text.replace("__NAME__", name)
+        folder / path.replace("gitignore", ".gitignore"): text.replace("__NAME__", name)
         for path, text in _texts(files("millrace") / "templates" / "project").items()
     }
-    written = [_write(folder / path, text) for path, text in sorted(texts.items())]
-    for empty in ("dags", "include/pipelines"):
-        (folder / empty).mkdir(parents=True, exist_ok=True)
-    return written
+    texts |= dict.fromkeys((folder / path for path in EMPTY), "")
+    for kind, model in schema.MODELS.items():
+        texts[schema.path(kind, folder / "include" / "schemas")] = schema.render(model)
+    return _write(texts, "Choose another folder; inside a project, 'millrace new' adds a pipeline")
 
 
 def new(tree: ProjectTree, name: str) -> list[Path]:
-    """Write a pipeline with sample data into a project. Raises SpecError for a bad or taken name."""
-    if not re.match(NAME, name):
-        raise SpecError(
-            "not a usable pipeline name",
-            given=name,
-            allowed="lower-case letters, digits and underscores, beginning with a letter, 63 at most",
-        )
+    """Write a pipeline with sample data into a project. Raises SpecError, and writes nothing, for a bad or taken name."""
+    if not re.fullmatch(NAME, name):
+        raise SpecError("not a usable pipeline name", given=name, allowed=NAME_IN_WORDS)
+    pipeline, data = tree.root / "include" / "pipelines" / name, tree.root / "data" / name
     places = {"dag.py": tree.root / "dags" / f"{name}.py", "features.py": tree.features_file(name)}
-    folder = tree.root / "include" / "pipelines" / name
-    data = tree.root / "data" / name
-    taken = [path for path in (*places.values(), folder, data) if path.exists()]
-    if taken:
-        raise SpecError(
-            "this is there already; nothing was written",
-            given=str(taken[0]),
-            next_step="Choose another name, or delete the old pipeline's files",
-        )
-    written = []
-    for path, text in sorted(_texts(files("millrace") / "templates" / "pipeline").items()):
-        text = text.replace("__NAME__", name).replace("__OWNER__", tree.project.owner)
-        written.append(_write(places.get(path, folder / path), text))
-    for number in range(DAYS):
-        day = FIRST_DAY + timedelta(days=number)
-        _write(data / f"{day}.csv", _sample(day))
-    return [*written, data]
+    words = {
+        "__NAME__": name,
+        "__OWNER__": tree.project.owner,
+        "__SCHEMA__": os.path.relpath(schema.path("pipeline", schema_folder(tree)), pipeline),
+        "__FIRST__": str(sample.days()[0]),
+        "__LAST__": str(sample.days()[-1]),
+    }
+    texts = {}
+    for path, text in _texts(files("millrace") / "templates" / "pipeline").items():
+        for word, meant in words.items():
+            text = text.replace(word, meant)
+        texts[places.get(path, pipeline / path)] = text
+    texts |= {data / f"{day}.csv": sample.visits(day) for day in sample.days()}
+    return _write(texts, "Choose another name, or delete the old pipeline's files")
 
 
 def _texts(folder: Traversable, prefix: str = "") -> dict[str, str]:
@@ -78,25 +64,12 @@ def _texts(folder: Traversable, prefix: str = "") -> dict[str, str]:
     return found
 
 
-def _write(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-    return path
-
-
-def _sample(day: date) -> str:
-    """Made-up visits of a day, the same every time, whose orders depend on region, pages and minutes."""
-    chance = random.Random(day.toordinal())
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["visit_id", "time", "region", "pages", "minutes", "ordered"])
-    for number in range(VISITS):
-        seconds = number * 86400 // VISITS
-        region = chance.choice(list(REGIONS))
-        pages = 1 + int(chance.expovariate(0.3))
-        minutes = round(pages * chance.uniform(0.3, 2.5), 2)
-        score = REGIONS[region] + 0.25 * pages - 0.08 * minutes - 0.8
-        ordered = int(chance.random() < 1 / (1 + math.exp(-score)))
-        clock = f"{seconds // 3600:02d}:{seconds % 3600 // 60:02d}:{seconds % 60:02d}"
-        writer.writerow([f"{day:%Y%m%d}-{number:04d}", f"{day}T{clock}Z", region, pages, minutes, ordered])
-    return out.getvalue()
+def _write(texts: dict[Path, str], otherwise: str) -> list[Path]:
+    """Write all files or, when one is there, none."""
+    for path in sorted(texts):
+        if path.exists() or path.is_symlink():
+            raise SpecError("this is there already; nothing was written", given=str(path), next_step=otherwise)
+    for path, text in texts.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return sorted(texts)
