@@ -10,7 +10,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from millrace.errors import DataError, SpecError
+from millrace.errors import DataError, SpecError, Unavailable
 
 FILE = "transform.sql"
 # Keywords that DuckDB's parser reads as names; a source's column of that name would have to be qualified.
@@ -47,6 +47,8 @@ def select(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
         return connection.sql(sql).to_arrow_table()
     except duckdb.OutOfMemoryException:
         failed: Exception = MemoryError(f"{FILE} needs more memory than there is")
+    except duckdb.IOException:
+        failed = Unavailable("DuckDB cannot write to its temporary folder", where=FILE)
     except _ABOUT_SQL as err:
         failed = SpecError(str(err).splitlines()[0], where=_where(str(err)))
     except duckdb.ConversionException as err:

@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,10 @@ class S3Store:
         name = hashlib.sha256(f"{self.root}/{key}/{head['ETag']}".encode()).hexdigest()
         folder = Path(os.environ.get("MILLRACE_CACHE") or Path(tempfile.gettempdir()) / f"millrace-{os.getuid()}")
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if folder.stat().st_uid != os.getuid():
+            raise StoreError(
+                "the cache folder belongs to somebody else", where=str(folder), next_step="Set MILLRACE_CACHE"
+            )
         target = folder / (name + Path(key).suffix)
         if not target.is_file():
             handle, temporary = tempfile.mkstemp(dir=folder, prefix=".tmp-")
@@ -115,6 +120,18 @@ class S3Store:
     def delete(self, key: str) -> None:
         """Remove an object; no error when it is gone already."""
         self._call("delete_object", key)
+
+    def collect_temporary(self, older_than_s: float) -> int:
+        """Abort uploads in parts that killed writers left unfinished; returns how many."""
+        limit, count = datetime.now(UTC) - timedelta(seconds=older_than_s), 0
+        pages = self.client.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket, Prefix=self.prefix)
+        for page in self._guard(lambda: list(pages), self.prefix):
+            for upload in page.get("Uploads", []):
+                if upload["Initiated"] < limit:
+                    key = upload["Key"].removeprefix(self.prefix)
+                    self._call("abort_multipart_upload", key, UploadId=upload["UploadId"])
+                    count += 1
+        return count
 
     def url(self, key: str) -> str:
         """`s3://` address."""

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from millrace.canonical import canonical_json, digest, file_digest
 from millrace.contract import Artifact, Classification
 from millrace.errors import Conflict, Corrupt, NotFound
-from millrace.store.objects import ObjectStore
+from millrace.store.objects import Object, ObjectStore
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -85,15 +86,14 @@ class SnapshotStore:
                     self.objects.put_if(prefix + MANIFEST, canonical_json(manifest), None)
                 except Conflict:
                     pass  # an equal writer was faster; the bytes are the same
+                if not self.objects.exists(prefix + DATA):
+                    # A collector took an earlier writer's old leftover, at which it looked before, for this one.
+                    self.objects.put_file(prefix + DATA, path)
         return self._artifact(manifest)
 
     def manifest(self, pipeline: str, dataset: str, snapshot: str) -> Manifest:
         """Read a manifest. Raises NotFound for a Snapshot that was never finished, Corrupt for a changed one."""
-        key = self.prefix(pipeline, dataset, snapshot) + MANIFEST
-        found = Manifest.model_validate_json(self.objects.get(key))
-        if found.digest != snapshot:
-            raise Corrupt("the manifest is not the one its name says", where=self.objects.url(key), given=found.digest)
-        return found
+        return self._manifest(self.prefix(pipeline, dataset, snapshot), snapshot)
 
     def artifact(self, pipeline: str, dataset: str, snapshot: str) -> Artifact:
         """The Artifact of a stored Snapshot."""
@@ -101,12 +101,9 @@ class SnapshotStore:
 
     def path(self, prefix: str, snapshot: str, verify: bool = True) -> Path:
         """Local file with the data of the Snapshot under `prefix`, verified against its digest. Raises Corrupt."""
-        try:
-            manifest = Manifest.model_validate_json(self.objects.get(prefix + MANIFEST))
-        except NotFound as err:
-            raise NotFound("no such Snapshot (no manifest)", where=self.objects.root, given=prefix) from err
+        manifest = self._manifest(prefix, snapshot)
         path = self.objects.fetch(prefix + DATA)
-        if manifest.digest != snapshot or (verify and file_digest(path) != manifest.data):
+        if verify and file_digest(path) != manifest.data:
             raise Corrupt(
                 "the Snapshot's bytes do not have its digest",
                 where=self.objects.url(prefix + DATA),
@@ -123,16 +120,29 @@ class SnapshotStore:
 
     def collect(self, older_than: timedelta = timedelta(days=1)) -> list[str]:
         """Remove leftovers of killed writers: data without a manifest, older than the limit. Returns the keys."""
-        listed = list(self.objects.list(ROOT))
-        finished = {o.key.rpartition("/")[0] for o in listed if o.key.endswith("/" + MANIFEST)}
         limit = datetime.now(UTC) - older_than
-        left = [o.key for o in listed if o.key.rpartition("/")[0] not in finished and o.changed < limit]
-        for key in left:
-            self.objects.delete(key)
+        left = []
+        for item in _unfinished(self.objects.list(ROOT), limit):
+            # Looked at again just before: a writer of the same content may have come back.
+            if item in _unfinished(self.objects.list(item.key.rpartition("/")[0] + "/"), limit):
+                self.objects.delete(item.key)
+                left.append(item.key)
         temporary: Any = getattr(self.objects, "collect_temporary", None)
         if temporary:
             temporary(older_than.total_seconds())
         return left
+
+    def _manifest(self, prefix: str, snapshot: str) -> Manifest:
+        key = prefix + MANIFEST
+        try:
+            found = Manifest.model_validate_json(self.objects.get(key))
+        except NotFound as err:
+            raise NotFound("no such Snapshot (no manifest)", where=self.objects.root, given=prefix) from err
+        except ValidationError as err:
+            raise Corrupt("the manifest cannot be read", where=self.objects.url(key), given=snapshot) from err
+        if found.digest != snapshot:
+            raise Corrupt("the manifest is not the one its name says", where=self.objects.url(key), given=found.digest)
+        return found
 
     def _artifact(self, manifest: Manifest) -> Artifact:
         return Artifact(
@@ -143,6 +153,13 @@ class SnapshotStore:
             rows=manifest.rows,
             classification=manifest.classification,
         )
+
+
+def _unfinished(listed: Iterable[Object], limit: datetime) -> list[Object]:
+    """Objects older than `limit` in folders without a manifest."""
+    found = list(listed)
+    finished = {o.key.rpartition("/")[0] for o in found if o.key.endswith("/" + MANIFEST)}
+    return [o for o in found if o.key.rpartition("/")[0] not in finished and o.changed < limit]
 
 
 def write_parquet(table: pa.Table, path: Path) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from millrace.canonical import canonical_json
 from millrace.contract import Artifact
-from millrace.errors import Conflict, NotFound
+from millrace.errors import Conflict, Corrupt, NotFound
 from millrace.store.objects import ObjectStore
 
 ATTEMPTS = 50
@@ -108,4 +108,8 @@ class Tables:
             data, version = self.objects.get_versioned(self._key(table, partition))
         except NotFound:
             return None, None
-        return Pointer.model_validate_json(data), version
+        try:
+            return Pointer.model_validate_json(data), version
+        except ValidationError as err:
+            where = self.objects.url(self._key(table, partition))
+            raise Corrupt("the pointer cannot be read", where=where, given=f"{table} {partition}") from err
