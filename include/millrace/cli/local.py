@@ -9,8 +9,9 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from millrace.spec import ProjectTree
 
 AIRFLOW = (sys.executable, "-m", "airflow")
 POOL = "millrace_compute"
+USER = "admin"
 PORTS = ("api", "execution", "scheduler_log", "triggerer_log", "mlflow")
 THREADS_PER_TASK = 2
 START_LIMIT_S = 180
@@ -92,7 +94,7 @@ def airflow_environment(
             "alembic.runtime.migration=WARNING"
         ),
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
         "MILLRACE_PROJECT": str(tree.root),
         "MILLRACE_ENVIRONMENT": settings.environment,
         # Nothing calls home, MLflow runs no jobs of its own and never unpickles.
@@ -120,6 +122,9 @@ def up(tree: ProjectTree, settings: Settings, others: list[ProjectTree] | None =
     home = settings.home
     (home / "airflow").mkdir(parents=True, exist_ok=True)
     (home / "logs").mkdir(exist_ok=True)
+    passwords = home / "airflow" / "simple_auth_manager_passwords.json.generated"
+    # Both API servers would generate it at once, and one would read what the other has half written.
+    _secret(passwords, lambda: json.dumps({USER: secrets.token_urlsafe(12)}))
     ports = dict(zip(PORTS, _free_ports(len(PORTS)), strict=True))
     (home / "ports.json").write_text(json.dumps(ports))
     env = {**os.environ, **airflow_environment(tree, settings, others)}
@@ -135,8 +140,8 @@ def up(tree: ProjectTree, settings: Settings, others: list[ProjectTree] | None =
     running = Running(
         airflow_url=f"http://localhost:{ports['api']}",
         mlflow_url=f"http://localhost:{ports['mlflow']}",
-        user="admin",
-        password_file=str(home / "airflow" / "simple_auth_manager_passwords.json.generated"),
+        user=USER,
+        password_file=str(passwords),
         processes=processes,
     )
     (home / "up.json").write_text(json.dumps(asdict(running)))
@@ -284,13 +289,17 @@ def _free_ports(count: int) -> list[int]:
             each.close()
 
 
-def _secret(path: Path) -> str:
-    """A random secret of this installation, kept in a file that only its owner reads."""
+def _secret(path: Path, make: Callable[[], str] = lambda: secrets.token_urlsafe(48)) -> str:
+    """A random secret of this installation, made once and kept in a file that only its owner reads."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_text()
-    with os.fdopen(handle, "w") as file:
-        file.write(secrets.token_urlsafe(48))
+    if not path.is_file():
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")  # readable by its owner only
+        with os.fdopen(handle, "w") as file:
+            file.write(make())
+        try:
+            os.link(temporary, path)  # the first of several wins, and nobody sees half a secret
+        except FileExistsError:
+            pass
+        finally:
+            os.unlink(temporary)
     return path.read_text()

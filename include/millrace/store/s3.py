@@ -36,7 +36,8 @@ class S3Store:
             import boto3
             from botocore.config import Config
 
-            self._client = boto3.client(
+            # A session of its own: boto3's default one keeps the credentials it found first.
+            self._client = boto3.session.Session().client(
                 "s3", config=Config(retries={"mode": "standard", "max_attempts": 5}, connect_timeout=10)
             )
         return self._client

@@ -1,0 +1,94 @@
+"""What several rooms test against: a real S3 server over HTTP."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+KEY, SECRET = "test-access", "test-secret-key"
+VERSITYGW = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
+BUILD_S = 400
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a VersityGW, built from its Go module where it is not installed, else of moto's server."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    binary = _versitygw()
+    if binary:
+        command = [binary, "--port", f"127.0.0.1:{port}", "posix", str(tmp_path_factory.mktemp("s3"))]
+    else:
+        print("S3 tests: moto's server (there is no VersityGW, and none could be built)")
+        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    process = subprocess.Popen(
+        command,
+        env={**os.environ, "ROOT_ACCESS_KEY": KEY, "ROOT_SECRET_KEY": SECRET},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        _answers(f"http://127.0.0.1:{port}")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@pytest.fixture
+def bucket(s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Name of an empty bucket, with the environment set so that boto3 finds it."""
+    for name, value in {
+        "AWS_ENDPOINT_URL": s3_endpoint,
+        "AWS_ACCESS_KEY_ID": KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "MILLRACE_CACHE": str(tmp_path / "cache"),
+    }.items():
+        monkeypatch.setenv(name, value)
+    import boto3
+
+    name = f"b{uuid.uuid4().hex[:12]}"
+    boto3.session.Session().client("s3").create_bucket(Bucket=name)
+    return name
+
+
+def _versitygw() -> str | None:
+    """Path of the server: on PATH, or in Go's own folder, where it is built once; None where that cannot be."""
+    found, go = shutil.which("versitygw"), shutil.which("go")
+    if found or go is None:
+        return found
+    folder = Path(subprocess.run([go, "env", "GOPATH"], capture_output=True, text=True, check=True).stdout.strip())
+    built = folder / "bin" / "versitygw"
+    if not built.is_file():
+        try:
+            subprocess.run([go, "install", VERSITYGW], capture_output=True, check=True, timeout=BUILD_S)
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as err:
+            print(f"VersityGW could not be built: {str(err.stderr or err)[-300:]}")
+            return None
+    return str(built)
+
+
+def _answers(url: str) -> None:
+    limit = time.monotonic() + 30
+    while time.monotonic() < limit:
+        try:
+            urllib.request.urlopen(url, timeout=1)
+            return
+        except urllib.error.HTTPError:
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise TimeoutError(url)
