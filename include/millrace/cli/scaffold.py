@@ -33,7 +33,7 @@ def init(folder: Path) -> list[Path]:
 
 
 def new(tree: ProjectTree, name: str) -> list[Path]:
-    """Write a pipeline with sample data into a project. Raises SpecError, and writes nothing, for a bad or taken name."""
+    """Write a pipeline with sample data into a project. For a bad or taken name raises SpecError, writing nothing."""
     if not re.fullmatch(NAME, name):
         raise SpecError("not a usable pipeline name", given=name, allowed=NAME_IN_WORDS)
     pipeline, data = tree.root / "include" / "pipelines" / name, tree.root / "data" / name

@@ -10,7 +10,7 @@ from dateutil.relativedelta import relativedelta
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import core_schema
 
-_PART = r"(?:(\d{1,5})%s)?"
+_PART = r"(?:([0-9]{1,5})%s)?"
 PATTERN = "^P(?=.)" + "".join(_PART % u for u in "YMWD") + "(?:T(?=.)" + "".join(_PART % u for u in "HMS") + ")?$"
 
 

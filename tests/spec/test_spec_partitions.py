@@ -1,0 +1,147 @@
+"""Partition arithmetic: keys and bounds of hours, days, weeks and months, also where clocks change."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from millrace.errors import SpecError
+from millrace.spec import Duration, Partitioning, PipelineSpec
+from millrace.spec.partitions import keeps_its_clocks
+
+NEW_YORK = "America/New_York"
+
+
+def utc(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("grain", "zone", "key", "start", "end"),
+    [
+        ("hour", "UTC", "2024-02-28T23", "2024-02-28 23:00", "2024-02-29 00:00"),
+        ("hour", "Asia/Kolkata", "2024-02-28T23", "2024-02-28 17:30", "2024-02-28 18:30"),
+        ("day", "UTC", "2024-02-29", "2024-02-29 00:00", "2024-03-01 00:00"),
+        ("day", NEW_YORK, "2013-03-10", "2013-03-10 05:00", "2013-03-11 04:00"),  # 23 hours: clocks go forward
+        ("day", NEW_YORK, "2013-11-03", "2013-11-03 04:00", "2013-11-04 05:00"),  # 25 hours: clocks go back
+        ("day", "America/Sao_Paulo", "2018-11-04", "2018-11-04 03:00", "2018-11-05 02:00"),  # has no midnight
+        ("day", "America/Havana", "2024-11-03", "2024-11-03 04:00", "2024-11-04 05:00"),  # has midnight twice
+        ("week", "Europe/Berlin", "2024-03-25", "2024-03-24 23:00", "2024-03-31 22:00"),  # 167 hours
+        ("month", NEW_YORK, "2013-03", "2013-03-01 05:00", "2013-04-01 04:00"),
+        ("month", NEW_YORK, "2013-12", "2013-12-01 05:00", "2014-01-01 05:00"),
+    ],
+)
+def test_bounds_are_local(grain, zone, key, start, end):
+    cut = Partitioning(grain, zone)
+    assert (cut.start(key), cut.end(key)) == (utc(start), utc(end))
+    # and both edges fall where they should
+    assert cut.key_of(cut.start(key)) == key
+    assert cut.key_of(cut.end(key)) == cut.next(key)
+    assert cut.key_of(cut.end(key) - timedelta(microseconds=1)) == key
+
+
+@given(
+    moment=st.datetimes(datetime(1995, 1, 1), datetime(2035, 1, 1), timezones=st.just(UTC)),
+    cut=st.sampled_from(
+        [Partitioning(g, z) for g in ("day", "week", "month") for z in ("UTC", NEW_YORK, "Australia/Lord_Howe")]
+        + [Partitioning("hour", z) for z in ("UTC", "Etc/GMT+5")]
+    ),
+)
+def test_every_moment_lies_in_its_one_partition(moment, cut):
+    key = cut.key_of(moment)
+    assert cut.start(key) <= moment < cut.end(key)
+    # and partitions leave no gap and do not overlap
+    assert cut.end(key) == cut.start(cut.next(key))
+    assert cut.previous(cut.next(key)) == key
+    assert cut.check(key) == key
+
+
+@pytest.mark.parametrize(
+    ("grain", "key"),
+    [
+        ("month", "2013-1"), ("month", "2013-13"), ("month", "2013-01-01"), ("month", ""), ("month", "2013-01 "),
+        ("day", "2013-02-29"), ("day", "2013-2-3"), ("day", "20130203"), ("week", "2013-01-08"),
+        ("hour", "2013-01-01"), ("hour", "2013-01-01T24"), ("day", None),
+    ],
+)  # fmt: skip
+def test_what_is_no_key_is_refused(grain, key):
+    with pytest.raises(SpecError, match=f"is not a {grain} partition; allowed: keys such as 2013-01"):
+        Partitioning(grain).check(key)
+
+
+def test_a_week_is_named_by_its_monday():
+    with pytest.raises(SpecError, match="named by its Monday"):
+        Partitioning("week").check("2024-03-26")
+    assert Partitioning("week", NEW_YORK).key_of(utc("2024-03-25 03:59")) == "2024-03-18"
+
+
+def test_ranges_have_both_ends():
+    assert list(Partitioning("month").range("2013-11", "2014-02")) == ["2013-11", "2013-12", "2014-01", "2014-02"]
+    assert list(Partitioning("week").range("2024-02-26", "2024-03-11")) == ["2024-02-26", "2024-03-04", "2024-03-11"]
+    assert list(Partitioning("day").range("2024-01-02", "2024-01-01")) == []
+
+
+@pytest.mark.parametrize(
+    ("cut", "last", "duration", "first", "count"),
+    [
+        (Partitioning("month", NEW_YORK), "2013-04", "P2M", "2013-03", 2),  # across the change of clocks
+        (Partitioning("month", NEW_YORK), "2013-12", "P12M", "2013-01", 12),
+        (Partitioning("month", NEW_YORK), "2013-02", "P28D", "2013-02", 1),
+        (Partitioning("month", NEW_YORK), "2013-03", "P28D", "2013-03", 1),
+        (Partitioning("month"), "2013-03", "P32D", "2013-02", 2),
+        (Partitioning("day", NEW_YORK), "2013-03-11", "P3D", "2013-03-09", 3),
+        (Partitioning("day", NEW_YORK), "2013-11-04", "P3D", "2013-11-02", 3),
+        (Partitioning("day"), "2024-03-01", "P1M", "2024-02-02", 29),
+        (Partitioning("week", NEW_YORK), "2013-03-11", "P2W", "2013-03-04", 2),
+        (Partitioning("hour"), "2024-01-01T01", "PT3H", "2023-12-31T23", 3),
+    ],
+)
+def test_a_window_ends_with_its_last_partition(cut, last, duration, first, count):
+    keys = cut.window(last, Duration(duration))
+    assert (keys[0], keys[-1], len(keys)) == (first, last, count)
+
+
+@pytest.mark.parametrize(
+    ("cut", "key", "duration", "keys"),
+    [
+        (Partitioning("month", NEW_YORK), "2013-04", "PT7H", ["2013-03"]),
+        (Partitioning("month", NEW_YORK), "2013-04", "P1M", ["2013-03"]),
+        (Partitioning("month", NEW_YORK), "2013-04", "P1M1D", ["2013-02", "2013-03"]),
+        (Partitioning("day", NEW_YORK), "2013-03-11", "P1D", ["2013-03-10"]),
+        # The day before had 23 hours: 24 true hours reach into the day before that.
+        (Partitioning("day", NEW_YORK), "2013-03-11", "PT24H", ["2013-03-09", "2013-03-10"]),
+        (Partitioning("day", NEW_YORK), "2013-11-04", "PT25H", ["2013-11-03"]),
+        (Partitioning("day", NEW_YORK), "2013-03-11", "PT0S", []),
+        (Partitioning("hour", "Etc/GMT+5"), "2013-03-10T01", "PT2H", ["2013-03-09T23", "2013-03-10T00"]),
+    ],
+)
+def test_a_lookback_reaches_what_a_reader_needs(cut, key, duration, keys):
+    assert cut.lookback(key, Duration(duration)) == keys
+
+
+def test_a_lookback_stops_at_the_first_partition():
+    cut = Partitioning("month")
+    assert cut.lookback("2013-02", Duration("P6M"), not_before="2013-01") == ["2013-01"]
+    assert cut.lookback("2013-01", Duration("P6M"), not_before="2013-01") == []
+
+
+@pytest.mark.parametrize(
+    ("zone", "keeps"),
+    [("UTC", True), ("Etc/GMT+5", True), ("Asia/Kolkata", True), (NEW_YORK, False), ("Europe/Berlin", False)],
+)
+def test_hours_need_clocks_that_never_change(zone, keeps):
+    # Given a zone: where its clocks go back, one hour has the name of another
+    assert keeps_its_clocks(zone) is keeps
+    # Then a spec that cuts by the hour may name it or not
+    spec = {"version": 1, "name": "a", "owner": "a", "description": "a",
+            "partition": {"grain": "hour", "timezone": zone, "start": "2024-01-01T00"},
+            "sources": {"s": {"kind": "files", "location": "{year}{month}{day}{hour}", "gate": "g", "columns": ["c"]}},
+            "features": {"entity": ["c"], "service": "a"}}  # fmt: skip
+    if keeps:
+        assert PipelineSpec.model_validate(spec).partition.timezone == zone
+    else:
+        with pytest.raises(ValueError, match="hours need a time zone whose clocks never change"):
+            PipelineSpec.model_validate(spec)
