@@ -33,7 +33,7 @@ def read_json(path: Path, name: str, wanted: Wanted, public: Public) -> pa.Table
         table = None
     if table is None:
         raise _problem(path, name, wanted, public)
-    if any(table[column].null_count == table.num_rows for column in wanted):
+    if table.num_rows and any(table[column].null_count == table.num_rows for column in wanted):
         # A misspelt key reads as nulls all over.
         check_header(list(dict.fromkeys(key for row in _objects(path) for key in row)), name, wanted)
     return table

@@ -45,7 +45,9 @@ def parquet_header(path: Path, name: str) -> list[str]:
 def _cast(values: pa.ChunkedArray, column: str, name: str, kind: pa.DataType) -> pa.ChunkedArray:
     given = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
     if pa.types.is_timestamp(kind) and pa.types.is_timestamp(given) and given.tz is None:
-        raise DataError(f"column '{column}' has no time zone", where=name, given=given, allowed="timestamps in UTC")
+        raise DataError(
+            f"column '{column}' has no time zone", where=name, given=str(given), allowed="timestamps with a time zone"
+        )
     if pa.types.is_null(given) or any(fits(given) for fits in _FROM[NAMES[kind]]):
         try:
             # Nanoseconds are cut to the store's microseconds; everything else must fit.

@@ -9,11 +9,9 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from millrace.errors import DataError
+from millrace.errors import DataError, Unavailable
 
-BROKEN = (
-    EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zipfile.BadZipFile, NotImplementedError, RuntimeError,
-)  # fmt: skip
+BROKEN = (EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError, RuntimeError)
 
 
 def unpack(path: Path, compression: str) -> Path:
@@ -35,6 +33,8 @@ def unpack(path: Path, compression: str) -> Path:
                 with archive.open(members[0]) as packed, target.open("wb") as out:
                     shutil.copyfileobj(packed, out)
     except BROKEN as err:
+        if isinstance(err, OSError) and err.errno is not None:  # the disk's fault; a broken stream has no number
+            raise Unavailable(f"the file cannot be unpacked: {err.strerror}", given=path.name) from err
         raise DataError(
             f"the file is not whole, or not {compression}", where=path.name, next_step="Ask for it to be sent again"
         ) from err

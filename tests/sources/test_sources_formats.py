@@ -1,0 +1,229 @@
+"""json, Parquet and compressed files: the declared columns, or a word about what is wrong and where."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import json
+import lzma
+import zipfile
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from millrace.errors import DataError
+from millrace.sources.tabular import header, read
+from millrace.sources.unpack import unpack
+
+COLUMNS = ("id", "name", "paid", "ok", "when")
+TYPES = {"id": "integer", "paid": "number", "ok": "boolean", "when": "timestamp"}
+ROW = {"id": 1, "name": "Ann", "paid": 1.5, "ok": True, "when": "2024-01-01T13:00:00+01:00"}
+READ = {"id": 1, "name": "Ann", "paid": 1.5, "ok": True, "when": datetime(2024, 1, 1, 12, tzinfo=UTC)}
+
+
+def read_json(path: Path, *rows: dict[str, Any] | str, end: str = "\n", public: bool = False) -> pa.Table:
+    path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows) + end)
+    return read(path, "sales.json", "json", COLUMNS, TYPES, lambda column: public)
+
+
+def read_parquet(path: Path, table: pa.Table) -> pa.Table:
+    pq.write_table(table, path)
+    return read(path, "sales.parquet", "parquet", COLUMNS, TYPES, lambda column: True)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "delivered"
+
+
+def test_json_lines(file: Path) -> None:
+    table = read_json(file, {"more": [1], **ROW}, "", {"id": 2, "when": None})
+    assert table.to_pylist() == [READ, {"id": 2, "name": None, "paid": None, "ok": None, "when": None}]
+    assert table.column_names == list(COLUMNS)
+    assert header(file, "sales.json", "json") == ["more", *COLUMNS]
+
+
+def test_a_misspelt_json_key_is_no_column_of_nulls(file: Path) -> None:
+    wrong = {("nome" if key == "name" else key): value for key, value in ROW.items()}
+    with pytest.raises(DataError, match=r"^sales\.json: the header has no column 'name'; did you mean 'nome'"):
+        read_json(file, wrong, wrong)
+
+
+def test_a_json_column_of_nulls_is_one(file: Path) -> None:
+    assert read_json(file, {**ROW, "name": None})["name"].to_pylist() == [None]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"id": 1', "sales.json:2: the line is no JSON object"),
+        ("[]", "sales.json:2: the line is no JSON object. One object in each line"),
+        ('{"id": NaN}', "sales.json:2: the line is no JSON object (NaN is no number in JSON)"),
+        ('{"id": 1, "id": 2}', "sales.json:2: the line is no JSON object (a key stands twice)"),
+        ('{"id": "1"}', "sales.json:2: column 'id' is not of type integer"),
+        ('{"id": 1.5}', "sales.json:2: column 'id' is not of type integer"),
+        ('{"id": 99999999999999999999}', "sales.json:2: column 'id' is not of type integer"),
+        ('{"id": true}', "sales.json:2: column 'id' is not of type integer"),
+        ('{"name": 5}', "sales.json:2: column 'name' is not of type string"),
+        ('{"paid": "1"}', "sales.json:2: column 'paid' is not of type number"),
+        ('{"ok": 1}', "sales.json:2: column 'ok' is not of type boolean"),
+        ('{"when": "2024-01-01T12:00:00"}', "sales.json:2: column 'when' is not of type timestamp"),
+        ('{"when": 1704110400}', "sales.json:2: column 'when' is not of type timestamp"),
+    ],
+)
+def test_a_broken_json_line_is_named(file: Path, line: str, message: str) -> None:
+    with pytest.raises(DataError) as caught:
+        read_json(file, ROW, line, ROW)
+    assert str(caught.value).startswith(message), caught.value
+    assert "cut off" not in str(caught.value)
+
+
+def test_a_json_file_that_was_cut_off(file: Path) -> None:
+    with pytest.raises(DataError, match=r"^sales\.json:2: .*probably cut off"):
+        read_json(file, ROW, json.dumps(ROW)[:20], end="")
+
+
+def test_a_json_array_is_not_taken_for_lines(file: Path) -> None:
+    file.write_text(json.dumps([ROW, ROW], indent=1))
+    with pytest.raises(DataError, match=r"^sales\.json:1: .*One object in each line"):
+        read(file, "sales.json", "json", COLUMNS, TYPES, lambda column: True)
+
+
+def test_json_without_rows(file: Path) -> None:
+    with pytest.raises(DataError, match=r"^sales\.json: the file has no rows"):
+        read_json(file, "", "")
+
+
+def test_only_public_json_values_are_quoted(file: Path) -> None:
+    for public in (True, False):
+        with pytest.raises(DataError) as caught:
+            read_json(file, {**ROW, "paid": "hunter2"}, public=public)
+        assert ("hunter2" in str(caught.value)) is public
+        assert "hunter2" not in str(caught.value.__context__)
+
+
+def parquet(**columns: pa.Array) -> pa.Table:
+    return pa.table({**{k: pa.array([v]) for k, v in READ.items()}, **columns})
+
+
+def test_parquet_of_other_widths_is_taken(file: Path) -> None:
+    noon = datetime(2024, 1, 1, 12, tzinfo=UTC)
+    table = parquet(
+        id=pa.array([1], pa.int32()),
+        name=pa.array(["Ann"]).dictionary_encode(),
+        paid=pa.array([Decimal("1.5")]),
+        when=pa.array([noon], pa.timestamp("ns", "Europe/Rome")),
+        more=pa.array([1]),
+    )
+    made = read_parquet(file, table)
+    assert made.to_pylist() == [READ]
+    assert [str(kind) for kind in made.schema.types] == ["int64", "string", "double", "bool", "timestamp[us, tz=UTC]"]
+
+
+def test_parquet_that_pandas_wrote(file: Path) -> None:
+    # Given integers that became floats for a null's sake, an object column of nulls, and times with nanoseconds
+    nanoseconds = pa.array([1704110400_000_000_001, None], pa.timestamp("ns", "UTC"))
+    table = pa.table({"id": [1.0, None], "name": pa.nulls(2), "paid": [1, 2], "ok": [True, None], "when": nanoseconds})
+    assert read_parquet(file, table).to_pylist() == [
+        {**READ, "name": None, "paid": 1.0},
+        {"id": None, "name": None, "paid": 2.0, "ok": None, "when": None},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "given"),
+    [
+        ("when", pa.array([datetime(2024, 1, 1)], pa.timestamp("us")), "timestamp[us]"),
+        ("when", pa.array([1704110400]), "int64"),
+        ("when", pa.array([date(2024, 1, 1)]), "date32[day]"),
+        ("when", pa.array(["yesterday"]), "string"),
+        ("id", pa.array([1.5]), "double"),
+        ("id", pa.array([2**63], pa.uint64()), "uint64"),
+        ("id", pa.array(["1"]), "string"),
+        ("name", pa.array([5]), "int64"),
+        ("ok", pa.array([1]), "int64"),
+    ],
+)
+def test_parquet_of_another_type_is_refused(file: Path, column: str, values: pa.Array, given: str) -> None:
+    with pytest.raises(DataError, match=rf"^sales\.parquet: column '{column}'") as caught:
+        read_parquet(file, parquet(**{column: values}))
+    assert f"(given: '{given}')" in str(caught.value)
+    assert "yesterday" not in str(caught.value)
+
+
+def test_parquet_with_damaged_rows(file: Path) -> None:
+    pq.write_table(pa.table({k: [v] * 5000 for k, v in READ.items()}), file, compression="zstd")
+    whole = bytearray(file.read_bytes())
+    whole[20:200] = bytes(180)
+    file.write_bytes(whole)
+    with pytest.raises(DataError, match=r"^sales\.parquet: the file is damaged"):
+        read(file, "sales.parquet", "parquet", COLUMNS, TYPES, lambda column: True)
+
+
+def test_parquet_without_rows_or_columns(file: Path) -> None:
+    with pytest.raises(DataError, match=r"^sales\.parquet: the file has no rows"):
+        read_parquet(file, parquet().slice(0, 0))
+    with pytest.raises(DataError, match=r"no column 'paid'; did you mean 'paied'"):
+        read_parquet(file, parquet().rename_columns(["id", "name", "paied", "ok", "when"]))
+
+
+def test_a_zip_of_any_method_is_unpacked(tmp_path: Path) -> None:
+    for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        path = tmp_path / f"sales{method}.zip"
+        with zipfile.ZipFile(path, "w", method) as archive:
+            archive.mkdir("folder")
+            archive.writestr("folder/sales.csv", "id\n1\n")
+        assert unpack(path, "zip").read_text() == "id\n1\n"
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_zip_with_damaged_content_is_named(tmp_path: Path, method: int) -> None:
+    path = tmp_path / "sales.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("sales.csv", "".join(f"{n},{n * n % 97}\n" for n in range(5000)))
+    whole = bytearray(path.read_bytes())
+    whole[60:400] = bytes(340)
+    path.write_bytes(whole)
+    with pytest.raises(DataError, match=r"^sales\.zip: the file is not whole, or not zip"):
+        unpack(path, "zip")
+
+
+@pytest.mark.parametrize("cut", [1, 5, 9, 30])
+def test_a_gzip_cut_anywhere_is_named(tmp_path: Path, cut: int) -> None:
+    path = tmp_path / "sales.csv.gz"
+    path.write_bytes(gzip.compress(b"".join(b"%d,%d\n" % (n, n * n % 97) for n in range(999)))[:-cut])
+    with pytest.raises(DataError, match=r"^sales\.csv\.gz: the file is not whole, or not gzip"):
+        unpack(path, "gzip")
+
+
+@pytest.mark.parametrize(
+    ("data", "compression", "message"),
+    [
+        (b"", "none", "the file is empty"),
+        (b"", "gzip", "the file is empty"),
+        (gzip.compress(b""), "gzip", "the file inside is empty"),
+        (b"id\n1\n", "gzip", "not whole, or not gzip"),
+        (bz2.compress(b"id\n1\n"), "gzip", "not whole, or not gzip"),
+        (lzma.compress(b"id\n1\n"), "zip", "not whole, or not zip"),
+    ],
+)
+def test_a_file_that_is_not_what_the_spec_says(tmp_path: Path, data: bytes, compression: str, message: str) -> None:
+    path = tmp_path / "sales.bin"
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=message):
+        unpack(path, compression)
+
+
+@pytest.mark.parametrize("members", [[], ["a.csv", "b.csv"], ["a.csv", "__MACOSX/._a.csv"]])
+def test_a_zip_holds_one_file(tmp_path: Path, members: list[str]) -> None:
+    path = tmp_path / "sales.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for member in members:
+            archive.writestr(member, "id\n1\n")
+    with pytest.raises(DataError, match=rf"exactly one file \(given: {len(members)}\)"):
+        unpack(path, "zip")
