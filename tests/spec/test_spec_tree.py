@@ -1,0 +1,192 @@
+"""A project's tree: found from its root, its spec digest, its environments."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from millrace.errors import SpecError
+from millrace.spec import Bundle, Placed, ProjectTree
+from millrace.spec.yaml_file import read_yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+PIPELINE = "city_temperature"
+
+
+@pytest.fixture
+def tree(tmp_path) -> ProjectTree:
+    """A copy of the reference project that a test may change."""
+    shutil.copytree(ROOT / "feature_repo", tmp_path / "feature_repo", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pipelines", "environments"):
+        shutil.copytree(ROOT / "include" / name, tmp_path / "include" / name)
+    shutil.copy(ROOT / "include" / "project.yaml", tmp_path / "include")
+    return ProjectTree(tmp_path)
+
+
+def change(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def overlay(tree: ProjectTree, text: str) -> None:
+    path = tree.root / "include" / "environments" / "dev.yaml"
+    path.write_text(f"version: 1\nname: dev\npipelines:\n{text}")
+
+
+def test_a_project_is_found_from_any_folder_below_it(tree, monkeypatch, tmp_path_factory):
+    inside = tree.folder(PIPELINE) / "suites"
+    assert ProjectTree.at(inside).root == tree.root
+    monkeypatch.chdir(inside)
+    monkeypatch.delenv("MILLRACE_PROJECT", raising=False)
+    assert ProjectTree.at().root == tree.root
+    # elsewhere, the environment says which
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    with pytest.raises(SpecError, match="no project here.*millrace init"):
+        ProjectTree.at()
+    monkeypatch.setenv("MILLRACE_PROJECT", str(tree.root))
+    assert ProjectTree.at().root == tree.root
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("include/pipelines/city_temperature/pipeline.yaml", "seed: 7", "seed: 8"),
+        ("include/pipelines/city_temperature/transform.sql", "INTERVAL 6 HOUR", "INTERVAL 7 HOUR"),
+        ("include/pipelines/city_temperature/suites/features.yaml", "expectations:", "notes: changed\nexpectations:"),
+        ("include/pipelines/city_temperature/suites/temperatures.yaml", "expectations:", "notes: n\nexpectations:"),
+        ("feature_repo/city_temperature.py", "days=1", "days=2"),
+        ("feature_repo/feature_store.yaml", "project: reference", "project: other"),
+    ],
+)
+def test_the_spec_digest_moves_with_what_is_approved(tree, file, old, new):
+    before = tree.bundle(PIPELINE).digest
+    change(tree.root / file, old, new)
+    assert tree.bundle(PIPELINE).digest != before
+
+
+def test_the_spec_digest_moves_with_custom_code(tree):
+    before = tree.bundle(PIPELINE).digest
+    (tree.folder(PIPELINE) / "trainer.py").write_text("RATE = 1\n")
+    added = tree.bundle(PIPELINE).digest
+    (tree.folder(PIPELINE) / "trainer.py").write_text("RATE = 2\n")
+    assert len({before, added, tree.bundle(PIPELINE).digest}) == 3
+
+
+def test_the_spec_digest_stays_with_place_and_form(tree, tmp_path_factory):
+    before = tree.bundle(PIPELINE).digest
+    # Given another place for the data, a README, comments, another order of keys, another pipeline, other line ends
+    overlay(tree, f"  {PIPELINE}: {{locations: {{temperatures: 'elsewhere/{{year}}{{month}}{{day}}.csv'}}}}\n")
+    (tree.folder(PIPELINE) / "README.md").write_text("changed")
+    path = tree.folder(PIPELINE) / "pipeline.yaml"
+    change(path, "name: city_temperature\nowner: weather-desk", "owner: weather-desk  # ours\nname: city_temperature")
+    shutil.rmtree(tree.folder("flight_delays"))
+    sql = tree.folder(PIPELINE) / "transform.sql"
+    sql.write_bytes(sql.read_bytes().replace(b"\n", b"\r\n"))
+    # Then it is the same pipeline, here and in another folder
+    assert tree.bundle(PIPELINE).digest == before
+    other = tmp_path_factory.mktemp("other") / "project"
+    shutil.copytree(tree.root, other)
+    assert ProjectTree(other).bundle(PIPELINE).digest == before
+
+
+def test_a_bundle_read_back_is_the_same(tree):
+    bundle = tree.bundle(PIPELINE)
+    again = Bundle.model_validate_json(bundle.to_bytes())
+    assert again.digest == bundle.digest
+    assert bundle.key == f"bundles/{bundle.digest.removeprefix('sha256:')}.json"
+
+
+@pytest.mark.parametrize("file", ["transform.sql", "suites/features.yaml", "suites/temperatures.yaml", "pipeline.yaml"])
+def test_a_missing_file_is_named(tree, file):
+    path = tree.folder(PIPELINE) / file
+    path.unlink()
+    with pytest.raises(SpecError) as found:
+        tree.bundle(PIPELINE)
+    assert str(found.value).startswith(f"{path}: there is no such file")
+
+
+def test_a_pipeline_or_environment_that_is_not_there(tree):
+    with pytest.raises(SpecError, match="no such pipeline.*did you mean 'flight_delays'"):
+        tree.spec("flight_delay")
+    with pytest.raises(SpecError, match="no such environment.*given: 'prd'.*allowed: dev, prod"):
+        tree.environment("prd")
+
+
+def test_names_of_folder_and_file_are_those_inside(tree):
+    path = tree.folder(PIPELINE) / "pipeline.yaml"
+    change(path, "name: city_temperature", "name: city_temperatur")
+    with pytest.raises(SpecError) as found:
+        tree.spec(PIPELINE)
+    assert str(found.value).startswith(f"{path}:3: the folder's name and the pipeline's differ")
+    path = tree.root / "include" / "environments" / "prod.yaml"
+    change(path, "name: prod", "name: production")
+    with pytest.raises(SpecError) as found:
+        tree.environment("prod")
+    assert str(found.value).startswith(f"{path}:3: the file's name and the environment's differ (given: 'production')")
+
+
+def test_an_environment_places_sources_and_leaves_the_spec_alone(tree, monkeypatch):
+    as_written = Placed.of(tree, "prod", PIPELINE)
+    assert as_written.locations() == {
+        "temperatures": f"{tree.root}/.millrace/incoming/temperatures/{{year}}-{{month}}-{{day}}.csv"
+    }
+    monkeypatch.setenv("DROP", "/mnt/drop")
+    overlay(tree, f"  {PIPELINE}:\n    locations: {{temperatures: '$DROP/{{year}}{{month}}{{day}}.csv'}}\n"
+                  "    scheduled: false\n    compute: {train: gpu}\n    approval: {by: auto}\n")  # fmt: skip
+    placed = Placed.of(tree, "dev", PIPELINE)
+    assert placed.locations() == {"temperatures": "/mnt/drop/{year}{month}{day}.csv"}
+    assert (placed.scheduled, placed.approval.by, placed.profile("train"), placed.profile("land")) == (
+        False, "auto", "gpu", "process",
+    )  # fmt: skip
+    assert placed.spec == as_written.spec
+
+
+@pytest.mark.parametrize(
+    ("source", "location", "words"),
+    [
+        ("temperature", "x/{year}{month}{day}.csv", ["does not have", "did you mean 'temperatures'?"]),
+        ("temperatures", "x/{yaer}{month}{day}.csv", ["unknown fields '{yaer}'"]),
+        ("temperatures", "x/{year}{month}.csv", ["every day would read the same file", "{day}"]),
+        ("temperatures", "x.csv", ["needs a field such as {year}"]),
+        ("temperatures", "s3://b/{year}{month}{day}.csv", ["'files' is a path"]),
+    ],
+)
+def test_an_overlay_that_cannot_be_is_named_with_its_line(tree, source, location, words):
+    overlay(tree, f"  {PIPELINE}:\n    locations:\n      {source}: '{location}'\n")
+    with pytest.raises(SpecError) as found:
+        Placed.of(tree, "dev", PIPELINE)
+    assert str(found.value).startswith(f"{tree.root}/include/environments/dev.yaml:6: ")
+    for word in words:
+        assert word in str(found.value)
+
+
+def test_a_project_without_pipelines_is_a_project(tree):
+    shutil.rmtree(tree.root / "include" / "pipelines")
+    assert tree.pipelines() == []
+
+
+def test_the_two_yaml_loaders_say_the_same(tree, monkeypatch):
+    """Where PyYAML has no libyaml the slow loader takes over: same values, same refusals."""
+    import importlib
+
+    import yaml
+
+    from millrace.spec import yaml_file
+
+    path = tree.folder(PIPELINE) / "pipeline.yaml"
+    fast = read_yaml(path)
+    monkeypatch.delattr(yaml, "CSafeLoader")
+    try:
+        slow = importlib.reload(yaml_file)
+        assert slow._Base is yaml.SafeLoader
+        assert slow.read_yaml(path) == fast
+        for text, line in (("a: 1\na: 2\n", 2), ("a: 1\nb: \x07\n", 2), ("a:\n  - .nan\n", 2), ("a: [1\n", 2)):
+            path.write_text(text)
+            with pytest.raises(SpecError, match=f"pipeline.yaml:{line}: not valid YAML"):
+                slow.read_yaml(path)
+    finally:
+        monkeypatch.undo()
+        importlib.reload(yaml_file)
