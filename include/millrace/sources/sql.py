@@ -44,6 +44,7 @@ def select(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
     """
     try:
         check_select(connection, sql)
+        connection.execute("EXPLAIN " + sql)  # binds it; only `execute` tells the line of an error in that
         return connection.sql(sql).to_arrow_table()
     except duckdb.OutOfMemoryException:
         failed: Exception = MemoryError(f"{FILE} needs more memory than there is")
