@@ -49,6 +49,8 @@ def run(work: Work, params: Params) -> Outcome:
     location = fill(locations[params.source], spec.partitioning, key if source.partitioned else None)
     with tempfile.TemporaryDirectory(prefix="millrace-land-") as folder:
         delivered = engine_of(source).fetch(location, Path(folder))
+        if delivered.parent != Path(folder):
+            raise ContractError(f"the engine of source kind '{source.kind}' made no copy in the folder it was given")
         digest, name = file_digest(delivered), delivered.name
         plain = unpack(delivered, source.compression)
         table = read(
