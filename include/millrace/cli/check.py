@@ -84,7 +84,7 @@ def _environment(tree: ProjectTree, name: str) -> Iterator[str]:
 
 
 def _pipeline(tree: ProjectTree, pipeline: str, environments: list[str]) -> list[str]:
-    from millrace.cli.check_features import check_features
+    from millrace.cli.check_features import check_features  # these two use what is defined here
     from millrace.cli.check_suites import check_suite_of
 
     problems: list[str] = []

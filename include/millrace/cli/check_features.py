@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from millrace.cli.check import attempt, near
-from millrace.feast_stores.apply import Definitions, describe
 from millrace.spec import PipelineSpec, ProjectTree
 from millrace.spec.yaml_file import read_text
+
+if TYPE_CHECKING:
+    from millrace.feast_stores.apply import Definitions
 
 _INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "UTINYINT", "USMALLINT")
 COMPATIBLE: dict[str, tuple[str, ...]] = {
@@ -27,6 +30,8 @@ def check_features(
     tree: ProjectTree, spec: PipelineSpec, made: dict[str, str] | None
 ) -> tuple[list[str], list[str] | None]:
     """One line for each mistake, and the features that the spec's service serves, None when that is not known."""
+    from millrace.feast_stores.apply import describe
+
     path = tree.features_file(spec.name)
     if not path.is_file():
         return [], None  # said once, with the other files that a pipeline needs

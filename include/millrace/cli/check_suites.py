@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from millrace.cli.check import attempt, near
-from millrace.gates.suite import COLUMN_KEYS, Entry, read
 from millrace.spec import PipelineSpec, ProjectTree
 from millrace.spec.yaml_file import line_of
+
+if TYPE_CHECKING:
+    from millrace.gates.suite import Entry
 
 
 def check_suite_of(
     tree: ProjectTree, spec: PipelineSpec, name: str, columns: Collection[str] | None, why: str
 ) -> list[str]:
     """One line for each mistake of a suite; `columns` None: not known, because the SQL is wrong itself."""
+    from millrace.gates.suite import read
+
     path = tree.folder(spec.name) / name
     problems: list[str] = []
     entries = attempt(problems, lambda: read(tree.suite(spec.name, name), str(path)))
@@ -35,6 +40,8 @@ def check_suite_of(
 
 
 def _line(path: Path, number: int, entry: Entry, column: str) -> int:
+    from millrace.gates.suite import COLUMN_KEYS
+
     for key in COLUMN_KEYS:
         value = entry.kwargs.get(key)
         if value == column:

@@ -1,0 +1,86 @@
+"""What a room may not import, tried in fresh processes: jobs know no Airflow, the light rooms no ML library."""
+
+from __future__ import annotations
+
+import json
+import os
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import millrace
+
+HEAVY = [
+    "boto3", "duckdb", "evidently", "feast", "great_expectations", "matplotlib", "mlflow", "numpy", "pandas", "pyarrow",
+    "safetensors", "scipy", "sklearn", "torch", "xgboost",
+]  # fmt: skip
+LIGHT = ("cli", "contract", "ledger", "rules", "spec")
+# Says for each forbidden library which module brought it in first.
+WATCH = """
+import importlib, json, sys
+names, forbidden = json.loads(sys.argv[1]), json.loads(sys.argv[2])
+brought = {}
+for name in names:
+    importlib.import_module(name)
+    for library in forbidden:
+        if library in sys.modules:
+            brought.setdefault(library, name)
+print(json.dumps(brought))
+"""
+
+
+def modules(*rooms: str) -> list[str]:
+    """All modules of these rooms, and the package's own."""
+    found = [m.name for m in pkgutil.walk_packages(millrace.__path__, "millrace.") if ".templates" not in m.name]
+    return [name for name in found if name.split(".")[1] in rooms and not name.endswith("__main__")]
+
+
+def brought_in(names: list[str], forbidden: list[str]) -> dict[str, str]:
+    done = subprocess.run(
+        [sys.executable, "-c", WATCH, json.dumps(names), json.dumps(forbidden)],
+        capture_output=True, text=True, timeout=240, env={k: v for k, v in os.environ.items() if "AIRFLOW" not in k},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_jobs_and_engines_import_no_airflow():
+    names = modules("jobs", "sources", "gates", "learners", "drift", "feast_stores", "store")
+    assert {f"millrace.jobs.{job}" for job in __import__("millrace.jobs").jobs.JOBS} <= set(names)
+    assert brought_in(names, ["airflow", "millrace.airflow", "millrace.ledger", "millrace.cli"]) == {}
+
+
+def test_light_rooms_import_no_ml_library_and_no_airflow():
+    names = [*modules(*LIGHT), "millrace.settings", "millrace.errors", "millrace.canonical"]
+    assert {"millrace.cli.check_features", "millrace.rules.governor", "millrace.spec.pipeline"} <= set(names)
+    assert brought_in(names, [*HEAVY, "airflow"]) == {}
+
+
+def test_the_watch_sees_what_it_watches_for():
+    assert brought_in(["millrace.spec", "millrace.jobs.transform"], ["pyarrow"]) == {
+        "pyarrow": "millrace.jobs.transform"
+    }
+
+
+@pytest.mark.parametrize("room", ["spec", "contract"])
+def test_the_lowest_rooms_import_no_other(room):
+    others = ["store", "ledger", "rules", "jobs", "cli", "airflow", "gates"]
+    assert brought_in(modules(room), [f"millrace.{other}" for other in others]) == {}
+
+
+def test_the_command_line_starts_without_any_of_them():
+    """`millrace --help` and completion are typed by people who wait for them."""
+    code = (
+        "import sys; sys.argv = ['millrace', '--help']\n"
+        "import millrace.cli.app as app\n"
+        "try: app.main()\n"
+        "except SystemExit as end: assert not end.code\n"
+        f"found = set({[*HEAVY, 'airflow', 'sqlalchemy']!r}) & set(sys.modules)\n"
+        "assert not found, found\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    for name in ("init", "new", "check", "apply", "schema", "up", "down", "ledger", "collect"):
+        assert name in done.stdout
