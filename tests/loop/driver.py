@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 from millrace.cli.local import AIRFLOW, airflow_environment, down, up
 from millrace.ledger import Ledger
 from millrace.settings import Settings
-from millrace.spec import ProjectTree
+from millrace.spec import Placed, ProjectTree
 from millrace.store import Tables, open_store
 
 LIMIT_S = 200
@@ -80,8 +80,14 @@ def drive(api, tree, settings, pipeline, first, last, by_rest, by_hand) -> dict:
     cli("dags", "trigger", dag["training"], "--conf", json.dumps({"reason": "first model"}))
     until(lambda: ended("training", 1), "the training")
     assert runs("training")[0]["state"] == "success", explain(api, dag)
-    until(lambda: ended("release", 1), "the release")
     ledger = Ledger.open(settings.ledger)
+    human = Placed.of(tree, settings.environment, pipeline).approval.by == "human"
+    if human:
+        until(lambda: waiting(api, dag["release"]), "the request for an approval")
+        assert ledger.champion(pipeline) is None, "promoted before anybody approved"
+        for request in waiting(api, dag["release"]):
+            api.call("PATCH", request, {"chosen_options": ["Approve"], "params_input": {}})
+    until(lambda: ended("release", 1), "the release")
     first_champion = ledger.champion(pipeline)
     assert first_champion is not None, explain(api, dag)
     api.call("POST", f"/dags/{dag['features']}/dagRuns", {"logical_date": None, "partition_key": by_rest, "conf": {}})
@@ -101,6 +107,7 @@ def drive(api, tree, settings, pipeline, first, last, by_rest, by_hand) -> dict:
         "predicted": tables.partitions(f"{pipeline}/predictions"),
         "first_champion": {"version": first_champion.version, "body": first_champion.body},
         "decisions": {key: [body["action"], body["reason"]] for key, body in decided.items()},
+        "approvals": [e.body for e in ledger.entries(pipeline, kind="approval")],
         "ledger_entries": ledger.verify(),
     }
 
@@ -108,6 +115,13 @@ def drive(api, tree, settings, pipeline, first, last, by_rest, by_hand) -> dict:
 def wall_clock(cut, key) -> str:
     """A partition's start as `airflow backfill create` wants it: clock time in the DAG's own zone."""
     return cut.start(key).astimezone(ZoneInfo(cut.timezone)).replace(tzinfo=None).isoformat()
+
+
+def waiting(api, dag_id) -> list[str]:
+    """Paths of the unanswered requests of a DAG, as a person sees them under 'Required actions'."""
+    found = api.call("GET", f"/dags/{dag_id}/dagRuns/~/hitlDetails?response_received=false")["hitl_details"]
+    tasks = [request["task_instance"] for request in found]
+    return [f"/dags/{t['dag_id']}/dagRuns/{t['dag_run_id']}/taskInstances/{t['task_id']}/-1/hitlDetails" for t in tasks]
 
 
 def known(api, dag_id) -> bool:

@@ -63,6 +63,9 @@ def test_two_projects_made_elsewhere_run_in_one_airflow(python, tmp_path):
         millrace(python, tmp_path / name, "new", pipeline)
         assert "no problems" in millrace(python, tmp_path / name, "check")
     millrace(python, tmp_path / "shop", "apply")
+    # and a person who approves the first one's releases
+    environment_file = tmp_path / "shop" / "include" / "environments" / "dev.yaml"
+    environment_file.write_text(environment_file.read_text().replace("by: auto", "by: human"))
     # When the first runs its loop, with the second in the same Airflow
     done = subprocess.run(
         [python, str(DRIVER), str(tmp_path / "shop"), "orders", "2024-01-01", "2024-01-05", "2024-01-06", "2024-01-07",
@@ -76,6 +79,8 @@ def test_two_projects_made_elsewhere_run_in_one_airflow(python, tmp_path):
     assert seen["monitored"] == seen["published"]
     assert seen["predicted"] == ["2024-01-06", "2024-01-07"]
     assert seen["first_champion"]["version"] == 1
+    assert [a["state"] for a in seen["approvals"]] == ["waiting", "approved"]
+    assert seen["approvals"][1]["by"] == "admin"
     assert set(seen["decisions"]) == {"2024-01-06", "2024-01-07"}
     assert sorted(seen["other_dags"]) == [f"visits__{p}" for p in ("features", "monitoring", "release", "training")]
     assert not (ROOT / "data" / "orders").exists()
