@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,9 @@ from millrace import __version__
 from millrace.errors import MillraceError
 from millrace.settings import Settings
 from millrace.spec import ProjectTree
+
+if TYPE_CHECKING:
+    from millrace.ledger import Ledger
 
 app = typer.Typer(
     help="Millrace: from raw data to a model in production, and keeping it good there.",
@@ -72,9 +75,9 @@ def apply(
     project: ProjectOption = None,
 ) -> None:
     """Bring the project's Feast definitions into the registry; deletes nothing unasked."""
-    from millrace.feast_stores.apply import apply as register
-
     tree = ProjectTree.at(project)
+    from millrace.feast_stores.apply import apply as register  # ten seconds; a wrong folder is said at once
+
     report = register(tree, Settings.load(tree.root), delete=delete)
     for word, names in (("added", report.added), ("changed", report.changed)):
         for name in names:
@@ -150,34 +153,36 @@ def collect(project: ProjectOption = None) -> None:
 
     tree = ProjectTree.at(project)
     left = SnapshotStore(open_store(Settings.load(tree.root).store)).collect()
-    print(f"{len(left)} leftover objects removed")
+    print(f"{len(left)} leftover object{'' if len(left) == 1 else 's'} removed")
 
 
 @ledger_app.command()
 def verify(project: ProjectOption = None) -> None:
     """Check the hash chain."""
-    from millrace.ledger import Ledger
-
-    tree = ProjectTree.at(project)
-    ledger = Ledger.open(Settings.load(tree.root).ledger)
+    ledger = _ledger(project)
     print(f"{ledger.verify()} entries, unbroken; head {ledger.head()}")
 
 
 @ledger_app.command()
 def show(
-    pipeline: Annotated[str | None, typer.Argument()] = None,
-    last: Annotated[int, typer.Option("--last", help="How many.")] = 20,
+    pipeline: Annotated[str | None, typer.Argument(help="Default: all.")] = None,
+    last: Annotated[int, typer.Option("--last", help="How many.", min=1)] = 20,
     project: ProjectOption = None,
 ) -> None:
     """Print the newest entries."""
     import json
 
-    from millrace.ledger import Ledger
-
-    tree = ProjectTree.at(project)
-    for entry in Ledger.open(Settings.load(tree.root).ledger).entries(pipeline, limit=last):
+    for entry in _ledger(project).entries(pipeline, limit=last):
         text = json.dumps(entry.body)
         print(f"{entry.seq:6} {entry.at:%Y-%m-%d %H:%M:%S} {entry.pipeline} {entry.kind} {entry.subject} {text[:160]}")
+
+
+def _ledger(project: Path | None) -> Ledger:
+    from millrace.ledger import Ledger
+
+    settings = Settings.load(ProjectTree.at(project).root)
+    settings.home.mkdir(parents=True, exist_ok=True)
+    return Ledger.open(settings.ledger)
 
 
 @app.callback(invoke_without_command=True)

@@ -10,6 +10,8 @@ from millrace.spec.yaml_file import line_of
 
 NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT",
            "FLOAT", "DOUBLE", "DECIMAL", "BOOLEAN")  # fmt: skip
+STORED = (*NUMBERS, "UHUGEINT", "VARCHAR", "ENUM", "UUID", "JSON", "DATE")
+"""Types that the transform job writes, with all kinds of TIMESTAMP; ENUM, UUID and JSON become text."""
 
 
 def check_columns(
@@ -17,7 +19,13 @@ def check_columns(
 ) -> list[str]:
     """One line for each column that is not there. `made` or `served` None: not known, because that is wrong itself."""
     path = tree.folder(spec.name) / "pipeline.yaml"
-    return [
+    sql = path.with_name("transform.sql")
+    problems = [
+        f"{sql}:1: column '{name}' is of type {kind}, which a Snapshot does not hold; cast it"
+        for name, kind in (made or {}).items()
+        if kind.split("(")[0] not in STORED and not kind.startswith("TIMESTAMP")
+    ]
+    return problems + [
         f"{path}:{line_of(path, *loc)}: {'.'.join(map(str, loc))}: {text}"
         for loc, text in [*_made(spec, made), *_served(spec, served), *_classified(spec, made)]
     ]

@@ -15,13 +15,12 @@ if TYPE_CHECKING:
 
 _INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "UTINYINT", "USMALLINT")
 COMPATIBLE: dict[str, tuple[str, ...]] = {
-    "VARCHAR": ("String",),
+    **dict.fromkeys(("VARCHAR", "ENUM", "UUID", "JSON"), ("String",)),
     "BOOLEAN": ("Bool",),
     **dict.fromkeys(_INTEGERS, ("Int64", "Int32")),
     **dict.fromkeys(("BIGINT", "UINTEGER", "HUGEINT"), ("Int64",)),
     "FLOAT": ("Float32", "Float64"),
     "DOUBLE": ("Float64", "Float32"),
-    "BLOB": ("Bytes",),
 }
 """DuckDB type -> Feast types that can hold it, as the transform job writes it."""
 
@@ -89,7 +88,7 @@ def _type(feature: str, declared: str, made: dict[str, str]) -> str | None:
     kind = made.get(feature)
     if kind is None:
         return f"feature '{feature}' is no column that transform.sql makes{near(feature, list(made))}"
-    if not declared or kind.endswith("]"):  # left to Feast; a list
+    if not declared:  # left to Feast, which takes the column's
         return None
     if kind.startswith("DECIMAL"):
         allowed: tuple[str, ...] = ("Int64",) if kind.endswith(",0)") else ("Float64",)
@@ -98,7 +97,7 @@ def _type(feature: str, declared: str, made: dict[str, str]) -> str | None:
     else:
         allowed = COMPATIBLE.get(kind.split("(")[0], ())
     if not allowed:
-        return f"feature '{feature}' is {kind} in transform.sql, which Feast does not store; cast it there"
+        return f"feature '{feature}' is {kind} in transform.sql, which Feast cannot serve; cast it there"
     if declared not in allowed:
         return f"feature '{feature}' is {declared}, transform.sql makes {kind}; allowed: {', '.join(allowed)}"
     return None

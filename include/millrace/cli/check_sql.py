@@ -1,9 +1,10 @@
-"""What transform.sql makes, told by DuckDB from the declared types alone: no data are read, nothing is run."""
+"""What transform.sql makes, told by DuckDB from the declared types alone: no data are read."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from millrace.errors import SpecError
 from millrace.spec import PipelineSpec
@@ -14,13 +15,16 @@ TYPES = {
 }  # fmt: skip
 """Type of a source's column -> DuckDB's."""
 SCOPE = {"partition_key": "VARCHAR", "start_time": "TIMESTAMPTZ", "end_time": "TIMESTAMPTZ"}
+# DuckDB counts lines from the first word of the statement.
+_LEAD = re.compile(r"(?:\s|--[^\n]*(?:\n|$)|/\*.*?\*/)*", re.DOTALL)
+_COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
 
 
 def sql_columns(path: Path, spec: PipelineSpec) -> dict[str, str]:
     """Column -> DuckDB type of what the SQL makes from empty sources.
 
-    Raises SpecError with the line for SQL that cannot be bound or names a column twice. As in the transform job, the
-    SQL reaches no file and loads no extension.
+    Raises SpecError with the line for SQL that cannot be bound, is not one SELECT, or makes two columns of one name.
+    As in the transform job, the SQL reaches no file and loads no extension.
     """
     import duckdb
 
@@ -33,24 +37,39 @@ def sql_columns(path: Path, spec: PipelineSpec) -> dict[str, str]:
         for name, source in spec.sources.items():
             _table(connection, name, {c: TYPES[source.types.get(c, "string")] for c in source.columns})
         _table(connection, "scope", SCOPE)
-        relation = connection.sql(sql)
-        if relation is None:
-            raise SpecError("the file must hold one SELECT", where=f"{path}:1")
-        columns, types = list(relation.columns), [str(kind) for kind in relation.types]
+        lead = _LEAD.match(sql)
+        start = lead.end() if lead else 0
+        statements = connection.extract_statements(sql[start:])
+        if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
+            raise SpecError("the file must hold one SELECT, whose columns do not depend on data", where=f"{path}:1")
+        described = connection.execute(statements[0]).description
     except duckdb.Error as err:
-        text, _, where = str(err).partition("LINE ")
-        line = re.match(r"\d+", where)
-        raise SpecError(" ".join(text.split()), where=f"{path}:{line.group() if line else 1}") from None
+        message, line = _explain(str(err), sql, start)
+        raise SpecError(message, where=f"{path}:{line}") from None
     finally:
         connection.close()
-    if twice := sorted({c for c in columns if columns.count(c) > 1}):
+    names = [column[0] for column in described]
+    if twice := sorted({name for name in names if [n.lower() for n in names].count(name.lower()) > 1}):
         raise SpecError(f"the SQL makes two columns of one name: {', '.join(twice)}", where=f"{path}:1")
-    return dict(zip(columns, types, strict=True))
+    return {column[0]: str(column[1]) for column in described}
 
 
-def _table(connection: object, name: str, columns: dict[str, str]) -> None:
+def _explain(text: str, sql: str, start: int) -> tuple[str, int]:
+    """DuckDB's message in one line, and the line of the file: the one it names, or where the name it names stands."""
+    message, _, rest = text.partition("LINE ")
+    message = " ".join(message.partition("Candidate functions:")[0].split())
+    if number := re.match(r"\d+", rest):
+        return message, int(number.group()) + sql[:start].count("\n")
+    plain = _COMMENT.sub(lambda m: "\n" * m.group().count("\n"), sql)
+    for quoted, named in re.findall(r'"(\w+)"|with name "?(\w+)', message):
+        if found := re.search(rf"\b{quoted or named}\b", plain):
+            return message, plain[: found.start()].count("\n") + 1
+    return message, 1
+
+
+def _table(connection: Any, name: str, columns: dict[str, str]) -> None:
     described = ", ".join(f"{_quoted(column)} {kind}" for column, kind in columns.items())
-    connection.execute(f"CREATE TABLE {_quoted(name)} ({described})")  # type: ignore[attr-defined]
+    connection.execute(f"CREATE TABLE {_quoted(name)} ({described})")
 
 
 def _quoted(name: str) -> str:

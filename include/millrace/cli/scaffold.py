@@ -21,7 +21,7 @@ EMPTY = ("dags/.gitkeep", "include/pipelines/.gitkeep")
 def init(folder: Path) -> list[Path]:
     """Write a new project into a folder. Raises SpecError, and writes nothing, when a file of it is there already."""
     name = re.sub(r"[^a-z0-9_]+", "_", folder.resolve().name.lower()).strip("_")
-    name = name if re.fullmatch(NAME, name) else f"project_{name}"[:63].rstrip("_")
+    name = (name if re.match("[a-z]", name) else f"project_{name}")[:63].rstrip("_")
     texts = {
         folder / path.replace("gitignore", ".gitignore"): text.replace("__NAME__", name)
         for path, text in _texts(files("millrace") / "templates" / "project").items()
