@@ -1,0 +1,113 @@
+"""The reference project's source files, read and transformed as the jobs do it, without a store."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from millrace.spec import PipelineSpec, ProjectTree
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A pipeline of the reference project, with its source files in `incoming`."""
+
+    tree: ProjectTree
+    spec: PipelineSpec
+    incoming: Path
+
+    @property
+    def sql(self) -> str:
+        return self.tree.bundle(self.spec.name).sql
+
+    def read(self, source: str, key: str | None = None) -> Any:
+        """A source's file as land reads it (Arrow)."""
+        from millrace.sources.protocol import fill
+        from millrace.sources.tabular import read
+
+        known = self.spec.sources[source]
+        location = fill(known.location.removeprefix(".millrace/incoming/"), self.spec.partitioning, key)
+        path = self.incoming / location
+        return read(path, path.name, known.format, known.columns, known.types, lambda column: True)
+
+    def inputs(self, key: str) -> dict[str, Any]:
+        """The views that transform.sql sees for a partition, lookback included."""
+        import pyarrow as pa
+
+        found = {}
+        for name, source in self.spec.sources.items():
+            if source.partitioned:
+                earlier = self.spec.partitioning.lookback(key, source.lookback, self.spec.partition.start)
+                found[name] = pa.concat_tables([self.read(name, k) for k in [*earlier, key]])
+            else:
+                found[name] = self.read(name)
+        return found
+
+    def transform(self, key: str, inputs: dict[str, Any] | None = None, sql: str | None = None) -> Any:
+        """The features of a partition; other inputs or other SQL where given."""
+        from millrace.jobs.transform import connect, select
+
+        cut = self.spec.partitioning
+        with tempfile.TemporaryDirectory() as folder:
+            connection = connect(folder)
+            for name, table in (inputs or self.inputs(key)).items():
+                connection.register(name, table)
+            connection.execute(
+                "CREATE TABLE scope AS SELECT ?::VARCHAR AS partition_key, ?::TIMESTAMPTZ AS start_time, "
+                "?::TIMESTAMPTZ AS end_time",
+                [key, cut.start(key), cut.end(key)],
+            )
+            try:
+                return select(connection, sql or self.sql)
+            finally:
+                connection.close()
+
+    def gate(self, suite: str, table: Any) -> list[str]:
+        """Messages of the checks that fail when a suite runs on a table; none when the gate passes."""
+        from millrace.gates.engine import validate
+
+        result = validate(table, self.tree.suite(self.spec.name, suite), suite, self.spec.classification)
+        return [check.message for check in result.verdict.failures]
+
+
+@pytest.fixture(scope="session")
+def tree() -> ProjectTree:
+    return ProjectTree.at(ROOT)
+
+
+@pytest.fixture(scope="session")
+def flights(tree, tmp_path_factory) -> Pipeline:
+    """flight_delays with all files of 2013."""
+    from demo import data
+
+    incoming = tmp_path_factory.mktemp("incoming")
+    data.write_planes(incoming)
+    for month in data.MONTHS:
+        data.write_flights(incoming, month)
+        data.write_weather(incoming, month)
+    return Pipeline(tree, tree.spec("flight_delays"), incoming)
+
+
+@pytest.fixture(scope="session")
+def temperatures(tree, tmp_path_factory) -> Pipeline:
+    """city_temperature with all files of 2010."""
+    from demo import data
+
+    incoming, spec = tmp_path_factory.mktemp("incoming"), tree.spec("city_temperature")
+    for day in spec.partitioning.range("2010-01-01", "2010-12-31"):
+        data.write_temperatures(incoming, day)
+    return Pipeline(tree, spec, incoming)
+
+
+@pytest.fixture(scope="session")
+def year(flights) -> dict[str, Any]:
+    """Month -> features, of all of 2013."""
+    from demo import data
+
+    return {month: flights.transform(month) for month in data.MONTHS}
