@@ -63,10 +63,12 @@ def measure(root: Path, folder: Path) -> list[Row]:
         _, chain, _ = _times(running.api, "chain", chain_run)
     finally:
         down(settings)
+    allowed = 1.3 * bare + 1.5 * count
     beyond = (wall - bare) / count
     return [
-        Row("features run through Airflow against bare jobs (work)", inside, bare, "s", "<= 1.3 + 1.5 s a task"),
-        Row(f"features run, wall beyond the jobs' work, per task ({count} tasks)", beyond, 1.5, "s", "<= 1"),
+        Row("features run through Airflow, against 1.3 times the bare jobs + 1.5 s a task", wall, allowed, "s", "<= 1"),
+        Row(f"features run: seconds beyond the bare jobs per task ({count} tasks)", beyond, 1.5, "s", "<= 1"),
+        Row("features run: seconds inside tasks against the bare jobs", inside, bare, "s", "reported"),
         Row("chain of ten empty tasks", chain, 15.0, "s", "<= 1"),
     ]
 

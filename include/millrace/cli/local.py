@@ -162,13 +162,10 @@ def down(settings: Settings) -> bool:
     found = [p for p in running.processes if _born(p.pid) == p.born]
     for process in found:
         _signal(process.pid, signal.SIGTERM, group=False)
-    limit = time.monotonic() + STOP_LIMIT_S
-    while time.monotonic() < limit and any(_born(p.pid) == p.born for p in found):
-        _reap(found)
-        time.sleep(0.1)
+    _await_end(found)
     for process in found:
         _signal(process.pid, signal.SIGKILL, group=True)  # what outlived its leader: idle workers, parsers
-    _reap(found)
+    _await_end(found)
     (settings.home / "up.json").unlink(missing_ok=True)
     return bool(found)
 
@@ -270,12 +267,19 @@ def _signal(pid: int, number: int, *, group: bool) -> None:
         return
 
 
-def _reap(processes: list[Process]) -> None:
-    for process in processes:
-        try:
-            os.waitpid(process.pid, os.WNOHANG)
-        except ChildProcessError:
-            continue
+def _await_end(processes: list[Process]) -> None:
+    """Return when all have ended and those of this process are reaped, or after the limit."""
+    limit = time.monotonic() + STOP_LIMIT_S
+    while time.monotonic() < limit:
+        ended = not any(_born(p.pid) == p.born for p in processes)
+        for process in processes:
+            try:
+                os.waitpid(process.pid, os.WNOHANG)
+            except ChildProcessError:
+                continue
+        if ended:
+            return
+        time.sleep(0.1)
 
 
 def _free_ports(count: int) -> list[int]:

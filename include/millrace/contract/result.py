@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from millrace.canonical import digest
+from millrace.canonical import canonical_json, digest
 from millrace.contract.artifact import Artifact
 from millrace.contract.request import CONTRACT_VERSION, check_version
 from millrace.errors import ContractError, Retry
@@ -15,7 +15,7 @@ from millrace.errors import ContractError, Retry
 class _Read(BaseModel):
     """Readers ignore fields that a newer minor version added."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="null")
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
 class Check(_Read):
@@ -58,6 +58,13 @@ class Outcome(_Read):
     facts: dict[str, Any] = Field(default_factory=dict, description="Small JSON facts, deterministic.")
     metrics: dict[str, Metric] = Field(default_factory=dict)
     verdict: Verdict | None = None
+
+    @field_validator("facts")
+    @classmethod
+    def _digestible(cls, value: dict[str, Any]) -> dict[str, Any]:
+        """Facts that have no canonical JSON (NaN, an object) are refused when the outcome is made, not when read."""
+        canonical_json(value)
+        return value
 
 
 class Observed(_Read):

@@ -45,6 +45,7 @@ def _refuse(args: argparse.Namespace, message: str) -> int:
 
 def _write(path: Path, result: JobResult) -> None:
     """Write beside and rename, so that a reader never sees half a result."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".tmp-{path.name}")
     temporary.write_text(result.to_json(), encoding="utf-8")
     temporary.replace(path)

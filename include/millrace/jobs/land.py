@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from millrace.canonical import file_digest
 from millrace.contract import Classification, Outcome
 from millrace.errors import ContractError
-from millrace.jobs.work import Work
+from millrace.jobs.work import STATIC, Work
 from millrace.sources.protocol import engine_of, fill
 from millrace.sources.tabular import header, read
 from millrace.sources.unpack import unpack
@@ -18,7 +18,6 @@ from millrace.spec import PipelineSpec
 
 REACHES = ("source",)
 REUSABLE = False  # what the source holds is no part of the request
-STATIC = "static"
 STRICT: tuple[Classification, ...] = ("public", "internal", "personal")
 
 

@@ -7,11 +7,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from millrace.canonical import canonical_json
 from millrace.contract import Outcome
 from millrace.errors import SpecError
-from millrace.jobs.work import Work
+from millrace.jobs.work import STATIC, Work
 
 REACHES: tuple[str, ...] = ()
 REUSABLE = True
-STATIC = "static"
 """Scope of a source that belongs to no partition."""
 
 

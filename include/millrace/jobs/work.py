@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+STATIC = "static"
+"""What stands for the partition of a source that has none."""
+
+
 @dataclass
 class Work:
     """One run of one job. `links`, `notes` and `mlflow_run` end in `observed`, which is never digested."""
@@ -57,12 +61,16 @@ class Work:
 
     @property
     def partition(self) -> str:
-        """The only partition in scope. Raises ContractError when there are none or several."""
+        """The only partition in scope; `static` for a source without partitions.
+
+        Raises ContractError when there are none or several, SpecError for a key that is not of the pipeline's grain.
+        """
         if len(self.request.identity.scope) != 1:
             raise ContractError(
                 f"job '{self.request.identity.job}' works on one partition", given=list(self.request.identity.scope)
             )
-        return self.request.identity.scope[0]
+        (key,) = self.request.identity.scope
+        return key if key == STATIC else self.spec.partitioning.check(key)
 
     def read(self, item: Input, columns: list[str] | None = None) -> pa.Table:
         """Read an input Snapshot into Arrow, verified against its digest."""

@@ -16,7 +16,7 @@ BUNDLE_KIND = "bundle"
 
 
 class Bundle(BaseModel):
-    """Resolved spec (locations, schedule and compute left out), SQL, suites, feature definitions, custom code."""
+    """The spec as written (no environment's overlay), SQL, suites, feature definitions, custom code."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
