@@ -18,7 +18,8 @@ from millrace.learners.encoding import Encoder
 from millrace.learners.importance import importance
 from millrace.learners.losses import metrics
 from millrace.learners.protocol import Matrix, Settings, check_finite, engine_of, segment_bounds
-from millrace.spec.pipeline import LEARNERS, TrainingSpec, XGBoostLearner
+from millrace.spec.learner import LEARNERS, XGBoostLearner
+from millrace.spec.training import TrainingSpec
 from millrace.store import open_store
 
 # Chance in every segment: a training that forgets its seed, its moments or its place gives other bytes.
@@ -218,7 +219,7 @@ def test_a_torch_training_does_not_import_the_compiler() -> None:
 import sys
 from millrace.learners.checkpoints import Checkpoints
 from millrace.learners.protocol import Column, Matrix, Settings, engine_of
-from millrace.spec.pipeline import TorchMLPLearner
+from millrace.spec.learner import TorchMLPLearner
 import numpy as np
 rows = Matrix((Column("a", "number"),), np.arange(20.0)[:, None], np.arange(20.0))
 params = TorchMLPLearner(hidden=(4,), epochs=1)

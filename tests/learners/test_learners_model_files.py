@@ -17,7 +17,7 @@ from millrace.learners.encoding import Encoder
 from millrace.learners.holdout import Holdout
 from millrace.learners.model_files import Card, WeightsFile, check_weights, classification_of, load, save
 from millrace.spec import PipelineSpec
-from millrace.spec.pipeline import TorchMLPLearner
+from millrace.spec.learner import TorchMLPLearner
 from millrace.store import ObjectStore, open_store
 
 TABLE = pa.table({"x": [1.0, 2.0, 3.0], "c": ["a", "b", "a"]})

@@ -6,7 +6,7 @@ import pytest
 
 from millrace.rules.governor import Window, decide
 from millrace.spec import Partitioning
-from millrace.spec.pipeline import MonitoringSpec
+from millrace.spec.monitoring import MonitoringSpec
 
 CUT = Partitioning("month", "America/New_York")
 

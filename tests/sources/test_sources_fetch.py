@@ -13,7 +13,7 @@ from millrace.sources.files import FilesSourceEngine
 from millrace.sources.protocol import SourceMissing, engine_of, fill
 from millrace.sources.s3 import S3SourceEngine
 from millrace.spec import Partitioning
-from millrace.spec.pipeline import FilesSource
+from millrace.spec.source import FilesSource
 
 NEW_YORK = Partitioning("hour", "America/New_York")
 

@@ -183,7 +183,7 @@ def test_another_kind_of_source_comes_through_an_entry_point(tmp_path, monkeypat
     (info / "entry_points.txt").write_text("[millrace.sources]\ncanned = canned:CannedSource\n")
     (package / "canned.py").write_text(
         "from typing import ClassVar, Literal\n"
-        "from millrace.spec.pipeline import FilesSource\n"
+        "from millrace.spec.source import FilesSource\n"
         "class CannedSource(FilesSource):\n"
         "    kind: Literal['canned'] = 'canned'\n"
         "    engine: ClassVar[str] = 'canned:Engine'\n"

@@ -12,7 +12,9 @@ import yaml
 from millrace.cli import schemas
 from millrace.spec import PipelineSpec, ProjectTree, schema
 from millrace.spec.extension import Extensible
-from millrace.spec.pipeline import LEARNERS, METRICS, SOURCES
+from millrace.spec.learner import LEARNERS
+from millrace.spec.source import SOURCES
+from millrace.spec.training import METRICS
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "include" / "pipelines" / "flight_delays" / "pipeline.yaml"

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from millrace.contract import Classification, Input, Outcome
 from millrace.errors import ContractError, DataError, SpecError
 from millrace.jobs.work import Work
-from millrace.spec.pipeline import LabelSpec
+from millrace.spec.training import LabelSpec
 
 if TYPE_CHECKING:
     import pyarrow as pa

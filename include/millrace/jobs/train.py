@@ -18,7 +18,7 @@ from millrace.learners.model_files import Model, classification_of, save
 from millrace.learners.protocol import Settings, Weights, engine_of
 from millrace.learners.tracking import Tracked, lock_digest, tracked
 from millrace.learners.training import Prepared, card_of, log_training, prepare
-from millrace.spec.pipeline import LEARNERS
+from millrace.spec.learner import LEARNERS
 
 REACHES: tuple[str, ...] = ("mlflow",)
 REUSABLE = True

@@ -15,7 +15,7 @@ from millrace.learners.encoding import labels
 from millrace.learners.losses import LOSS, Floats, block_bootstrap, block_sums, metrics, rounded, row_losses
 from millrace.learners.model_files import Model
 from millrace.rules.duel import Duel, duel
-from millrace.spec.pipeline import EvaluationSpec, Threshold
+from millrace.spec.training import EvaluationSpec, Threshold
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -21,7 +21,7 @@ from millrace.learners.holdout import Holdout
 from millrace.learners.losses import Floats, Task
 from millrace.learners.protocol import Learner, Settings, engine_of
 from millrace.spec import PipelineSpec
-from millrace.spec.pipeline import LEARNERS
+from millrace.spec.learner import LEARNERS
 from millrace.store import ObjectStore
 
 if TYPE_CHECKING:

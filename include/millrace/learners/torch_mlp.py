@@ -20,7 +20,7 @@ from millrace.learners.adamw import AdamW
 from millrace.learners.checkpoints import Checkpoints, Point
 from millrace.learners.losses import Floats, Task
 from millrace.learners.protocol import Column, Matrix, Report, Settings, Weights, check_finite, segment_bounds
-from millrace.spec.pipeline import TorchMLPLearner
+from millrace.spec.learner import TorchMLPLearner
 
 _FAR = 8.0  # standard deviations beyond which a number counts as this far: a network cannot extrapolate
 _ROWS_AT_ONCE = 65_536

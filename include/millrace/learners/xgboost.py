@@ -14,7 +14,7 @@ import xgboost as xgb
 from millrace.learners.checkpoints import Checkpoints
 from millrace.learners.losses import Floats
 from millrace.learners.protocol import Matrix, Report, Settings, Weights, check_finite, segment_bounds
-from millrace.spec.pipeline import XGBoostLearner
+from millrace.spec.learner import XGBoostLearner
 
 _OBJECTIVE = {"binary": ("binary:logistic", "logloss"), "regression": ("reg:squarederror", "rmse")}
 

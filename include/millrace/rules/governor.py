@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from millrace.spec.monitoring import MonitoringSpec
 from millrace.spec.partitions import Partitioning
-from millrace.spec.pipeline import MonitoringSpec
 
 Action = Literal["retrain", "none", "alert"]
 Reason = Literal["degraded", "age", "drift", "cooldown", "broken", "too_few_rows", "in_training", "older", "nothing"]

@@ -8,29 +8,12 @@ from zoneinfo import ZoneInfo
 from pydantic import Field, field_validator, model_validator
 
 from millrace.errors import SpecError
-from millrace.spec.base import NAME, Classification, Mistakes, Model, Name
+from millrace.spec.base import Classification, Mistakes, Model, Name
 from millrace.spec.durations import Duration
-from millrace.spec.learner import LEARNERS, Learner, TorchMLPLearner, XGBoostLearner
+from millrace.spec.monitoring import MonitoringSpec
 from millrace.spec.partitions import Grain, Partitioning, keeps_its_clocks
-from millrace.spec.source import NEEDED, SOURCES, FilesSource, S3Source, Source, location_fields
-
-__all__ = [
-    "LEARNERS",
-    "NAME",
-    "SOURCES",
-    "FilesSource",
-    "PipelineSpec",
-    "S3Source",
-    "TorchMLPLearner",
-    "XGBoostLearner",
-]
-
-METRICS: dict[str, tuple[str, ...]] = {
-    "binary": ("log_loss", "brier", "roc_auc"),
-    "regression": ("rmse", "mae", "r2"),
-}
-"""Task of a label -> metrics of a holdout that thresholds can bound."""
-CRON = r"^(@(hourly|daily|weekly|monthly|yearly)|[-0-9*/,]+( [-0-9A-Za-z*/,#]+){4})$"
+from millrace.spec.source import NEEDED, Source, location_fields
+from millrace.spec.training import METRICS, EvaluationSpec, LabelSpec, TrainingSpec
 
 
 class PartitionSpec(Model):
@@ -89,98 +72,6 @@ class FeaturesSpec(Model):
     created_time: str | None = Field(default=None, description="Column with the moment a row became known.")
     gate: str = Field(default="suites/features.yaml", description="GX suite, path inside the pipeline's folder.")
     service: Name = Field(description="Feast FeatureService that training and scoring read.")
-
-
-class LabelSpec(Model):
-    """The column to predict, and when it becomes known."""
-
-    column: str
-    task: Literal["binary", "regression"]
-    known_after: Duration = Field(description="How long after the event time the label is known.")
-    nulls: Literal["drop", "error"] = "drop"
-
-
-class HoldoutSpec(Model):
-    """Rows kept from training: whole blocks of time, chosen by a hash of the block, alike for every model."""
-
-    share: float = Field(default=0.2, gt=0, lt=1)
-    block: Literal["hour", "day", "week"] = "day"
-
-
-class TrainingSpec(Model):
-    """How a challenger is trained."""
-
-    learner: Learner
-    window: Duration = Field(description="Length of the training window, ending with the newest labelled partition.")
-    holdout: HoldoutSpec = HoldoutSpec()
-    minimum_rows: int = Field(default=1000, ge=1)
-    seed: int = 7
-    threads: int = Field(default=2, ge=1)
-    schedule: str | None = Field(
-        default=None, pattern=CRON, description="Cron expression for retraining regardless of drift: 0 3 * * 1"
-    )
-
-
-class Threshold(Model):
-    """Bounds of one holdout metric."""
-
-    min: float | None = None
-    max: float | None = None
-
-    @model_validator(mode="after")
-    def _some(self) -> Threshold:
-        if self.min is None and self.max is None:
-            raise ValueError("a threshold needs min or max")
-        if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(f"min ({self.min:g}) cannot be larger than max ({self.max:g})")
-        return self
-
-
-class EvaluationSpec(Model):
-    """What a challenger must reach, alone and against the champion."""
-
-    thresholds: dict[str, Threshold] = Field(min_length=1, description="Metric name -> bounds on the holdout.")
-    duel_tolerance: float = Field(
-        default=0.0,
-        ge=0,
-        description="Largest mean loss above the champion's, in loss units, that the challenger may show.",
-    )
-
-
-class RetrainOn(Model):
-    """Which reasons may start a retraining."""
-
-    performance: bool = Field(default=True, description="Loss above the champion's own holdout loss, confirmed.")
-    age: bool = Field(default=True, description="Champion older than `max_age`.")
-    drift: bool = Field(default=True, description="Drift k of n where outcomes are not yet known.")
-
-
-class MonitoringSpec(Model):
-    """What is watched, and when a retraining is due."""
-
-    window: Duration | None = Field(
-        default=None, description="How far back a check looks, ending with the partition; that partition if left out."
-    )
-    columns: tuple[str, ...] = Field(default=(), description="Feature columns to watch; all of the service's if empty.")
-    minimum_rows: int = Field(default=1000, ge=1)
-    sample: int = Field(default=100_000, ge=100, description="Most rows of each side that a report reads.")
-    drift_share: float = Field(default=0.5, gt=0, le=1, description="Share of drifted columns that counts as drift.")
-    k: int = Field(default=2, ge=1, description="Drifted windows ..")
-    n: int = Field(default=3, ge=1, description=".. of the last n that make a decision.")
-    false_alarm_rate: float = Field(default=0.01, gt=0, lt=0.5, description="Per window, of the performance test.")
-    cooldown: Duration = Field(default=Duration("PT0S"), description="Partition time between retrainings.")
-    max_age: Duration | None = Field(default=None, description="Partition time after which a champion is retrained.")
-    retrain_on: RetrainOn = RetrainOn()
-
-    @model_validator(mode="after")
-    def _k_of_n(self) -> MonitoringSpec:
-        wrong = Mistakes()
-        if self.k > self.n:
-            wrong.add(f"cannot be larger than n ({self.n})", "k", given=self.k)
-        if self.retrain_on.age and self.max_age is None and "age" in self.retrain_on.model_fields_set:
-            wrong.add("needs max_age", "retrain_on", "age", given=True)
-        wrong.done()
-        return self
 
 
 class PipelineSpec(Model):

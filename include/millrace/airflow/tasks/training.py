@@ -14,7 +14,7 @@ from millrace.airflow.run import outcome_of, pack, unpack
 from millrace.airflow.site import Site
 from millrace.contract import Artifact
 from millrace.spec import Duration
-from millrace.spec.pipeline import LEARNERS
+from millrace.spec.learner import LEARNERS
 
 log = logging.getLogger(__name__)
 Packed = dict[str, Any]

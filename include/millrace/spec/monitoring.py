@@ -1,0 +1,44 @@
+"""What is watched after a model is in use, and what makes a retraining due."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from millrace.spec.base import Mistakes, Model
+from millrace.spec.durations import Duration
+
+
+class RetrainOn(Model):
+    """Which reasons may start a retraining."""
+
+    performance: bool = Field(default=True, description="Loss above the champion's own holdout loss, confirmed.")
+    age: bool = Field(default=True, description="Champion older than `max_age`.")
+    drift: bool = Field(default=True, description="Drift k of n where outcomes are not yet known.")
+
+
+class MonitoringSpec(Model):
+    """What is watched, and when a retraining is due."""
+
+    window: Duration | None = Field(
+        default=None, description="How far back a check looks, ending with the partition; that partition if left out."
+    )
+    columns: tuple[str, ...] = Field(default=(), description="Feature columns to watch; all of the service's if empty.")
+    minimum_rows: int = Field(default=1000, ge=1)
+    sample: int = Field(default=100_000, ge=100, description="Most rows of each side that a report reads.")
+    drift_share: float = Field(default=0.5, gt=0, le=1, description="Share of drifted columns that counts as drift.")
+    k: int = Field(default=2, ge=1, description="Drifted windows ..")
+    n: int = Field(default=3, ge=1, description=".. of the last n that make a decision.")
+    false_alarm_rate: float = Field(default=0.01, gt=0, lt=0.5, description="Per window, of the performance test.")
+    cooldown: Duration = Field(default=Duration("PT0S"), description="Partition time between retrainings.")
+    max_age: Duration | None = Field(default=None, description="Partition time after which a champion is retrained.")
+    retrain_on: RetrainOn = RetrainOn()
+
+    @model_validator(mode="after")
+    def _k_of_n(self) -> MonitoringSpec:
+        wrong = Mistakes()
+        if self.k > self.n:
+            wrong.add(f"cannot be larger than n ({self.n})", "k", given=self.k)
+        if self.retrain_on.age and self.max_age is None and "age" in self.retrain_on.model_fields_set:
+            wrong.add("needs max_age", "retrain_on", "age", given=True)
+        wrong.done()
+        return self

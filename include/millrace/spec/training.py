@@ -1,0 +1,74 @@
+"""What a pipeline predicts, how a challenger is trained, and what it must reach."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from millrace.spec.base import Model
+from millrace.spec.durations import Duration
+from millrace.spec.learner import Learner
+
+METRICS: dict[str, tuple[str, ...]] = {
+    "binary": ("log_loss", "brier", "roc_auc"),
+    "regression": ("rmse", "mae", "r2"),
+}
+"""Task of a label -> metrics of a holdout that thresholds can bound."""
+CRON = r"^(@(hourly|daily|weekly|monthly|yearly)|[-0-9*/,]+( [-0-9A-Za-z*/,#]+){4})$"
+
+
+class LabelSpec(Model):
+    """The column to predict, and when it becomes known."""
+
+    column: str
+    task: Literal["binary", "regression"]
+    known_after: Duration = Field(description="How long after the event time the label is known.")
+    nulls: Literal["drop", "error"] = "drop"
+
+
+class HoldoutSpec(Model):
+    """Rows kept from training: whole blocks of time, chosen by a hash of the block, alike for every model."""
+
+    share: float = Field(default=0.2, gt=0, lt=1)
+    block: Literal["hour", "day", "week"] = "day"
+
+
+class TrainingSpec(Model):
+    """How a challenger is trained."""
+
+    learner: Learner
+    window: Duration = Field(description="Length of the training window, ending with the newest labelled partition.")
+    holdout: HoldoutSpec = HoldoutSpec()
+    minimum_rows: int = Field(default=1000, ge=1)
+    seed: int = 7
+    threads: int = Field(default=2, ge=1)
+    schedule: str | None = Field(
+        default=None, pattern=CRON, description="Cron expression for retraining regardless of drift: 0 3 * * 1"
+    )
+
+
+class Threshold(Model):
+    """Bounds of one holdout metric."""
+
+    min: float | None = None
+    max: float | None = None
+
+    @model_validator(mode="after")
+    def _some(self) -> Threshold:
+        if self.min is None and self.max is None:
+            raise ValueError("a threshold needs min or max")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min ({self.min:g}) cannot be larger than max ({self.max:g})")
+        return self
+
+
+class EvaluationSpec(Model):
+    """What a challenger must reach, alone and against the champion."""
+
+    thresholds: dict[str, Threshold] = Field(min_length=1, description="Metric name -> bounds on the holdout.")
+    duel_tolerance: float = Field(
+        default=0.0,
+        ge=0,
+        description="Largest mean loss above the champion's, in loss units, that the challenger may show.",
+    )
