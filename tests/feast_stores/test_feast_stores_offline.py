@@ -116,12 +116,12 @@ def test_a_time_to_live_of_mixed_units_ends_to_the_minute(project: Any) -> None:
     assert distances(project.open(), ("a", "2024-01-02 17:00"), ("a", "2024-01-02 17:01")) == [1, None]
 
 
-def test_of_doubled_rows_the_later_one_counts(project: Any) -> None:
+def test_of_doubled_rows_the_greatest_counts_wherever_it_stands(project: Any) -> None:
     project.snapshot("2024-01-01", [row("a", "2024-01-01 05:00", n) for n in (1, 5, 2)])
     project.snapshot("2024-01-02", [row("b", "2024-01-02 05:00", n) for n in (7, 3)])
     store = project.open()
     for _ in range(3):
-        assert distances(store, ("a", "2024-01-01 06:00"), ("b", "2024-01-02 06:00")) == [2, 3]
+        assert distances(store, ("a", "2024-01-01 06:00"), ("b", "2024-01-02 06:00")) == [5, 7]
 
 
 def test_a_column_that_came_later_is_null_before(project: Any) -> None:

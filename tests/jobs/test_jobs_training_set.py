@@ -197,11 +197,11 @@ def test_inputs_must_be_the_partitions_in_scope(project: Any) -> None:
 
 def test_rows_that_feast_loses_are_noticed(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Given an offline store that drops rows without features, as Feast's file store does, then the job fails."""
-    from feast.infra.offline_stores.ibis import IbisRetrievalJob
+    from millrace.feast_stores.retrieval import DuckDBRetrievalJob
 
-    arrow = IbisRetrievalJob._to_arrow_internal
+    arrow = DuckDBRetrievalJob._to_arrow_internal
     monkeypatch.setattr(
-        IbisRetrievalJob, "_to_arrow_internal", lambda self, timeout=None: arrow(self, timeout).slice(1)
+        DuckDBRetrievalJob, "_to_arrow_internal", lambda self, timeout=None: arrow(self, timeout).slice(1)
     )
     only = project.snapshot("2024-01-01", [row("a", "2024-01-01 05:00"), row("b", "2024-01-01 05:00")])
     result = project.training_set({"2024-01-01": only}, LATER)
@@ -209,15 +209,15 @@ def test_rows_that_feast_loses_are_noticed(project: Any, monkeypatch: pytest.Mon
 
 
 def test_the_order_in_which_feast_answers_does_not_matter(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from feast.infra.offline_stores.ibis import IbisRetrievalJob
+    from millrace.feast_stores.retrieval import DuckDBRetrievalJob
 
-    arrow = IbisRetrievalJob._to_arrow_internal
+    arrow = DuckDBRetrievalJob._to_arrow_internal
 
     def backwards(self: Any, timeout: int | None = None) -> pa.Table:
         found = arrow(self, timeout)
         return found.take(list(reversed(range(found.num_rows))))
 
-    monkeypatch.setattr(IbisRetrievalJob, "_to_arrow_internal", backwards)
+    monkeypatch.setattr(DuckDBRetrievalJob, "_to_arrow_internal", backwards)
     rows = [row(f"v{n}", f"2024-01-01 0{n}:00", n) for n in range(5)]
     made = table(project, project.training_set({"2024-01-01": project.snapshot("2024-01-01", rows)}, LATER))
     assert made["distance"].to_pylist() == list(range(5))

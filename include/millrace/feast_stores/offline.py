@@ -1,45 +1,34 @@
-"""TableOfflineStore: Feast's DuckDB offline store over Millrace's Tables.
+"""TableOfflineStore: a Feast offline store on DuckDB for Millrace's Tables and for Parquet files.
 
 A FileSource with the path `millrace://<pipeline>/<dataset>` reads the Parquet files of the Snapshots that the Table
-points at now, or of those that `pinned` names. Any other path is read as Feast reads it.
+points at now, or of those that `pinned` names. Any other path is a Parquet file, a folder, a glob, or on `s3://`.
 """
 
 from __future__ import annotations
 
-import atexit
-import copy
-import warnings
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime, timedelta
-from functools import cache
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-import ibis
 import pandas as pd
+import pyarrow as pa
 from feast import FeatureView
 from feast.data_source import DataSource
-from feast.infra.offline_stores import duckdb as feast_duckdb
-from feast.infra.offline_stores.duckdb import DuckDBOfflineStore, DuckDBOfflineStoreConfig
-from feast.infra.offline_stores.ibis import (
-    get_historical_features_ibis,
-    pull_all_from_table_or_query_ibis,
-    pull_latest_from_table_or_query_ibis,
-)
-from feast.infra.offline_stores.offline_store import RetrievalJob
-from feast.infra.offline_stores.offline_utils import infer_event_timestamp_from_entity_df
+from feast.feature_logging import LoggingConfig, LoggingSource
+from feast.infra.offline_stores.offline_store import OfflineStore, RetrievalJob
 from feast.infra.registry.base_registry import BaseRegistry
-from feast.repo_config import RepoConfig
-from ibis.util import gen_name
-from pydantic import StrictStr
+from feast.repo_config import FeastConfigBaseModel, RepoConfig
+from pydantic import Field, StrictStr
 
-from millrace.errors import SpecError
-from millrace.feast_stores.tables import Pin, Window, table_files, table_of
+from millrace.feast_stores import asof, files, historical
+from millrace.feast_stores.duck import Limits
+from millrace.feast_stores.retrieval import DuckDBRetrievalJob
+from millrace.feast_stores.scan import Tables, scan
+from millrace.feast_stores.tables import Pin, table_files, table_of
 
-_FILE, _LINE = "__millrace_file", "__millrace_line"
 
-
-class TableOfflineStoreConfig(DuckDBOfflineStoreConfig):
+class TableOfflineStoreConfig(FeastConfigBaseModel):
     """`offline_store` in feature_store.yaml."""
 
     type: Literal["millrace.feast_stores.offline.TableOfflineStore"] = "millrace.feast_stores.offline.TableOfflineStore"
@@ -47,68 +36,111 @@ class TableOfflineStoreConfig(DuckDBOfflineStoreConfig):
     """ Root of the object store: a folder or s3://bucket/prefix. """
     pinned: dict[str, list[Pin]] | None = None
     """ Table -> the Snapshots to read, whatever the Table says; Tables not named here cannot be read then. """
+    threads: int | None = Field(default=None, ge=1)
+    """ Threads of a query; all cores when left out. The rows do not depend on it. """
+    memory_limit: StrictStr | None = None
+    """ Most memory of a query, such as 8GB; it spills to disk beyond. DuckDB's own choice when left out. """
+    temp_directory: StrictStr | None = None
+    """ Where a query spills; the system's temporary folder when left out. """
 
 
-class TableOfflineStore(DuckDBOfflineStore):
-    """Point-in-time reads over Tables; writing to a Table is what the `publish` job does, and nothing here.
+class TableOfflineStore(OfflineStore):
+    """Point-in-time joins that lose no entity row and see nothing before it was known (docs/feature-store.md)."""
 
-    Of rows with equal keys and times the one of the later partition counts, then the later one in its file.
-    """
+    supports_filter_by_created_timestamp = True
 
     @staticmethod
     def get_historical_features(
         config: RepoConfig,
         feature_views: list[FeatureView],
         feature_refs: list[str],
-        entity_df: pd.DataFrame | str,
+        entity_df: pd.DataFrame | str | None,
         registry: BaseRegistry,
         project: str,
         full_feature_names: bool = False,
+        start_date: datetime | None = None,
+        end_date: datetime | None = None,
         filter_by_created_timestamp: bool = False,
     ) -> RetrievalJob:
-        """As Feast's, reading no partition that begins after the last entity row or expired before the first."""
-        if not isinstance(entity_df, pd.DataFrame):
-            raise SpecError("entity rows must be a pandas DataFrame", given=type(entity_df).__name__)
-        feast_duckdb._validate_lance_feature_views(feature_views)
-        exact = [_with_exact_ttl(view) for view in feature_views]
-        return get_historical_features_ibis(
+        """Features of every entity row at its moment, in the rows' order, doubles included; null where none is known.
+
+        Entity rows come as a DataFrame, as SQL over the registry's sources by name, or, left out, as the rows of the
+        views between two dates. With `filter_by_created_timestamp` a value counts from its created time on.
+        """
+        question = historical.Question(
             config=config,
-            feature_views=exact,
-            feature_refs=feature_refs,
-            entity_df=entity_df,
+            views=feature_views,
+            refs=feature_refs,
             registry=registry,
             project=project,
-            full_feature_names=full_feature_names,
-            data_source_reader=_at_rows(
-                config, dict(zip(map(_source_id, exact), feature_views, strict=True)), entity_df
-            ),
-            data_source_writer=feast_duckdb._write_data_source,
-            staging_location=config.offline_store.staging_location,
-            staging_location_endpoint_override=config.offline_store.staging_location_endpoint_override,
-            filter_by_created_timestamp=filter_by_created_timestamp,
+            full_names=full_feature_names,
+            known_only=filter_by_created_timestamp,
+            tables=_tables(config),
+            limits=_limits(config),
         )
+        return historical.retrieve(question, entity_df, _aware(start_date), _aware(end_date))
 
     @staticmethod
-    def pull_latest_from_table_or_query(config: RepoConfig, **kwargs: Any) -> RetrievalJob:
-        """As Feast's: the latest row per entity in a window of event time."""
-        return pull_latest_from_table_or_query_ibis(config=config, **kwargs, **_in_window(config, kwargs))
+    def pull_latest_from_table_or_query(
+        config: RepoConfig,
+        data_source: DataSource,
+        join_key_columns: list[str],
+        feature_name_columns: list[str],
+        timestamp_field: str,
+        created_timestamp_column: str | None,
+        start_date: datetime,
+        end_date: datetime,
+    ) -> RetrievalJob:
+        """The latest row per entity with an event time from `start_date` to `end_date`, both included."""
+        columns = _columns(join_key_columns, feature_name_columns, timestamp_field, created_timestamp_column)
 
-    @staticmethod
-    def pull_all_from_table_or_query(config: RepoConfig, **kwargs: Any) -> RetrievalJob:
-        """As Feast's: all rows in a window of event time."""
-        return pull_all_from_table_or_query_ibis(config=config, **kwargs, **_in_window(config, kwargs))
-
-    @staticmethod
-    def offline_write_batch(config: RepoConfig, feature_view: FeatureView, table: Any, progress: Any) -> None:
-        """As Feast's for a plain file. Raises SpecError for a Table."""
-        source = feature_view.batch_source
-        if source is not None and table_of(str(getattr(source, "path", ""))) is not None:
-            raise SpecError(
-                "a Table cannot be written through Feast",
-                given=feature_view.name,
-                next_step="Publish a Snapshot with the pipeline's features DAG",
+        def prepare(connection: Any) -> str:
+            held, where = _window(connection, config, data_source, timestamp_field, start_date, end_date)
+            return asof.latest(
+                connection, held, join_key_columns, timestamp_field, created_timestamp_column, columns, where
             )
-        DuckDBOfflineStore.offline_write_batch(config, feature_view, table, progress)
+
+        return _job(config, prepare)
+
+    @staticmethod
+    def pull_all_from_table_or_query(
+        config: RepoConfig,
+        data_source: DataSource,
+        join_key_columns: list[str],
+        feature_name_columns: list[str],
+        timestamp_field: str,
+        created_timestamp_column: str | None = None,
+        start_date: datetime | None = None,
+        end_date: datetime | None = None,
+    ) -> RetrievalJob:
+        """All rows with an event time from `start_date` to `end_date`, both included, in the order of the files."""
+        columns = _columns(join_key_columns, feature_name_columns, timestamp_field, created_timestamp_column)
+
+        def prepare(connection: Any) -> str:
+            held, where = _window(connection, config, data_source, timestamp_field, start_date, end_date)
+            return f"SELECT {', '.join(map(held.value, columns))} FROM {held.sql} AS s WHERE {where}"
+
+        return _job(config, prepare)
+
+    @staticmethod
+    def offline_write_batch(
+        config: RepoConfig, feature_view: FeatureView, table: pa.Table, progress: Callable[[int], Any] | None
+    ) -> None:
+        """Append rows to the Parquet file or folder of a view. Raises SpecError for a Table or other columns."""
+        files.append(config, feature_view, table)
+        if progress:
+            progress(table.num_rows)
+
+    @staticmethod
+    def write_logged_features(
+        config: RepoConfig,
+        data: pa.Table | Path,
+        source: LoggingSource,
+        logging_config: LoggingConfig,
+        registry: BaseRegistry,
+    ) -> None:
+        """Add served features to the folder of the logging destination, as further Parquet files."""
+        files.log(config, data, logging_config)
 
     def get_table_column_names_and_types_from_data_source(
         self, config: RepoConfig, data_source: DataSource
@@ -119,128 +151,43 @@ class TableOfflineStore(DuckDBOfflineStore):
             return super().get_table_column_names_and_types_from_data_source(config, data_source)
         import pyarrow.parquet as pq
 
-        schema = pq.read_schema(_files(config, table)[-1])
+        held = _tables(config)
+        schema = pq.read_schema(table_files(held.store, table, held.pinned)[-1])
         return [(field.name, str(field.type)) for field in schema]
 
 
-class _Microseconds(timedelta):
-    """A time to live in one unit: ibis refuses one of days and seconds, such as 36 hours."""
-
-    days = 0
-    seconds = 0
-
-    @property
-    def microseconds(self) -> int:
-        return self // timedelta(microseconds=1)
+def _tables(config: RepoConfig) -> Tables:
+    return Tables(config.offline_store.store, config.offline_store.pinned)
 
 
-def _with_exact_ttl(view: FeatureView) -> FeatureView:
-    if view.ttl:
-        view = copy.copy(view)
-        view.ttl = _Microseconds(microseconds=view.ttl // timedelta(microseconds=1))
-    return view
+def _limits(config: RepoConfig) -> Limits:
+    given = config.offline_store
+    return Limits(given.threads, given.memory_limit, given.temp_directory)
 
 
-Reader = Callable[[DataSource, str], Any]
-"""What Feast asks for a source's rows: (source, path of the repository) -> ibis table."""
+def _job(config: RepoConfig, prepare: Callable[[Any], str]) -> RetrievalJob:
+    return DuckDBRetrievalJob(prepare, _limits(config), Path(config.repo_path or "."))
 
 
-def _reader(files: Callable[[DataSource, str], Any]) -> Reader:
-    """Read Tables through `files` (source, name of the Table), every other source as Feast does."""
-
-    def read(source: DataSource, repo_path: str) -> Any:
-        table = table_of(str(getattr(source, "path", "")))
-        return feast_duckdb._read_data_source(source, repo_path) if table is None else files(source, table)
-
-    return read
+def _columns(keys: list[str], features: list[str], event: str, created: str | None) -> list[str]:
+    return list(dict.fromkeys([*keys, *features, event, *([created] if created else [])]))
 
 
-def _in_window(config: RepoConfig, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Feast's arguments for reading a window of event time."""
-    window = (_aware(kwargs.get("start_date")), _aware(kwargs.get("end_date")))
-    return {
-        "data_source_reader": _reader(lambda source, table: _scan(_files(config, table, window))),
-        "data_source_writer": feast_duckdb._write_data_source,
-        "staging_location": config.offline_store.staging_location,
-        "staging_location_endpoint_override": config.offline_store.staging_location_endpoint_override,
-    }
-
-
-def _source_id(view: FeatureView) -> int:
-    return id(view.batch_source)
-
-
-def _at_rows(config: RepoConfig, owners: dict[int, FeatureView], entity_df: pd.DataFrame) -> Reader:
-    """A reader for one retrieval. Feast hands it each view's own source object, by which the view is found."""
-    column = infer_event_timestamp_from_entity_df(dict(zip(entity_df.columns, entity_df.dtypes, strict=True)))
-    moments = pd.to_datetime(entity_df[column], utc=True)
-    first, last = (moments.min(), moments.max()) if len(moments) else (None, None)
-
-    def single(source: DataSource, table: str) -> Any:
-        view = owners[id(source)]
-        begin = first - view.ttl if first is not None and view.ttl else None
-        return _scan(_files(config, table, (begin, last)), _identity(view, source))
-
-    return _reader(single)
-
-
-def _files(config: RepoConfig, table: str, window: Window = (None, None)) -> list[Path]:
-    return table_files(config.offline_store.store, table, config.offline_store.pinned, window)
-
-
-def _identity(view: FeatureView, source: DataSource) -> list[str]:
-    """Columns of the source that name one value of a view: join keys, event time, created time."""
-    inverse = {new: old for old, new in source.field_mapping.items()}
-    keys = [inverse.get(column.name, column.name) for column in view.entity_columns if column.name != "__dummy_id"]
-    return [*keys, source.timestamp_field, *filter(None, [source.created_timestamp_column])]
-
-
-def _scan(files: list[Path], identity: list[str] | None = None) -> Any:
-    """The files as one ibis table, lazily; without double rows, which Feast would choose among by chance."""
-    backend = _backend()
-    paths = [str(path) for path in files]
-    if identity:
-        named = ", ".join(_quoted(name) for name in identity)
-        scan = f"read_parquet([{', '.join(_text(path) for path in paths)}], union_by_name = true"
-        if backend.con.execute(f"SELECT 1 FROM {scan}) GROUP BY {named} HAVING count(*) > 1 LIMIT 1").fetchall():
-            later = f"list_position([{', '.join(_text(path) for path in paths)}], {_FILE}) DESC, {_LINE} DESC"
-            view = gen_name("single")
-            backend.con.execute(
-                f"CREATE TEMP VIEW {view} AS SELECT * EXCLUDE ({_FILE}, {_LINE}) FROM "
-                f"(SELECT *, file_row_number AS {_LINE} FROM {scan}, filename = '{_FILE}')) "
-                f"QUALIFY row_number() OVER (PARTITION BY {named} ORDER BY {later}) = 1"
-            )
-            return backend.table(view)
-    return backend.read_parquet(paths, union_by_name=True)
-
-
-@cache
-def _backend() -> Any:
-    """DuckDB as ibis holds it for this process: it never fetches an extension, and is closed in time.
-
-    An open connection at the end of the interpreter fills the log with reports of leaked objects.
-    """
-    warnings.filterwarnings("ignore", message=r"fetch_arrow_table\(\)", category=DeprecationWarning)
-    backend = ibis.get_backend()
-    for name in ("autoinstall_known_extensions", "autoload_known_extensions"):
-        backend.con.execute(f"SET {name} = false")
-    atexit.register(_close)
-    return backend
-
-
-def _close() -> None:
-    _backend().con.close()
-    _backend.cache_clear()
-    ibis.options.default_backend = None
+def _window(
+    connection: Any, config: RepoConfig, source: DataSource, event: str, start: datetime | None, end: datetime | None
+) -> tuple[Any, str]:
+    """The source's rows and the condition of a window of event time."""
+    window = (_aware(start), _aware(end))
+    held = scan(connection, source, Path(config.repo_path or "."), _tables(config), window)
+    for column in [event]:
+        held.column(column, {})
+    bounds = [
+        f"{held.moment(event)} {sign} make_timestamptz({historical.microseconds(moment)})"
+        for sign, moment in ((">=", window[0]), ("<=", window[1]))
+        if moment is not None
+    ]
+    return held, " AND ".join(bounds) or "true"
 
 
 def _aware(moment: datetime | None) -> datetime | None:
     return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
