@@ -173,7 +173,7 @@ def test_an_engine_must_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         "from pathlib import Path\nclass Lazy:\n    def fetch(self, location, folder):\n        return Path(location)\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr("millrace.spec.pipeline.FilesSource.engine", "lazy_engine:Lazy")
+    monkeypatch.setattr("millrace.spec.source.FilesSource.engine", "lazy_engine:Lazy")
     store = str(tmp_path / "store")
     result = run(request(store, {"sales": source()}, sales=str(tmp_path / "{year}-{month}.csv")))
     assert failed(result, "ContractError", "made no copy")

@@ -36,7 +36,8 @@ def main(root: str, pipeline: str, first: str, last: str, by_rest: str, by_hand:
             for d in running.api.call("GET", "/dags?limit=100")["dags"]
             if not d["dag_id"].startswith(pipeline)
         ]
-        report["processes"] = [p.pid for p in running.processes]
+        report["died"] = [p.name for p in running.processes if not p.alive]
+        report["processes"] = {p.name: p.pid for p in running.processes}
     finally:
         down(settings)
     report["seconds"] = round(time.monotonic() - began, 1)

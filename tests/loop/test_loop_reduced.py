@@ -74,7 +74,9 @@ def test_flights_through_a_real_scheduler(tmp_path):
     )
     seen = run_driver(str(project), "flight_delays", "2013-01", "2013-02", "2013-03", "2013-04")
     check_flights(seen)
-    assert [pid for pid in seen["processes"] if Path(f"/proc/{pid}").exists()] == []
+    # and nothing of Airflow or MLflow died by itself, or is left
+    assert seen["died"] == []
+    assert [name for name, pid in seen["processes"].items() if Path(f"/proc/{pid}").exists()] == []
 
 
 @pytest.mark.loop

@@ -37,6 +37,11 @@ class Process:
     pid: int
     born: str
 
+    @property
+    def alive(self) -> bool:
+        """Whether the leader is still there."""
+        return _born(self.pid) == self.born
+
 
 @dataclass(frozen=True)
 class Running:
@@ -60,7 +65,7 @@ class Running:
 
     def alive(self) -> bool:
         """Whether all process groups are still there."""
-        return all(_born(p.pid) == p.born for p in self.processes)
+        return all(p.alive for p in self.processes)
 
 
 def airflow_environment(
@@ -159,7 +164,7 @@ def down(settings: Settings) -> bool:
     running = current(settings)
     if running is None:
         return False
-    found = [p for p in running.processes if _born(p.pid) == p.born]
+    found = [p for p in running.processes if p.alive]
     for process in found:
         _signal(process.pid, signal.SIGTERM, group=False)
     _await_end(found)
@@ -271,7 +276,7 @@ def _await_end(processes: list[Process]) -> None:
     """Return when all have ended and those of this process are reaped, or after the limit."""
     limit = time.monotonic() + STOP_LIMIT_S
     while time.monotonic() < limit:
-        ended = not any(_born(p.pid) == p.born for p in processes)
+        ended = not any(p.alive for p in processes)
         for process in processes:
             try:
                 os.waitpid(process.pid, os.WNOHANG)
