@@ -1,83 +1,78 @@
-"""The drift report: no cry of wolf, broken columns named, private and hostile values inert."""
+"""The page: Evidently's own numbers are the check's, nothing is loaded or run, private values are not in it."""
 
 from __future__ import annotations
 
-import numpy as np
 import pyarrow as pa
 import pytest
+from drift_streams import EVIL, compare, days, sketch
 
-from millrace.drift.report import build, sample
-
-EVIL = "<script>alert(1)</script>"
-
-
-def stream(seed, rows=3000, *, shift=0.0, cities=("Rome", "Oslo", "Bern"), evil=False):
-    rng = np.random.default_rng(seed)
-    names = list(cities)
-    return pa.table(
-        {
-            "amount": rng.normal(10 + shift, 2, rows),
-            "count": rng.integers(0, 5, rows),
-            "city": [EVIL if evil and n % 3 == 0 else names[n % len(names)] for n in rng.integers(0, 300, rows)],
-        }
-    )
+from millrace.drift.report import _name, evidently, page
 
 
-def everything(column):
-    return True
+@pytest.fixture(scope="module")
+def reference():
+    return sketch(*days(0, gaps=0.02))
 
 
-def test_a_still_stream_does_not_drift():
-    for seed in range(5):
-        found = build(stream(0, 20_000), stream(seed + 1, 1000), ["amount", "count", "city"], everything)
-        assert found.share == 0, found.columns
+@pytest.mark.parametrize("public", [lambda c: True, lambda c: False], ids=["public", "private"])
+@pytest.mark.parametrize("shift", [0.0, 1.0])
+def test_evidently_computes_the_scores_that_were_judged(shift, public):
+    # Given numbers of every scale: tiny ones are below the deviation that Evidently divides by at least
+    def scaled(seed, **more):
+        table, keys = days(seed, gaps=0.02, **more)
+        return table.append_column("tiny", pa.array(table["count"].to_numpy() * 1e-6)), keys
+
+    table, keys = scaled(0)
+    made = sketch(table, keys, features=["amount", "count", "city", "vip", "tiny"], public=public)
+    found = compare(made, *scaled(1, count=30, shift=shift))
+    judged = {_name(j): j for items in found.judged.values() for j in items}
+    seen = {m["config"]["column"]: m for m in evidently(judged).dict()["metrics"]}
+    assert seen.keys() == judged.keys() and len(seen) == 8  # one more for amount's gaps
+    for name, one in judged.items():
+        assert float(seen[name]["value"]) == pytest.approx(one.score, abs=1e-9), name
+        assert seen[name]["config"]["method"] == one.item.method
+        assert seen[name]["config"]["threshold"] == one.threshold
 
 
-def test_a_shift_is_seen_in_its_column_only():
-    found = build(stream(0), stream(1, shift=1.0), ["amount", "count", "city"], everything)
-    assert [c for c, v in found.columns.items() if v["drifted"]] == ["amount"]
-    assert found.columns["amount"]["method"] == "wasserstein"
-
-
-def test_new_categories_are_folded_and_seen():
-    found = build(stream(0), stream(1, cities=("Riga", "Kyiv", "Bern")), ["city"], everything)
-    assert found.columns["city"]["drifted"]
-
-
-@pytest.mark.parametrize("values", [[None] * 3000, [1.0] * 3000])
-def test_a_column_that_went_empty_or_stuck_is_broken(values):
-    after = stream(1)
-    after = after.set_column(0, "amount", pa.array(values, pa.float64()))
-    assert build(stream(0), after, ["amount", "city"], everything).broken == ["amount"]
-
-
-def test_a_column_that_was_empty_before_is_not_broken_now():
-    empty = stream(0).set_column(0, "amount", pa.array([None] * 3000, pa.float64()))
-    found = build(empty, empty, ["amount", "city"], everything)
-    assert found.broken == [] and set(found.columns) == {"city"}
+def test_the_page_says_what_the_check_says(reference):
+    text = page(compare(reference, *days(1, count=30, shift=1.0, gaps=0.02)), "shop: 2024-03")
+    assert "shop: 2024-03" in text and "What moved" in text
+    # Evidently's words for each of the six columns, and for the gaps of one
+    assert text.count("Data drift detected") == 2 and text.count("Data drift not detected") == 5
+    still = page(compare(reference, *days(2, count=30, gaps=0.02)), "shop")
+    assert "Data drift detected" not in still and "What moved" not in still
 
 
 def test_the_page_loads_nothing_and_runs_no_value():
-    found = build(stream(0, evil=True), stream(1, evil=True), ["amount", "city"], everything)
-    assert EVIL not in found.page
-    assert "default-src 'none'" in found.page
-    assert 'src="http' not in found.page and "src='http" not in found.page
+    def evil(seed):
+        table, keys = days(seed, cities=(EVIL, "Rome"))
+        return table, keys
+
+    text = page(compare(sketch(*evil(0)), *evil(1)), EVIL)
+    assert EVIL not in text
+    assert "default-src 'none'" in text
+    assert 'src="http' not in text and "src='http" not in text
 
 
 def test_a_hostile_column_name_is_inert():
-    before, after = (stream(n).rename_columns([EVIL, "count", "city"]) for n in (0, 1))
-    found = build(before, after, [EVIL], everything)
-    assert EVIL in found.columns and EVIL not in found.page
+    tables = [days(n) for n in (0, 1)]
+    renamed = [(t.rename_columns([EVIL, *t.column_names[1:]]), k) for t, k in tables]
+    found = compare(sketch(*renamed[0], features=[EVIL]), *renamed[1], columns=[EVIL])
+    assert EVIL in found.judged and EVIL not in page(found, "x")
 
 
-def test_values_of_private_columns_are_codes():
-    found = build(stream(0), stream(1), ["amount", "city"], lambda column: column != "city")
-    assert "Rome" not in found.page and "category 1" in found.page
-    assert "Rome" in build(stream(0), stream(1), ["city"], everything).page
+def test_values_of_private_columns_are_not_shown():
+    table, keys = days(0)
+    moved = days(1, shift=1.0, cities=("Rome", "Rome", "Oslo"))
+    private = page(compare(sketch(table, keys, public=lambda c: False), *moved), "x")
+    assert "Rome" not in private and "category 1" in private
+    points = [f"{p:.6g}" for p in sketch(table, keys).find("amount").points]
+    assert not any(point in private for point in points if len(point) > 5)
+    assert "Rome" in page(compare(sketch(table, keys), *moved), "x")
 
 
-def test_a_sample_is_the_same_every_time():
-    table = stream(0)
-    assert sample(table, 100, 7).equals(sample(table, 100, 7))
-    assert not sample(table, 100, 7).equals(sample(table, 100, 8))
-    assert sample(table, 5000, 7) is table
+def test_a_window_with_nothing_to_compare_has_a_page():
+    table, keys = days(0)
+    empty = table.set_column(0, "amount", pa.array([None] * table.num_rows, pa.float64()))
+    text = page(compare(sketch(empty, keys), empty, keys, columns=["amount"]), "x")
+    assert "No column could be compared" in text and "default-src 'none'" in text

@@ -10,11 +10,12 @@ import pyarrow as pa
 import pytest
 
 from millrace.canonical import canonical_json, digest
-from millrace.contract import Identity, Input, JobRequest, Place
+from millrace.contract import Artifact, Identity, Input, JobRequest, Place
 from millrace.jobs.runner import run
 from millrace.spec import Bundle
 from millrace.store import SnapshotStore, open_store
 
+MODEL = "sha256:" + "1" * 64
 START = datetime(2024, 1, 1, tzinfo=UTC)
 
 
@@ -29,16 +30,19 @@ def spec(**monitoring):
         "features": {"entity": ["id"], "service": "shop"},
         "columns": {"amount": "public"},
         "label": {"column": "late", "task": "binary", "known_after": "P1D"},
-        "training": {"learner": {"kind": "xgboost"}, "window": "P1M"},
+        "training": {
+            "learner": {"kind": "xgboost", "rounds": 20, "max_depth": 3, "segments": 2},
+            "window": "P1M",
+        },
         "evaluation": {"thresholds": {"log_loss": {"max": 1}}},
         "monitoring": {"minimum_rows": 500, **monitoring},
     }
 
 
-def features(seed, days=30, per_day=100, base=0.3, shift=0.0):
+def features(seed, days=30, per_day=100, base=0.3, shift=0.0, begin=START):
     rng = np.random.default_rng(seed)
     rows = days * per_day
-    times = [START + timedelta(days=n // per_day, minutes=n % per_day) for n in range(rows)]
+    times = [begin + timedelta(days=n // per_day, minutes=n % per_day) for n in range(rows)]
     return pa.table(
         {
             "id": [f"{n:06d}" for n in range(rows)],
@@ -49,12 +53,13 @@ def features(seed, days=30, per_day=100, base=0.3, shift=0.0):
     )
 
 
-def predictions(table, probability, training=0):
+def predictions(table, probability, training=0, digest=MODEL):
     rows = table.num_rows
     return (
         table.select(["id", "event_timestamp"])
         .add_column(2, "prediction", pa.array(np.full(rows, probability)))
         .append_column("in_training_window", pa.array([n < training for n in range(rows)]))
+        .append_column("model_digest", pa.array([digest] * rows))
     )
 
 
@@ -68,7 +73,9 @@ def job(tmp_path):
         store.put(bundle.key, bundle.to_bytes())
         sent, place = [], {}
         for role, value in inputs:
-            if isinstance(value, dict):
+            if isinstance(value, Artifact):
+                key, kind, found = value.uri, value.kind, value.digest
+            elif isinstance(value, dict):
                 data = canonical_json(value)
                 key, kind, found = f"evaluations/{digest(data)[7:]}.json", "evaluation", digest(data)
                 store.put(key, data)
@@ -93,7 +100,7 @@ def job(tmp_path):
 
 
 def holdout(loss):
-    return {"blocks": {f"2023-12-{d:02d}": [loss * 100 + (d % 3 - 1), 100] for d in range(1, 29)}}
+    return {"model": MODEL, "blocks": {f"2023-12-{d:02d}": [loss * 100 + (d % 3 - 1), 100] for d in range(1, 29)}}
 
 
 def performance(job, table, scored, loss, as_of="2024-02-02T00:00:00+00:00", **monitoring):
@@ -136,17 +143,86 @@ def test_too_few_outcomes_say_nothing(job):
     assert seen.facts["degraded"] is None and seen.metrics == {}
 
 
-def test_drift_says_what_it_saw_and_nothing_with_too_few_rows(job):
-    before, after = features(1), features(2, shift=1.0)
-    inputs = [("reference", before), ("current", after)]
-    result = job("drift", inputs)
-    assert result.outcome.facts["drifted"] is True
-    assert set(result.outcome.facts["columns"]) == {"amount"}  # no key, no time, no label
+AS_OF = {"as_of": "2024-04-02T00:00:00+00:00"}
+LATER = datetime(2024, 3, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def champion(job):
+    """A model of sixty days, with the sketch of what it was trained on."""
+    rng = np.random.default_rng(0)
+    table = features(1, days=60)
+    late = (np.array(table["amount"]) + rng.normal(0, 1, table.num_rows) > 0.5).astype(int)
+    table = table.set_column(3, "late", pa.array(late))
+    return job("train", [("training_set", table)], {"learner": None}).outcome.outputs["model"]
+
+
+def drift(job, champion, table, scored=None, **monitoring):
+    inputs = [("model", champion), ("current", table)]
+    if scored is not None:
+        inputs.append(("predictions", scored))
+    return job("drift", inputs, AS_OF, **monitoring)
+
+
+def test_drift_says_what_it_saw_and_nothing_with_too_few_rows(job, champion):
+    after = features(2, shift=1.0, begin=LATER)
+    result = drift(job, champion, after)
+    facts = result.outcome.facts
+    assert facts["drifted"] is True and facts["share"] == 1.0
+    assert set(facts["columns"]) == {"amount"}  # no key, no time, no label
+    assert facts["causes"][0]["column"] == "amount" and facts["causes"][0]["weight"] == 1.0
     assert result.observed.links["report"].endswith("drift.html")
-    assert job("drift", inputs, minimum_rows=5000).outcome.facts["drifted"] is None
+    assert drift(job, champion, after, minimum_rows=5000).outcome.facts["drifted"] is None
     assert json.loads(result.outcome.model_dump_json())["facts"]["rows"] == 3000
 
 
-def test_the_outcome_of_drift_is_the_same_every_time(job):
-    inputs = [("reference", features(1)), ("current", features(2))]
-    assert job("drift", inputs).outcome_digest == job("drift", inputs).outcome_digest
+def test_a_window_like_the_training_does_not_drift(job, champion):
+    table = features(2, begin=LATER)
+    facts = drift(job, champion, table).outcome.facts
+    assert facts["drifted"] is False and facts["broken"] == {} and facts["causes"] == []
+
+
+def test_labels_and_predictions_are_judged_too(job, champion):
+    table = features(2, base=0.8, begin=LATER)
+    facts = drift(job, champion, table, predictions(table, 0.9, digest=champion.digest)).outcome.facts
+    assert facts["label"]["drifted"] is True and facts["prediction"]["drifted"] is True
+    assert facts["drifted"] is False  # the features alone decide
+
+
+def test_what_another_model_predicted_is_no_prediction_drift(job, champion):
+    table = features(2, begin=LATER)
+    facts = drift(job, champion, table, predictions(table, 0.9)).outcome.facts
+    assert "prediction" not in facts
+
+
+def test_labels_that_are_not_yet_known_are_not_judged(job, champion):
+    table = features(2, base=0.8, begin=LATER)
+    early = {"as_of": "2024-03-01T00:00:00+00:00"}
+    facts = job("drift", [("model", champion), ("current", table)], early).outcome.facts
+    assert "label" not in facts
+
+
+def test_a_column_that_went_empty_is_broken(job, champion):
+    table = features(2, begin=LATER)
+    table = table.set_column(2, "amount", pa.array([None] * table.num_rows, pa.float64()))
+    assert drift(job, champion, table).outcome.facts["broken"] == {"amount": "empty"}
+
+
+def test_a_model_without_a_sketch_gets_no_drift_verdict(job, champion, tmp_path):
+    store = open_store(tmp_path / "store")
+    card = json.loads(store.get(champion.uri + "model.json")) | {"reference": None}
+    store.put("models/shop/old/model.json", canonical_json(card))
+    old = Artifact(uri="models/shop/old/", digest=digest(card), kind="model")
+    assert drift(job, old, features(2, begin=LATER)).outcome.facts["drifted"] is None
+
+
+def test_the_outcome_of_drift_is_the_same_every_time(job, champion):
+    table = features(2, begin=LATER)
+    first, second = (drift(job, champion, table) for _ in range(2))
+    assert first.outcome_digest == second.outcome_digest
+
+
+def test_what_another_model_scored_does_not_count(job):
+    table = features(1)
+    seen = performance(job, table, predictions(table, 0.3, digest="sha256:" + "2" * 64), 0.6)
+    assert seen.facts["labelled"] == 0 and seen.facts["degraded"] is None

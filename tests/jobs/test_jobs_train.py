@@ -50,13 +50,14 @@ def test_a_training_leaves_a_model_that_says_what_it_is(tmp_path: Path, learner:
     artifact = model_of(result)
     names = [o.key.removeprefix(artifact.uri) for o in world.objects.list("models/")]
     ending = "ubj" if learner is FAST else "safetensors"
-    assert names == ["model.json", f"weights.{ending}"]
+    assert names == ["model.json", "reference.json", f"weights.{ending}"]
     card = json.loads(world.objects.get(artifact.uri + "model.json"))
     assert digest(world.objects.get(artifact.uri + "model.json")) == artifact.digest
     assert [f["name"] for f in card["encoder"]["features"]] == ["distance", "carrier", "rain", "hour"]
     assert card["learner"] == {**card["learner"], **learner}
     assert (card["label"], card["task"], card["entity"]) == ("late", task, ["flight_id"])
     assert card["partitions"] == ["2013-01", "2013-02"]
+    assert card["reference"] == digest(world.objects.get(artifact.uri + "reference.json"))
     assert card["weights"]["digest"] == digest(world.objects.get(artifact.uri + card["weights"]["file"]))
     assert result.outcome is not None
     sides = result.outcome.facts["rows"]

@@ -1,126 +1,119 @@
-"""The Evidently report of a window against the champion's reference, and the facts read from it.
+"""The Evidently report of a check: the page that people see, with the scores, thresholds and verdicts of the check.
 
-Methods are effect sizes, not p-values: with 20,000 rows a test of significance flags differences that matter to
-nobody. Numbers use the Wasserstein distance in reference standard deviations, categories the Jensen-Shannon distance,
-both with threshold 0.1, which gives no false alarm from 1,000 rows on once rare categories are folded.
+Evidently gets rows made from the counts of both sides, never rows of data, and computes its distance from them: the
+same number from which the check judges. So the page cannot say another thing than the decision.
 """
 
 from __future__ import annotations
 
 import html
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
+
+from millrace.drift.check import Found, Judged
+from millrace.drift.distances import LEAST_NORM, norm_of
+from millrace.drift.items import Item, names_of
 
 os.environ.setdefault("DO_NOT_TRACK", "1")  # read by Evidently at import
 
-THRESHOLD = 0.1
-NUMBERS, CATEGORIES = "wasserstein", "jensenshannon"
-RARE = 0.005
-OTHER = "(other)"
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
     "img-src data: blob:; font-src data:"
 )
+STYLE = "font-family: sans-serif; max-width: 60em; margin: 2em auto; line-height: 1.4"
 
 
-@dataclass(frozen=True)
-class DriftReport:
-    """Page for people, facts for the governor. `columns`: name -> score, threshold, method, drifted."""
-
-    page: str
-    columns: dict[str, dict[str, Any]]
-    broken: list[str]
-
-    @property
-    def share(self) -> float:
-        """Share of the compared columns that drifted."""
-        return sum(c["drifted"] for c in self.columns.values()) / len(self.columns) if self.columns else 0.0
-
-
-def sample(table: pa.Table, most: int, seed: int) -> pa.Table:
-    """At most `most` rows, the same ones for the same table and seed, in their order."""
-    if table.num_rows <= most:
-        return table
-    chosen = np.random.default_rng(seed).choice(table.num_rows, most, replace=False)
-    return table.take(pa.array(np.sort(chosen)))
+def page(found: Found, title: str, seed: int = 0) -> str:
+    """HTML without anything from elsewhere: what was found in words, then Evidently's metrics column by column."""
+    head = _summary(found, title)
+    judged = {_name(j): j for items in found.judged.values() for j in items}
+    if not judged:
+        return f"<html><head>{_policy()}</head><body>{head}<p>No column could be compared.</p></body></html>"
+    text: str = evidently(judged, seed).get_html_str(as_iframe=False)
+    at = text.find("<head>")
+    text = text[: at + 6] + _policy() + text[at + 6 :] if at >= 0 else f"<head>{_policy()}</head>{text}"
+    body = text.find("<body>")
+    return text[: body + 6] + head + text[body + 6 :] if body >= 0 else head + text
 
 
-def build(reference: pa.Table, current: pa.Table, columns: list[str], public: Callable[[str], bool]) -> DriftReport:
-    """Compare the columns. Values of a column that is not public are replaced by codes before Evidently sees them."""
+def evidently(judged: dict[str, Judged], seed: int = 0) -> Any:
+    """Run Evidently's ValueDrift on the items, by their shown names, with the method and threshold of the check."""
     import pandas as pd
     from evidently import DataDefinition, Dataset, Report
     from evidently.metrics import ValueDrift
 
-    frames: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
-    numeric, categorical, broken = [], [], []
-    for column in columns:
-        before, after = reference[column], current[column]
-        if _broken(before, after):
-            broken.append(column)
-        if before.null_count == len(before) or after.null_count == len(after):
-            continue  # nothing to compare; named among the broken ones unless it was empty before
-        name = html.escape(column)
-        if pa.types.is_integer(before.type) or pa.types.is_floating(before.type):
-            numeric.append(name)
-            pair: tuple[Any, Any] = (_numbers(before), _numbers(after))
-        else:
-            categorical.append(name)
-            pair = _categories(before, after, public(column))
-        for frame, values in zip(frames, pair, strict=True):
-            frame[name] = pd.Series(values)
-    names = {html.escape(c): c for c in columns}
-    if not numeric and not categorical:
-        return DriftReport("<p>No column could be compared.</p>", {}, broken)
-    definition = DataDefinition(numerical_columns=numeric, categorical_columns=categorical)
-    sides = [Dataset.from_pandas(pd.DataFrame(frame), definition) for frame in frames]
-    metrics = [ValueDrift(column=c, method=NUMBERS, threshold=THRESHOLD) for c in numeric]
-    metrics += [ValueDrift(column=c, method=CATEGORIES, threshold=THRESHOLD) for c in categorical]
-    seen = Report(metrics).run(sides[1], sides[0])
-    found = {}
-    for metric in seen.dict()["metrics"]:
-        config = metric["config"]
-        score = round(float(metric["value"]), 6)
-        found[names[config["column"]]] = {
-            "score": score, "threshold": THRESHOLD, "method": config["method"], "drifted": score >= THRESHOLD,
-        }  # fmt: skip
-    return DriftReport(_page(seen.get_html_str(as_iframe=False)), dict(sorted(found.items())), broken)
+    sides: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+    for name, one in judged.items():
+        for frame, rows in zip(sides, _rows(one.item, seed), strict=True):
+            frame[name] = pd.Series(rows)
+    numeric = [name for name, one in judged.items() if one.item.points is not None]
+    definition = DataDefinition(
+        numerical_columns=numeric, categorical_columns=[name for name in judged if name not in numeric]
+    )
+    data = [Dataset.from_pandas(pd.DataFrame(frame), definition) for frame in sides]
+    metrics = [ValueDrift(column=n, method=j.item.method, threshold=j.threshold) for n, j in judged.items()]
+    return Report(metrics).run(data[1], data[0])
 
 
-def _broken(before: pa.ChunkedArray, after: pa.ChunkedArray) -> bool:
-    """All null, or stuck at one value, where the reference was not."""
-    if before.null_count == len(before):
-        return False
-    if after.null_count == len(after):
-        return True
-    return pc.count_distinct(after).as_py() == 1 and pc.count_distinct(before).as_py() > 1
+def _name(one: Judged) -> str:
+    name = html.escape(one.item.column.name)
+    return f"{name} (missing)" if one.item.what == "missing" else name
 
 
-def _numbers(column: pa.ChunkedArray) -> Any:
-    return column.cast(pa.float64()).to_numpy(zero_copy_only=False)
-
-
-def _categories(before: pa.ChunkedArray, after: pa.ChunkedArray, public: bool) -> tuple[list[str], list[str]]:
-    """Texts that are safe to show: rare ones folded (by the reference), markup escaped, private ones coded."""
-    texts = [column.cast(pa.string()).fill_null("(null)").to_pylist() for column in (before, after)]
-    counts: dict[str, int] = {}
-    for text in texts[0]:
-        counts[text] = counts.get(text, 0) + 1
-    kept = {text for text, count in counts.items() if count >= RARE * len(texts[0])}
-    if public:
-        shown = {text: html.escape(text) for text in kept}
+def _rows(item: Item, seed: int) -> list[Any]:
+    """Rows with the counts of both sides, in an order of no meaning."""
+    random = np.random.Generator(np.random.PCG64(seed))
+    before, after = item.pages()
+    values: Any
+    if item.points is None:
+        values = np.array(list(names_of(item, html.escape)), dtype=object)
     else:
-        shown = {text: f"category {number}" for number, text in enumerate(sorted(kept), start=1)}
-    return [shown.get(t, OTHER) for t in texts[0]], [shown.get(t, OTHER) for t in texts[1]]
+        values = shown(item)
+    return [random.permutation(np.repeat(values, counts.astype(np.int64))) for counts in (before, after)]
 
 
-def _page(text: str) -> str:
-    """Evidently's page with a policy that forbids every load from elsewhere."""
-    meta = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-    head = text.find("<head>")
-    return text[: head + 6] + meta + text[head + 6 :] if head >= 0 else f"<head>{meta}</head>{text}"
+def shown(item: Item) -> Any:
+    """The numbers of an item's bins as the page shows them; the distance does not change with it.
+
+    Numbers that are not public, or spread less than Evidently divides by, are standardised by the reference.
+    """
+    assert item.points is not None
+    before = item.pages()[0]
+    shares = before / before.sum()
+    norm, mean = norm_of(shares, item.points), float(shares @ item.points)
+    if (shares > 0).sum() < 2:
+        return item.points if item.column.public else item.points - mean
+    return item.points if item.column.public and norm > LEAST_NORM else (item.points - mean) / norm
+
+
+def _policy() -> str:
+    """A policy that forbids every load from elsewhere."""
+    return f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+
+
+def _summary(found: Found, title: str) -> str:
+    e = html.escape
+    moved = [name for name in found.judged if found.drifted(name)]
+    parts = [f"<h1>{e(title)}</h1>"]
+    if not found.enough:
+        parts.append("<p>Too few rows or too few blocks of time to judge: the thresholds are Evidently's own.</p>")
+    parts.append(f"<p>{len(moved)} of {len(found.judged)} columns moved further than they do while nothing changes; "
+                 f"they carry {found.share:.0%} of the model's attributions.</p>")  # fmt: skip
+    if found.broken:
+        listed = "".join(f"<li>{e(name)}: {e(why)}</li>" for name, why in sorted(found.broken.items()))
+        parts.append(f"<h2>Broken</h2><ul>{listed}</ul>")
+    if causes := found.causes():
+        rows = "".join(
+            f"<tr><td>{e(c['column'])}</td><td>{c['part']:.0%}</td><td>{c['weight']:.0%}</td><td>{_words(c)}</td></tr>"
+            for c in causes
+        )
+        parts.append("<h2>What moved, by what it means to the model</h2><table><tr><th>column</th><th>part of the "
+                     "change</th><th>of the model's attributions</th><th>segments</th></tr>"
+                     f"{rows}</table>")  # fmt: skip
+    return f'<div style="{STYLE}">{"".join(parts)}</div>'
+
+
+def _words(cause: dict[str, Any]) -> str:
+    return "; ".join(f"{html.escape(s['segment'])}: {s['before']:.1%} to {s['after']:.1%}" for s in cause["segments"])

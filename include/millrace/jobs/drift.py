@@ -1,62 +1,112 @@
-"""drift: compare a window of features with what the champion was trained on."""
+"""drift: compare a window of features, predictions and known labels with the sketch of what the champion knows."""
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Any
+
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict
+import pyarrow.compute as pc
+from pydantic import BaseModel, ConfigDict, Field
 
 from millrace.canonical import canonical_json
 from millrace.contract import Outcome
-from millrace.drift.report import build, sample
+from millrace.drift.blocks import sample
+from millrace.drift.check import Found, Given, check
+from millrace.drift.report import page
+from millrace.drift.sketch import PREDICTION, Sketch
 from millrace.errors import DataError
 from millrace.jobs.work import Work
+from millrace.learners.losses import block_keys
+from millrace.learners.model_files import load_reference
 
 REACHES: tuple[str, ...] = ()
 REUSABLE = True
 
 
 class Params(BaseModel):
-    """Nothing: what to watch is in the spec."""
+    """Up to when labels count as known."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    as_of: datetime = Field(description="Aware. A label is known `label.known_after` after its event time.")
+
 
 def run(work: Work, params: Params) -> Outcome:
-    """Write the report and return its facts; with fewer than the minimum of rows `drifted` stays None.
+    """Write the report and return its facts; where too little is known to judge, `drifted` is None.
 
-    Raises DataError for a watched column that the window or the reference lacks.
+    Raises DataError for a watched column that the window or the sketch lacks, or that has changed its kind.
     """
-    spec = work.spec
-    monitoring, label = spec.monitoring, spec.label
-    assert monitoring is not None and label is not None
-    reference = work.read(work.request.input("reference"))
-    current = pa.concat_tables([work.read(item) for item in work.request.inputs("current")])
-    left_out = {*spec.features.entity, spec.features.event_time, spec.features.created_time, label.column}
-    columns = list(monitoring.columns) or [c for c in reference.column_names if c not in left_out]
-    for column in columns:
-        for side, table in (("reference", reference), ("window", current)):
-            if column not in table.column_names:
-                raise DataError(f"the {side} lacks a watched column", given=column, allowed=table.column_names)
-    seed, most = work.request.identity.seed, monitoring.sample
-    report = build(
-        sample(reference, most, seed),
-        sample(current, most, seed),
-        columns,
-        lambda column: spec.classification(column) == "public",
+    monitoring, seed = work.spec.monitoring, work.request.identity.seed
+    assert monitoring is not None
+    model = work.request.input("model")
+    stored = load_reference(work.objects, work.request.key(model), model.digest)
+    table = pa.concat_tables([work.read(item) for item in work.request.inputs("current")])
+    rows = table.num_rows
+    if stored is None:
+        work.notes.append("The champion was trained without a sketch of its reference: drift is not judged")
+        return Outcome(facts={"rows": rows, "enough_rows": False, "columns": {}, "broken": {}, "drifted": None})
+    sketch = Sketch.model_validate_json(stored)
+    found = check(
+        sketch,
+        _given(work, sketch, table, params.as_of),
+        rate=monitoring.drift_false_alarm_rate,
+        minimum_rows=monitoring.minimum_rows,
+        seed=seed,
     )
-    enough = current.num_rows >= monitoring.minimum_rows
-    facts = {
-        "rows": current.num_rows,
-        "reference_rows": reference.num_rows,
-        "enough_rows": enough,
-        "columns": report.columns,
-        "broken": report.broken,
-        "share": round(report.share, 6),
-        "drifted": report.share >= monitoring.drift_share if enough else None,
-    }
+    facts = _facts(found, sketch, rows, monitoring.drift_share)
     # The page carries random ids, so it is no part of the outcome; its place follows from the request.
-    key = f"reports/{spec.name}/{work.request.request_digest.removeprefix('sha256:')}/drift.html"
-    work.objects.put(key, report.page.encode())
+    key = f"reports/{work.spec.name}/{work.request.request_digest.removeprefix('sha256:')}/drift.html"
+    title = f"{work.spec.name}: {' '.join(work.request.identity.scope[-1:])} against the champion's reference"
+    work.objects.put(key, page(found, title, seed).encode())
     work.links["report"] = work.objects.url(key)
-    stored = work.put("reports", "drift.json", canonical_json(facts), "report", "application/json")
-    return Outcome(outputs={"result": stored}, facts=facts)
+    artifact = work.put("reports", "drift.json", canonical_json(facts), "report", "application/json")
+    return Outcome(outputs={"result": artifact}, facts=facts)
+
+
+def _given(work: Work, sketch: Sketch, table: pa.Table, as_of: datetime) -> list[Given]:
+    """The watched columns of the window, the labels known by now, and the predictions if there are any."""
+    spec = work.spec
+    monitoring, label, training = spec.monitoring, spec.label, spec.training
+    assert monitoring is not None and label is not None and training is not None
+    seed, time = work.request.identity.seed, spec.features.event_time
+
+    def keyed(table: pa.Table) -> Any:
+        return block_keys(table[time], training.holdout.block, spec.partition.timezone)
+
+    table = sample(table, monitoring.sample, seed)
+    columns = list(monitoring.columns) or sketch.names
+    for column in columns:
+        for side, names in (("sketch of the reference", sketch.names), ("window", table.column_names)):
+            if column not in names:
+                raise DataError(f"the {side} lacks a watched column", given=column, allowed=names)
+    keys = keyed(table)
+    given = [Given(column, table[column], keys) for column in columns]
+    if label.column in table.column_names:
+        limit = pa.scalar(label.known_after.before(as_of), table[time].type)
+        known = table.filter(pc.and_(pc.less_equal(table[time], limit), table[label.column].is_valid()))
+        if known.num_rows:
+            given.append(Given(label.column, known[label.column], keyed(known)))
+    if items := work.request.inputs("predictions"):
+        scored = pa.concat_tables([work.read(item, columns=[time, "prediction", "model_digest"]) for item in items])
+        own = scored.filter(pc.equal(scored["model_digest"], work.request.input("model").digest))
+        if own.num_rows:  # another model's predictions, from before a promotion, say nothing about this one
+            own = sample(own, monitoring.sample, seed)
+            given.append(Given(PREDICTION, pc.round(own["prediction"], 6), keyed(own)))
+    return given
+
+
+def _facts(found: Found, sketch: Sketch, rows: int, least: float) -> dict[str, Any]:
+    named: dict[str, str] = {c.role: c.name for part in sketch.parts for c in part.columns if c.role != "feature"}
+    sides: dict[str, Any] = {role: found.column(name) for role, name in sorted(named.items()) if name in found.judged}
+    return {
+        "rows": rows,
+        "reference_rows": sketch.rows,
+        "enough_rows": found.enough,
+        "columns": found.columns(),
+        **sides,
+        "broken": found.broken,
+        "share": round(found.share, 6),
+        "drifted": found.share >= least if found.enough else None,
+        "causes": found.causes(),
+    }

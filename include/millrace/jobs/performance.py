@@ -32,14 +32,18 @@ class Params(BaseModel):
 def run(work: Work, params: Params) -> Outcome:
     """Join predictions with labels by entity and event time, and judge the loss by blocks of time.
 
-    Rows from the model's training window are left out; labels that are null or not yet known are counted, not used.
+    Rows from the model's training window, and those that another model scored, are left out; labels that are null or
+    not yet known are counted, not used.
     """
     spec = work.spec
     label, training, monitoring = spec.label, spec.training, spec.monitoring
     assert label is not None and training is not None and monitoring is not None
     rows = pa.concat_tables([_joined(work, item) for item in work.request.inputs("predictions")])
     total = rows.num_rows
-    fresh = rows.filter(pc.invert(rows["in_training_window"]))
+    document = json.loads(work.get(work.request.input("evaluation")))
+    # Another model's predictions, from before a promotion, say nothing about this one.
+    own = pc.equal(rows["model_digest"], document["model"])
+    fresh = rows.filter(pc.and_(own, pc.invert(rows["in_training_window"])))
     moment = fresh[spec.features.event_time]
     # Calendar durations are added to the limit, not to every row: subtracting from one moment is exact.
     limit = pa.scalar(label.known_after.before(params.as_of), moment.type)
@@ -53,7 +57,6 @@ def run(work: Work, params: Params) -> Outcome:
     keys = losses.block_keys(known[spec.features.event_time], training.holdout.block, spec.partition.timezone)
     each = losses.row_losses(label.task, truth, guess)
     window = losses.block_sums(keys, each)
-    document = json.loads(work.get(work.request.input("evaluation")))
     found = degradation(window, document["blocks"], monitoring.false_alarm_rate)
     intervals = losses.block_bootstrap(label.task, truth, guess, keys, seed=work.request.identity.seed)
     metrics = {

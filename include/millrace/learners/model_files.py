@@ -27,7 +27,7 @@ from millrace.store import ObjectStore
 if TYPE_CHECKING:
     import pyarrow as pa
 
-CARD = "model.json"
+CARD, REFERENCE = "model.json", "reference.json"
 _FILE = r"^[a-z][a-z0-9_]*\.(ubj|safetensors)$"
 
 
@@ -62,6 +62,7 @@ class Card(BaseModel):
     seed: int
     threads: int
     weights: WeightsFile
+    reference: str | None = Field(default=None, description="Digest of reference.json, the sketch drift is judged by.")
 
     @property
     def digest(self) -> str:
@@ -93,7 +94,13 @@ def prefix_of(pipeline: str, model: str) -> str:
     return f"models/{pipeline}/{model.removeprefix('sha256:')}/"
 
 
-def save(objects: ObjectStore, card: Card, weights: bytes, classification: Classification = "internal") -> Artifact:
+def save(
+    objects: ObjectStore,
+    card: Card,
+    weights: bytes,
+    classification: Classification = "internal",
+    reference: bytes | None = None,
+) -> Artifact:
     """Store a model; the same model twice is stored once. Raises DataError for weights of another format."""
     check_weights(card.weights.file, weights)
     if digest(weights) != card.weights.digest:
@@ -101,6 +108,8 @@ def save(objects: ObjectStore, card: Card, weights: bytes, classification: Class
     prefix = prefix_of(card.pipeline, card.digest)
     if not objects.exists(prefix + CARD):
         objects.put(prefix + card.weights.file, weights)
+        if reference is not None:
+            objects.put(prefix + REFERENCE, reference)
         objects.put(prefix + CARD, canonical_json(card))
     return Artifact(
         uri=prefix,
@@ -143,6 +152,20 @@ def load(objects: ObjectStore, prefix: str, model: str) -> Model:
         raise Corrupt("the weights do not have their digest", where=objects.url(prefix + card.weights.file))
     check_weights(card.weights.file, data)
     return Model(card, model, data, params, engine_of(params))
+
+
+def load_reference(objects: ObjectStore, prefix: str, model: str) -> bytes | None:
+    """The sketch of a model's reference, None where the model has none. Raises NotFound, Corrupt."""
+    prefix = prefix.rstrip("/") + "/"
+    text = objects.get(prefix + CARD)
+    if digest(text) != model:
+        raise Corrupt("model.json does not have the model's digest", where=objects.url(prefix + CARD), given=model)
+    if (wanted := json.loads(text).get("reference")) is None:
+        return None
+    data = objects.get(prefix + REFERENCE)
+    if digest(data) != wanted:
+        raise Corrupt("the sketch does not have its digest", where=objects.url(prefix + REFERENCE), given=wanted)
+    return data
 
 
 def classification_of(spec: PipelineSpec, columns: list[str]) -> Classification:

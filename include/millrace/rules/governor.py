@@ -60,7 +60,7 @@ def decide(
         return Decision("none", "older", f"{key} is a replay; {max(newer)} was judged already")
     if now.broken:
         names = ", ".join(sorted(now.broken))
-        return Decision("alert", "broken", f"column {names} is empty or stuck at one value; mend the source first")
+        return Decision("alert", "broken", f"broken column: {names}; mend the source first")
     if last_retrain is not None and spec.cooldown and _within(cut, last_retrain, key, spec):
         return Decision("none", "cooldown", f"retrained for {last_retrain}, less than {spec.cooldown} ago")
     if on.performance and now.degraded:

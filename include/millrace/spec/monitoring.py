@@ -24,8 +24,13 @@ class MonitoringSpec(Model):
     )
     columns: tuple[str, ...] = Field(default=(), description="Feature columns to watch; all of the service's if empty.")
     minimum_rows: int = Field(default=1000, ge=1)
-    sample: int = Field(default=100_000, ge=100, description="Most rows of each side that a report reads.")
-    drift_share: float = Field(default=0.5, gt=0, le=1, description="Share of drifted columns that counts as drift.")
+    sample: int = Field(default=100_000, ge=100, description="Most rows of the window that a drift check reads.")
+    drift_false_alarm_rate: float = Field(
+        default=0.01, gt=0, lt=0.5, description="Per window, of all columns together: how often one seems to drift."
+    )
+    drift_share: float = Field(
+        default=0.25, gt=0, le=1, description="Share of the model's attributions on drifted columns that makes drift."
+    )
     k: int = Field(default=2, ge=1, description="Drifted windows ..")
     n: int = Field(default=3, ge=1, description=".. of the last n that make a decision.")
     false_alarm_rate: float = Field(default=0.01, gt=0, lt=0.5, description="Per window, of the performance test.")

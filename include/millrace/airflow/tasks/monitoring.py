@@ -19,31 +19,35 @@ log = logging.getLogger(__name__)
 
 
 def drift(partition: str, root: str, pipeline: str) -> dict[str, Any] | None:
-    """Compare the window's features with what the champion was trained on (an Evidently report)."""
+    """Compare the window with the sketch of what the champion was trained on (an Evidently report)."""
     site = Site.at(root, pipeline)
     champion = site.ledger.champion(pipeline)
     if champion is None:
         log.info("%s %s: no champion yet, nothing to compare with", pipeline, partition)
         return None
-    current = _current(site, "features", _window(site, partition))
+    window = _window(site, partition)
+    current = _current(site, "features", window)
+    inputs: list[tuple[str, Artifact, str | None]] = [("model", unpack(champion.body["model"]), None)]
+    inputs += [("current", artifact, key) for key, artifact in current]
+    inputs += [("predictions", artifact, key) for key, artifact in _current(site, "predictions", window)]
     outcome, result = outcome_of(
         site.request(
             "drift",
             scope=tuple(key for key, _ in current),
-            inputs=[("reference", unpack(champion.body["training_set"]), None)]
-            + [("current", artifact, key) for key, artifact in current],
+            inputs=inputs,
+            params={"as_of": _as_of(site, partition).isoformat()},
             context=get_current_context(),
         )
     )
     report = result.observed.links.get("report")
+    _explain(partition, pipeline, outcome.facts)
     return {**outcome.facts, "champion": champion.version, "report": report}
 
 
 def performance(partition: str, root: str, pipeline: str) -> dict[str, Any] | None:
     """Compare the champion's loss on the window with its own holdout loss, on labels known by now."""
     site = Site.at(root, pipeline)
-    champion, label = site.ledger.champion(pipeline), site.spec.label
-    assert label is not None
+    champion = site.ledger.champion(pipeline)
     if champion is None:
         return None
     features = dict(_current(site, "features", _window(site, partition)))
@@ -51,9 +55,6 @@ def performance(partition: str, root: str, pipeline: str) -> dict[str, Any] | No
     if not predictions:
         log.info("%s %s: no predictions to compare with outcomes", pipeline, partition)
         return None
-    # A replay long after gives the same answer as the first run: labels count as known when the last one is due.
-    due = label.known_after.after(site.cut.end(partition))
-    as_of = min(due, datetime.now(UTC).replace(minute=0, second=0, microsecond=0))
     outcome, _ = outcome_of(
         site.request(
             "performance",
@@ -61,7 +62,7 @@ def performance(partition: str, root: str, pipeline: str) -> dict[str, Any] | No
             inputs=[("predictions", artifact, key) for key, artifact in predictions]
             + [("features", features[key], key) for key, _ in predictions]
             + [("evaluation", unpack(champion.body["evaluation"]), None)],
-            params={"as_of": as_of.isoformat()},
+            params={"as_of": _as_of(site, partition).isoformat()},
             context=get_current_context(),
         )
     )
@@ -80,14 +81,14 @@ def decide(
         log.info("%s %s: nothing (no champion yet)", pipeline, partition)
         site.ledger.append(pipeline, "decision", partition, {"action": "none", "reason": "no_champion"})
         return None
-    known = bool(performance and performance.get("labelled"))
+    known = performance is not None and performance.get("degraded") is not None
     now = Window(
         partition=partition,
         rows=int(drift["rows"]),
         drifted=drift.get("drifted"),
         degraded=performance.get("degraded") if performance else None,
         excess=performance.get("excess") if performance else None,
-        broken=tuple(drift.get("broken") or ()),
+        broken=tuple(f"{name} ({why})" for name, why in sorted(drift["broken"].items())),
         outcomes_known=known,
     )
     history = [
@@ -125,6 +126,25 @@ def decide(
         log.info("%s %s: a retraining for this is waiting or was made already", pipeline, partition)
         return None
     return {"decision": decision.id, "reason": f"{answer.reason}: {answer.message}", "until": partition}
+
+
+def _explain(partition: str, pipeline: str, facts: dict[str, Any]) -> None:
+    """Say in the log what moved, ranked by what it means to the model. Values of public columns only are in it."""
+    for name, why in sorted((facts["broken"]).items()):
+        log.warning("%s %s: column %s is broken: %s", pipeline, partition, name, why)
+    for cause in facts.get("causes", ()):
+        segments = "; ".join(f"{s['segment']} {s['before']:.1%} to {s['after']:.1%}" for s in cause["segments"])
+        share = f"{cause['part']:.0%} of the change, {cause['weight']:.0%} of the model's attributions"
+        log.info("%s %s: %s moved (%s): %s", pipeline, partition, cause["column"], share, segments)
+
+
+def _as_of(site: Site, partition: str) -> datetime:
+    """Until when labels count as known. A replay long after gives the same answer as the first run: when the last
+    label is due, or now if that is earlier."""
+    label = site.spec.label
+    assert label is not None
+    due = label.known_after.after(site.cut.end(partition))
+    return min(due, datetime.now(UTC).replace(minute=0, second=0, microsecond=0))
 
 
 def _window(site: Site, partition: str) -> list[str]:
