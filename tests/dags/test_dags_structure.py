@@ -28,7 +28,7 @@ def test_features(dags):
         | {(f"gate_raw.{s}", "transform") for s in sources}
         | {
             ("transform", "gate_features"), ("gate_features", "publish"), ("publish", "materialize"),
-            ("materialize", "score"),
+            ("materialize", "parity"), ("parity", "score"),
         }
     )  # fmt: skip
     assert len(dags["features"].tasks) == 12

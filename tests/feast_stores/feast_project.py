@@ -119,6 +119,7 @@ class FeastProject:
 
     root: Path
     spec: dict[str, Any]
+    online: tuple[str, str] | None = None
     features: str = FEATURES
 
     @classmethod
@@ -161,10 +162,9 @@ class FeastProject:
         return apply(ProjectTree(self.root), self.settings, delete=delete)
 
     def open(self, **other: Any) -> Any:
-        s = self.settings
-        return open_feature_store(
-            FEATURE_STORE, registry=s.feast_registry, online=s.feast_online, store=s.store, **other
-        )
+        s, (kind, place) = self.settings, self.online or ("sqlite", self.settings.feast_online)
+        text = FEATURE_STORE.replace("feast_stores.sqlite", f"feast_stores.{kind}")
+        return open_feature_store(text, registry=s.feast_registry, online=place, store=s.store, **other)
 
     def snapshot(self, partition: str, rows: list[dict[str, Any]] | pa.Table, publish: bool = True) -> Artifact:
         table = pa.Table.from_pylist(rows, SCHEMA) if isinstance(rows, list) else rows
@@ -194,8 +194,11 @@ class FeastProject:
             means=Means(services={"registry": Service(uri=s.feast_registry), "online": Service(uri=s.feast_online)}),
         )
 
-    def materialize(self, partition: str, artifact: Artifact) -> JobResult:
-        return run(self.request("materialize", "data", {partition: artifact}))
+    def materialize(self, partition: str, artifact: Artifact, revision: int = 1) -> JobResult:
+        return run(self.request("materialize", "data", {partition: artifact}, {"revision": revision}))
+
+    def parity(self, partition: str, artifact: Artifact, **params: Any) -> JobResult:
+        return run(self.request("parity", "data", {partition: artifact}, params))
 
     def training_set(self, inputs: dict[str, Artifact], as_of: str) -> JobResult:
         return run(self.request("build_training_set", "features", inputs, {"as_of": as_of}))

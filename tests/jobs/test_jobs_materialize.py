@@ -53,8 +53,8 @@ def test_an_older_partition_after_a_newer_changes_only_entities_that_have_no_new
 def test_a_corrected_partition_replaces_what_it_corrects(project: Any) -> None:
     first = project.snapshot("2024-01-01", [row("a", "2024-01-01 05:00", 1)])
     project.materialize("2024-01-01", first)
-    project.materialize("2024-01-01", project.snapshot("2024-01-01", [row("a", "2024-01-01 05:00", 2)]))
-    assert online(project, "distance", "a") == [2]
+    project.materialize("2024-01-01", project.snapshot("2024-01-01", [row("a", "2024-01-01 05:00", 0)]), revision=2)
+    assert online(project, "distance", "a") == [0]
 
 
 def test_every_type_and_null_arrives_as_it_was(project: Any) -> None:
@@ -67,9 +67,9 @@ def test_every_type_and_null_arrives_as_it_was(project: Any) -> None:
 
 
 def test_more_rows_than_one_batch(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    import millrace.jobs.materialize as job
+    from millrace.feast_stores import online as stores
 
-    monkeypatch.setattr(job, "BATCH", 7)
+    monkeypatch.setattr(stores, "BATCH", 7)
     rows = [row(f"v{n}", "2024-01-01 05:00", n) for n in range(50)]
     result = project.materialize("2024-01-01", project.snapshot("2024-01-01", rows))
     assert result.outcome.facts["entities"] == 50

@@ -47,6 +47,7 @@ DEFAULT_MODULES = (
             "transform",
             "publish",
             "materialize",
+            "parity",
             "score",
             "build_training_set",
             "train",

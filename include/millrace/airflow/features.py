@@ -1,4 +1,4 @@
-"""The features DAG: land, gate, transform, gate, publish, materialize, score; one partition a run."""
+"""The features DAG: land, gate, transform, gate, publish, materialize, check parity, score; one partition a run."""
 
 from __future__ import annotations
 
@@ -44,10 +44,11 @@ def build(site: Site) -> DAG:
         made = step(tasks.transform, pool=POOL)(partition=partition, sources=gated, **here)
         passed = step(tasks.gate_features)(partition=partition, features=made, **here)
         published = step(tasks.publish, outlets=[features_asset(site)])(partition=partition, features=passed, **here)
-        materialized = step(tasks.materialize)(partition=partition, features=published, **here)
+        materialized: Any = step(tasks.materialize)(partition=partition, features=published, **here)
+        checked = step(tasks.parity)(partition=partition, materialized=materialized, **here)
         if spec.training is not None:
             scored = step(tasks.score, outlets=[scored_asset(site)])(partition=partition, features=published, **here)
-            materialized >> scored
+            checked >> scored
     return dag
 
 

@@ -16,6 +16,7 @@ from millrace.store import ObjectStore, Tables, open_store
 # What each job may reach beside the store. A job that is not named here gets no service.
 REACH: dict[str, tuple[str, ...]] = {
     "materialize": ("registry", "online"),
+    "parity": ("registry", "online"),
     "build_training_set": ("registry", "online"),
     "train": ("mlflow",),
     "evaluate": ("mlflow",),

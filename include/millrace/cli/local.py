@@ -275,16 +275,21 @@ def _signal(pid: int, number: int, *, group: bool) -> None:
 def _await_end(processes: list[Process]) -> None:
     """Return when all have ended and those of this process are reaped, or after the limit."""
     limit = time.monotonic() + STOP_LIMIT_S
-    while time.monotonic() < limit:
-        ended = not any(p.alive for p in processes)
-        for process in processes:
-            try:
-                os.waitpid(process.pid, os.WNOHANG)
-            except ChildProcessError:
-                continue
-        if ended:
-            return
-        time.sleep(0.1)
+    left = list(processes)
+    while left and time.monotonic() < limit:
+        left = [process for process in left if not _ended(process)]
+        time.sleep(0.1 if left else 0)
+
+
+def _ended(process: Process) -> bool:
+    """Whether a process is gone, and reaped where it is a child of this one.
+
+    A child is asked for by `waitpid` alone: its main thread may be a zombie while others of it still run.
+    """
+    try:
+        return os.waitpid(process.pid, os.WNOHANG)[0] != 0
+    except ChildProcessError:
+        return not process.alive
 
 
 def _free_ports(count: int) -> list[int]:

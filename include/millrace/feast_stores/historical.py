@@ -27,12 +27,11 @@ from feast.utils import compute_non_entity_date_range
 from millrace.errors import SpecError
 from millrace.feast_stores import asof
 from millrace.feast_stores.duck import Limits, connection, name
+from millrace.feast_stores.packing import NO_ENTITY
 from millrace.feast_stores.retrieval import DuckDBRetrievalJob
 from millrace.feast_stores.scan import Scan, Tables, scan
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_NO_ENTITY = "__dummy_id"
-"""Join key of Feast's stand-in for a view without entities."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +137,7 @@ def _view(
 def _keys(view: FeatureView) -> dict[str, str]:
     """Join key of the view -> column of the entity rows."""
     mapping = view.projection.join_key_map
-    keys = [column.name for column in view.entity_columns if column.name != _NO_ENTITY]
+    keys = [column.name for column in view.entity_columns if column.name != NO_ENTITY]
     return {key: mapping.get(key, key) for key in keys}
 
 

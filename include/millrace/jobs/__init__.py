@@ -10,6 +10,7 @@ JOBS = (
     "transform",
     "publish",
     "materialize",
+    "parity",
     "score",
     "build_training_set",
     "train",

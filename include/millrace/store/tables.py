@@ -53,8 +53,8 @@ class Tables:
         """The pointer of a partition, None when nothing was published."""
         return self._read(table, partition)[0]
 
-    def resolve(self, table: str, partition: str) -> Moved:
-        """The current Snapshot of a partition. Raises NotFound with the partitions that exist."""
+    def pointer(self, table: str, partition: str) -> Pointer:
+        """The pointer of a partition. Raises NotFound with the partitions that exist."""
         pointer = self.get(table, partition)
         if pointer is None:
             raise NotFound(
@@ -63,7 +63,11 @@ class Tables:
                 allowed=self.partitions(table)[-12:],
                 next_step=f"Run the pipeline's features DAG for partition {partition} first",
             )
-        return pointer.current
+        return pointer
+
+    def resolve(self, table: str, partition: str) -> Moved:
+        """The current Snapshot of a partition. Raises NotFound with the partitions that exist."""
+        return self.pointer(table, partition).current
 
     def partitions(self, table: str) -> list[str]:
         """All published partitions, sorted."""
