@@ -31,7 +31,7 @@ def test_features(dags):
             ("materialize", "parity"), ("parity", "score"),
         }
     )  # fmt: skip
-    assert len(dags["features"].tasks) == 12
+    assert len(dags["features"].tasks) == 13
 
 
 def test_training(dags):
