@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from millrace.cli.check_sql_spark import refuse
 from millrace.errors import SpecError
 from millrace.spec import PipelineSpec
 from millrace.spec.yaml_file import read_text
@@ -23,7 +24,8 @@ _COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
 def sql_columns(path: Path, spec: PipelineSpec) -> dict[str, str]:
     """Column -> DuckDB type of what the SQL makes from empty sources.
 
-    Raises SpecError with the line for SQL that cannot be bound, is not one SELECT, or makes two columns of one name.
+    Raises SpecError with the line for SQL that cannot be bound, is not one SELECT, or makes two columns of one name,
+    and, where the engine is Spark, for each construct that means something else there.
     As in the transform job, the SQL reaches no file and loads no extension.
     """
     import duckdb
@@ -43,6 +45,8 @@ def sql_columns(path: Path, spec: PipelineSpec) -> dict[str, str]:
         if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
             raise SpecError("the file must hold one SELECT, whose columns do not depend on data", where=f"{path}:1")
         described = connection.execute(statements[0]).description
+        if spec.features.engine == "spark":
+            refuse(connection, sql, path)
     except duckdb.Error as err:
         message, line = _explain(str(err), sql, start)
         raise SpecError(message, where=f"{path}:{line}") from None

@@ -7,15 +7,17 @@ from datetime import datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
-from millrace.contract import Outcome
+from millrace.contract import Input, Outcome
 from millrace.errors import ContractError, DataError, SpecError
 from millrace.jobs.land import strictest
 from millrace.jobs.work import Work
-from millrace.sources.sql import FILE, connect, select
+from millrace.sources.sql import FILE, Scope, connect, select, show
+from millrace.store.snapshots import DATA
 
-REACHES: tuple[str, ...] = ()
+REACHES: tuple[str, ...] = ("spark",)
 REUSABLE = True
 
 
@@ -32,17 +34,10 @@ def run(work: Work, params: Params) -> Outcome:
     Raises SpecError for SQL that does not run or lacks a column, DataError for rows that cannot be features.
     """
     spec, key = work.spec, work.partition
-    start, end = spec.partitioning.start(key), spec.partitioning.end(key)
+    scope = Scope(key, spec.partitioning.start(key), spec.partitioning.end(key))
     sources = {name: _source(work, name) for name in spec.sources}
-    with tempfile.TemporaryDirectory(prefix="millrace-sql-") as folder, connect(folder) as connection:
-        connection.execute(
-            "CREATE TABLE scope AS SELECT ?::VARCHAR AS partition_key, ?::TIMESTAMPTZ AS start_time, "
-            "?::TIMESTAMPTZ AS end_time", [key, start, end],
-        )  # fmt: skip
-        for name, table in sources.items():
-            connection.register(name, table)
-        made = select(connection, work.bundle.sql)
-    table = check(work, made, start, end)
+    made = _spark(work, sources, scope) if spec.features.engine == "spark" else _duckdb(work, sources, scope)
+    table = check(work, made, scope.start_time, scope.end_time)
     snapshot = work.snapshots.write(
         table, pipeline=spec.name, dataset="features", partition=key,
         classification=strictest(spec, table.column_names),
@@ -50,21 +45,49 @@ def run(work: Work, params: Params) -> Outcome:
     return Outcome(outputs={"data": snapshot}, facts={"rows": table.num_rows, "columns": table.column_names})
 
 
-def _source(work: Work, name: str) -> pa.Table:
-    """All rows of a source's input Snapshots, in the order of their partitions however they were sent."""
+def _duckdb(work: Work, sources: dict[str, list[Input]], scope: Scope) -> pa.Table:
+    """Run the SQL here. `limits` of the request: `duckdb_memory` (8GB), `duckdb_temp` (folder to spill to)."""
+    limits = work.request.means.limits
+    files = {name: [str(work.path(item)) for item in inputs] for name, inputs in sources.items()}
+    with tempfile.TemporaryDirectory(prefix="millrace-sql-", dir=limits.get("duckdb_temp")) as folder:
+        reads = [path for paths in files.values() for path in paths]
+        with connect(folder, reads, limits.get("duckdb_memory")) as connection:
+            show(connection, files, scope)
+            return select(connection, work.bundle.sql)
+
+
+def _spark(work: Work, sources: dict[str, list[Input]], scope: Scope) -> pa.Table:
+    """Run the SQL where the service `spark` (a master URL) says, in this process where the request names none."""
+    from millrace.sources import spark
+
+    service = work.request.means.services.get("spark")
+    master = service.uri if service else "local[*]"
+    local = {name: [work.path(item) for item in inputs] for name, inputs in sources.items()}
+    files = {name: [str(path) for path in paths] for name, paths in local.items()}
+    if not master.startswith("local"):  # executors read the store themselves; above it was verified
+        files = {
+            name: [spark.url(work.objects.url(work.request.key(item) + DATA)) for item in inputs]
+            for name, inputs in sources.items()
+        }
+    schemas = {name: pq.read_schema(paths[0]) for name, paths in local.items()}
+    return spark.select(master, work.bundle.sql, schemas, files, scope)
+
+
+def _source(work: Work, name: str) -> list[Input]:
+    """A source's input Snapshots, in the order of their partitions however they were sent."""
     inputs = sorted(work.request.inputs(name), key=lambda item: item.partition or "")
     if not inputs:
         raise ContractError(f"transform needs a Snapshot of source '{name}'")
     if len({item.partition for item in inputs}) < len(inputs):
         raise ContractError(f"a partition of source '{name}' comes twice", given=[item.partition for item in inputs])
-    tables = [work.read(item) for item in inputs]
-    for item, table in zip(inputs, tables, strict=True):
-        if table.schema != tables[0].schema:
+    schemas = [pq.read_schema(work.path(item)) for item in inputs]
+    for item, schema in zip(inputs, schemas, strict=True):
+        if schema != schemas[0]:
             raise DataError(
                 f"partition {item.partition} of source '{name}' has other columns or types than {inputs[0].partition}",
                 next_step="It was landed under another spec: land it again",
             )
-    return pa.concat_tables(tables)
+    return inputs
 
 
 def check(work: Work, made: pa.Table, start: datetime, end: datetime) -> pa.Table:

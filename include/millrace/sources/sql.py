@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
 
 import duckdb
 import pyarrow as pa
 
 from millrace.errors import DataError, SpecError, Unavailable
 
+T = TypeVar("T")
 FILE = "transform.sql"
 # Keywords that DuckDB's parser reads as names; a source's column of that name would have to be qualified.
 CLOCK = {"current_timestamp", "current_date", "current_time", "localtimestamp", "localtime"}
@@ -24,16 +27,52 @@ _ABOUT_SQL = (
 )  # fmt: skip
 
 
-def connect(folder: str) -> duckdb.DuckDBPyConnection:
-    """A DuckDB that gives the same bytes everywhere (one thread) and reaches nothing but `folder`, where it spills."""
+@dataclass(frozen=True)
+class Scope:
+    """The partition that the SQL makes: its key, and from when until before when it lasts."""
+
+    partition_key: str
+    start_time: datetime
+    end_time: datetime
+
+
+def connect(folder: str, reads: Iterable[str] = (), memory_limit: str | None = None) -> duckdb.DuckDBPyConnection:
+    """A DuckDB that gives the same bytes everywhere and reaches nothing but `folder`, where it spills, and the files
+    `reads`.
+
+    One thread, whatever the machine: a sum of doubles depends on how many add it up. Raises SpecError for a
+    `memory_limit` that is none (`8GB`); left out, DuckDB takes 80 % of the memory it may have.
+    """
     connection = duckdb.connect()
+    allowed = ", ".join(f"'{_escaped(path)}'" for path in reads)
+    connection.execute(f"SET allowed_paths = [{allowed}]")
+    if memory_limit is not None:
+        try:
+            connection.execute(f"SET memory_limit = '{_escaped(memory_limit)}'")
+        except duckdb.Error:
+            raise SpecError("not a memory limit", given=memory_limit, allowed="a size such as 8GB") from None
     for name, value in (
-        ("threads", 1), ("TimeZone", "UTC"), ("temp_directory", folder), ("autoinstall_known_extensions", False),
-        ("autoload_known_extensions", False), ("python_enable_replacements", False),
-        ("enable_external_access", False), ("lock_configuration", True),
+        ("threads", 1), ("TimeZone", "UTC"), ("temp_directory", _escaped(folder)),
+        ("autoinstall_known_extensions", False), ("autoload_known_extensions", False),
+        ("python_enable_replacements", False), ("enable_external_access", False), ("lock_configuration", True),
     ):  # fmt: skip
         connection.execute(f"SET {name} = '{value}'")
     return connection
+
+
+def show(connection: duckdb.DuckDBPyConnection, sources: Mapping[str, Sequence[str]], scope: Scope) -> None:
+    """Make what the SQL sees: `scope`, and a view per source over its Parquet files, rows in the files' order."""
+    connection.execute(
+        "CREATE TABLE scope AS SELECT ?::VARCHAR AS partition_key, ?::TIMESTAMPTZ AS start_time, "
+        "?::TIMESTAMPTZ AS end_time", [scope.partition_key, scope.start_time, scope.end_time],
+    )  # fmt: skip
+    for name, paths in sources.items():
+        files = ", ".join(f"'{_escaped(path)}'" for path in paths)
+        connection.execute(f'CREATE VIEW "{name}" AS SELECT * FROM read_parquet([{files}])')
+
+
+def _escaped(text: str) -> str:
+    return text.replace("'", "''")
 
 
 def select(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
@@ -42,10 +81,19 @@ def select(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
     Raises SpecError naming the line of SQL that does not run, does more than select, or gives something else at each
     run; DataError, without the value, where it fails on a row; MemoryError.
     """
+    bind(connection, sql)
+    return _guarded(lambda: connection.sql(sql).to_arrow_table())
+
+
+def bind(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
+    """Make sure, reading no rows, that the SQL is one that `select` takes. Raises SpecError as it does."""
+    _guarded(lambda: check_select(connection, sql))
+    _guarded(lambda: connection.execute("EXPLAIN " + sql))  # only `execute` tells the line of an error
+
+
+def _guarded(call: Callable[[], T]) -> T:
     try:
-        check_select(connection, sql)
-        connection.execute("EXPLAIN " + sql)  # binds it; only `execute` tells the line of an error in that
-        return connection.sql(sql).to_arrow_table()
+        return call()
     except duckdb.OutOfMemoryException:
         failed: Exception = MemoryError(f"{FILE} needs more memory than there is")
     except duckdb.IOException:

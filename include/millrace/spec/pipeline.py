@@ -70,6 +70,7 @@ class FeaturesSpec(Model):
     entity: tuple[str, ...] = Field(min_length=1, description="Key columns, the join keys of the Feast entities.")
     event_time: str = Field(default="event_timestamp", description="Column with the moment a row speaks of.")
     created_time: str | None = Field(default=None, description="Column with the moment a row became known.")
+    engine: Literal["duckdb", "spark"] = Field(default="duckdb", description="What runs transform.sql.")
     gate: str = Field(default="suites/features.yaml", description="GX suite, path inside the pipeline's folder.")
     service: Name = Field(description="Feast FeatureService that training and scoring read.")
 
