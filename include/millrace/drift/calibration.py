@@ -1,10 +1,14 @@
 """Thresholds: how far a window of this size strays from the reference while nothing changes.
 
-Both sides are resampled from the reference's blocks: a window of as many blocks as the real one has, and a reference of
-as many as it has itself, so that the noise of both is in the distance. Neighbouring blocks are drawn together, in runs
-of a day's hours, a week's days or a month's weeks (the circular block bootstrap of Politis & Romano 1992), since one
-day is like the next and a week has its shape. Where the reference has scattered blocks only (the model's predictions on
-held out days), single blocks are drawn, and fewer of them by what neighbouring blocks of the window share.
+What blocks of the reference have more or less than their share is resampled with random signs and sizes that
+neighbouring blocks have in common, the dependent wild bootstrap (Shao 2010) with Bartlett's kernel: one day is like the
+next, and a kernel of whole weeks leaves out what is only the shape of a week. Unlike drawing runs of blocks it is not
+limited to the few runs that a short reference has. The noise of both sides is in the distance, the window's at its own
+number of blocks and rows. The estimate of that noise is itself uncertain: it is widened by 1 / (1 - run / blocks) for
+the bias, and by chi-square with 1.5 blocks / run degrees of freedom (Priestley 1981, 6.2) for the chance.
+
+Where the reference has scattered blocks only (the model's predictions on held out days), they know nothing of their
+neighbours; the window then counts as fewer blocks, by what its own neighbours share.
 
 The rate holds for all items of a window together: thresholds are those of the single-step max-T method (Westfall &
 Young 1993), the quantile of the largest standardised distance over all items.
@@ -22,51 +26,68 @@ from millrace.drift.items import Item
 from millrace.drift.sketch import Floats
 
 RUN: dict[Block, int] = {"hour": 24, "day": 7, "week": 4}
-"""Blocks of a run."""
+"""Blocks over which neighbours are taken to be alike: a day, a week, a month."""
 SAMPLES = 2000
 LEAST_BLOCKS = 10
 """Fewest blocks of a reference from which a threshold is resampled."""
 FLOOR = 0.02
 """No threshold lies below: a smaller distance matters to nobody, however surely it is there."""
 STILL = 0.1
-"""Threshold where the reference does not vary at all between resamples: Evidently's own."""
+"""Threshold where the reference does not vary at all between blocks: Evidently's own."""
 
 
 @dataclass(frozen=True)
 class Draw:
-    """How often each block stands in each resample, shape (samples, blocks): of the window and of the reference."""
+    """Factors of each block in each resample, shape (samples, blocks), and what widens them.
+
+    `window` and `reference` have variance 1; `size` is the window's number of blocks, `freedom` that of the estimate.
+    """
 
     window: Floats
     reference: Floats
+    size: float
+    freedom: float
 
 
-def draw(blocks: int, window: float, run: int, seed: int, samples: int = SAMPLES) -> Draw:
-    """Draw `window` and `blocks` blocks out of `blocks`, in runs of at most `run`."""
+def draw(blocks: int, size: float, run: int, seed: int, samples: int = SAMPLES) -> Draw:
+    """Draw the factors for a reference of `blocks` blocks and a window of `size`; neighbours within `run` are alike."""
     random = np.random.Generator(np.random.PCG64(seed))
+    longest = max(1, min(run, blocks // 4))
     sides = []
-    for count in (max(1, round(window)), blocks):
-        length = max(1, min(run, count, blocks // 4))
-        starts = random.integers(0, blocks, size=(samples, -(-count // length)))
-        places = (starts[:, :, None] + np.arange(length)).reshape(samples, -1)[:, :count] % blocks
-        flat = (places + np.arange(samples)[:, None] * blocks).ravel()
-        sides.append(np.bincount(flat, minlength=samples * blocks).reshape(samples, blocks).astype(np.float64))
-    return Draw(*sides)
+    for length in (max(1, min(longest, round(size))), longest):
+        sums = np.cumsum(random.standard_normal((samples, blocks + length)), axis=1)
+        sides.append((sums[:, length:] - sums[:, :-length]) / np.sqrt(length * (1 - length / blocks)))
+    window, reference = sides
+    return Draw(window, reference, size, 1.5 * blocks / longest)
 
 
-def resampled(item: Item, drawn: Draw, seed: int) -> tuple[Floats, Floats]:
-    """Distances of the item in each resample, and whether its window was constant there; shape (samples,) each."""
-    window, reference = drawn.window @ item.blocks, drawn.reference @ item.blocks
-    rows, size = window.sum(axis=1), float(item.after.sum())
-    typical = float(rows.mean())
-    window = window / np.maximum(rows, 1)[:, None]
-    if size < 0.95 * typical:  # the window has fewer rows a block: what that adds to its noise
-        random = np.random.Generator(np.random.PCG64(seed + 1))
-        thin = max(1, round(1 / (1 / size - 1 / typical)))
-        window = random.multinomial(thin, window / np.maximum(window.sum(axis=1), 1e-300)[:, None]) / thin
-    reference = reference / np.maximum(reference.sum(axis=1), 1)[:, None]
-    whole = item.before / item.before.sum()
-    norm = norm_of(whole, item.points) if item.points is not None else 1.0
-    return item.distance(reference, window, norm), (window > 0).sum(axis=1) == 1
+def resampled(item: Item, drawn: Draw, seed: int) -> Floats:
+    """Distances of the item in each resample, shape (samples,)."""
+    random = np.random.Generator(np.random.PCG64(seed + 1))
+    counts = item.blocks
+    rows, blocks = float(counts.sum()), len(counts)
+    shares = counts.sum(axis=0) / rows
+    excess = (counts - counts.sum(axis=1, keepdims=True) * shares) / rows
+    noise = drawn.window @ excess * np.sqrt(blocks / drawn.size) + drawn.reference @ excess
+    less = 1 / float(item.after.sum()) - blocks / (drawn.size * rows)
+    if less > 0:  # the window has fewer rows a block than the reference
+        roots = np.sqrt(shares)
+        plain = random.standard_normal((len(noise), len(shares))) * roots
+        noise += np.sqrt(less) * (plain - plain @ np.sqrt(shares)[:, None] * shares)
+    noise /= np.sqrt(random.chisquare(drawn.freedom, size=(len(noise), 1)) / drawn.freedom)
+    if item.points is not None:
+        return item.distance(shares, shares + noise, norm_of(shares, item.points))
+    window = np.maximum(shares + noise, 0.0)
+    return item.distance(shares, window / window.sum(axis=1, keepdims=True), 1.0)
+
+
+def constancy(item: Item, size: int) -> float:
+    """Share of the reference's stretches of `size` blocks in which all rows have one value (or lie in one bin)."""
+    blocks = len(item.blocks)
+    length = min(max(1, size), blocks)
+    sums = np.cumsum(np.concatenate([np.zeros((1, item.blocks.shape[1])), item.blocks]), axis=0)
+    stretches = sums[length:] - sums[:-length]
+    return float(((stretches > 0).sum(axis=1) == 1).mean())
 
 
 def thresholds(distances: list[Floats], rate: float) -> list[float]:
@@ -79,7 +100,7 @@ def thresholds(distances: list[Floats], rate: float) -> list[float]:
     standard = (table[:, moving] - mean[moving]) / spread[moving]
     limit = float(np.quantile(standard.max(axis=1), 1 - rate)) if moving.any() else 0.0
     found = np.where(moving, mean + limit * spread, STILL)
-    return [round(max(float(t), FLOOR), 6) for t in found]
+    return [max(float(f"{t:.4g}"), FLOOR) for t in found]
 
 
 def effective(blocks: int, means: Floats) -> float:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from millrace.drift.blocks import index_of
-from millrace.drift.calibration import LEAST_BLOCKS, RUN, STILL, Draw, draw, effective, resampled, thresholds
+from millrace.drift.calibration import LEAST_BLOCKS, RUN, STILL, Draw, constancy, draw, effective, resampled, thresholds
 from millrace.drift.items import Item, Seen, names_of, see
 from millrace.drift.sketch import ColumnSketch, Floats, Part, Sketch, is_number, numbers_of
 
@@ -122,10 +122,9 @@ def check(sketch: Sketch, columns: Iterable[Given], *, rate: float, minimum_rows
         if here.items and key not in draws:
             draws[key] = draw(blocks, size, 1 if part.scattered else RUN[sketch.block], seed)
         for item in here.items:
-            distances, stuck = resampled(item, draws[key], seed)
-            tried.append((given.name, item, distances, sure))
+            tried.append((given.name, item, resampled(item, draws[key], seed), sure))
             if item.what == "values":
-                constant[given.name] = float(stuck.mean())
+                constant[given.name] = constancy(item, size)
     limits = iter(thresholds([distances for _, _, distances, sure in tried if sure], rate))
     judged: dict[str, list[Judged]] = {name: [] for name in seen}
     for name, item, _, sure in tried:
