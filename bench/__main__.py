@@ -10,11 +10,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import imports, loop, parse
+from bench import features, imports, loop, parse
 from bench.row import Row
 
 ROOT = Path(__file__).resolve().parents[1]
-PARTS = {"imports": imports.measure, "parse": parse.measure, "loop": loop.measure}
+PARTS = {"features": features.measure, "imports": imports.measure, "parse": parse.measure, "loop": loop.measure}
 
 
 def main(names: list[str]) -> int:

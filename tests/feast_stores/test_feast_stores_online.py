@@ -351,3 +351,9 @@ def stored(online: Online, *vehicles: str) -> Any:
 
     keys = [serialize_entity_key(key(vehicle), 3) for vehicle in vehicles]
     return online.store.fetch(online.config, table_of_view(online.config, online.view), "trips", keys)
+
+
+def test_a_window_without_rows_writes_nothing(project: Any) -> None:
+    online = Online(project)
+    empty = shared["pa"].Table.from_pylist([], shared["SCHEMA"])
+    assert online.store.write_table(online.config, online.view, empty) == 0

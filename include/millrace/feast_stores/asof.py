@@ -75,7 +75,7 @@ def latest(
     columns: Sequence[str],
     where: str,
 ) -> str:
-    """Query of the latest row per key among the rows that `where` keeps, by the same order as the join's."""
+    """Query of the latest row per key among the rows that `where` keeps; ties are settled as in the join."""
     moment, expressions = scan.moment(event), [scan.value(key) for key in keys]
     grouped = "".join(f"{key} AS k{n}, " for n, key in enumerate(expressions))
     connection.execute(
@@ -83,11 +83,17 @@ def latest(
         + (" GROUP BY ALL" if keys else "")
     )
     same = [f"{key} IS NOT DISTINCT FROM w.k{n}" for n, key in enumerate(expressions)] + [f"{moment} = w.event"]
-    found = f"FROM {scan.sql} AS s SEMI JOIN newest AS w ON {' AND '.join(same)} WHERE {where}"
-    counted = f"SELECT (SELECT count(*) {found}), (SELECT count(*) FROM newest WHERE event IS NOT NULL)"
+    found = (
+        f"SELECT {', '.join(map(scan.value, columns))} FROM {scan.sql} AS s "
+        f"SEMI JOIN newest AS w ON {' AND '.join(same)} WHERE {where}"
+    )
+    connection.execute(f"CREATE TEMP TABLE latest AS {found}")
+    counted = "SELECT (SELECT count(*) FROM latest), (SELECT count(*) FROM newest WHERE event IS NOT NULL)"
     rows, groups = connection.execute(counted).fetchall()[0]
-    query = f"SELECT {', '.join(map(scan.value, columns))} {found}"
-    return query if rows == groups else query + _first([*expressions, moment], scan, created)
+    if rows != groups:
+        once = found + _first([*expressions, moment], scan, created)
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE latest AS {once}")
+    return "SELECT * FROM latest"
 
 
 def _hits(connection: duckdb.DuckDBPyConnection, number: int, view: View, created: str | None) -> None:

@@ -45,7 +45,7 @@ class TableOfflineStoreConfig(FeastConfigBaseModel):
 
 
 class TableOfflineStore(OfflineStore):
-    """Point-in-time joins that lose no entity row and see nothing before it was known (docs/feature-store.md)."""
+    """Point-in-time joins that lose no entity row and see nothing before it was known (docs/adr/0008)."""
 
     supports_filter_by_created_timestamp = True
 

@@ -30,7 +30,7 @@ Stored = tuple[int, bytes]
 """Event time in microseconds, packed features."""
 
 BATCH = 10_000
-"""Rows per statement of `write_table`; each batch is one transaction."""
+"""Rows that `write_table` packs and writes at a time; each batch is one transaction."""
 
 
 class RowStore(OnlineStore):
@@ -55,10 +55,10 @@ class RowStore(OnlineStore):
     def write_table(self, config: RepoConfig, view: FeatureView, table: pa.Table, revision: int = 0) -> int:
         """Write the rows of a view's source and return how many; `revision` is that of the data (see `Packed`)."""
         name = table_of_view(config, view)
-        rows = packing.newest(packing.pack_table(table, view, revision))
-        for start in range(0, len(rows), BATCH):
-            self.upsert(config, name, rows[start : start + BATCH])
-        return len(rows)
+        for start in range(0, table.num_rows, BATCH):
+            rows = packing.pack_table(table.slice(start, BATCH), view, revision)
+            self.upsert(config, name, packing.newest(rows))
+        return table.num_rows
 
     def online_write_batch(
         self, config: RepoConfig, table: FeatureView, data: list[Row], progress: Callable[[int], Any] | None

@@ -11,7 +11,8 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from itertools import repeat
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -40,11 +41,12 @@ _FIXED = {ValueType.DOUBLE: (0x29, "<f8", pa.float64()), ValueType.FLOAT: (0x35,
 """Type -> (tag of the field in Value, layout, Arrow type): protobuf's 64-bit and 32-bit wire types."""
 _VARINT = {ValueType.INT32: (0x18, pa.int32()), ValueType.INT64: (0x20, pa.int64()), ValueType.BOOL: (0x38, pa.bool_()),
            ValueType.UNIX_TIMESTAMP: (0x40, pa.timestamp("s", "UTC"))}  # fmt: skip
+_SHORT = 100
+"""Bytes of an entry up to which all its lengths surely take one byte."""
 _TEXT = {ValueType.BYTES: (0x0A, pa.binary()), ValueType.STRING: (0x12, pa.string())}
 
 
-@dataclass(frozen=True)
-class Packed:
+class Packed(NamedTuple):
     """One entity's row. They are ordered as written: the greater one stays, whatever the order of writes.
 
     `revision` tells a corrected row from the one it corrects where event and created time are the same; the bytes
@@ -60,7 +62,7 @@ class Packed:
     @property
     def rank(self) -> tuple[int, int, int, bytes]:
         """What decides between two rows of a key."""
-        return self.event_us, self.created_us, self.revision, self.features
+        return self[1:]
 
 
 def pack_table(table: pa.Table, view: FeatureView, revision: int) -> list[Packed]:
@@ -82,9 +84,8 @@ def pack_table(table: pa.Table, view: FeatureView, revision: int) -> list[Packed
     keys = _keys(table, {field.name: field.dtype.to_value_type() for field in view.entity_columns}, view)
     names = sorted(feature.name for feature in view.features)
     kinds = {feature.name: feature.dtype.to_value_type() for feature in view.features}
-    columns = [_entries(name, _column(table, name, view), kinds[name], view) for name in names]
-    rows = [b"".join(row) for row in zip(*columns, strict=True)] if columns else [b""] * table.num_rows
-    return [Packed(k, e, c, revision, f) for k, e, c, f in zip(keys, events, known, rows, strict=True)]
+    rows = _rows([_entries(name, _column(table, name, view), kinds[name], view) for name in names], table.num_rows)
+    return list(map(Packed, keys, events, known, repeat(revision), rows))
 
 
 def pack_row(key: EntityKey, values: Mapping[str, Value], event: datetime, created: datetime | None) -> Packed:
@@ -192,7 +193,7 @@ def _key_column(column: Any, kind: ValueType, name: str, view: FeatureView) -> l
     return [tag + struct.pack("<I", len(value)) + value for value in values]
 
 
-def _entries(name: str, column: Any, kind: ValueType, view: FeatureView) -> list[bytes]:
+def _entries(name: str, column: Any, kind: ValueType, view: FeatureView) -> _Ragged | list[bytes]:
     """The Map entry of each value of a column; null and NaN become the empty Value, as Feast has it."""
     empty = _entry(name, b"")
     if kind in _FIXED:
@@ -200,17 +201,13 @@ def _entries(name: str, column: Any, kind: ValueType, view: FeatureView) -> list
         values = _cast(column, arrow, name, view)
         numbers = pc.fill_null(values, float("nan")).to_numpy(zero_copy_only=False).astype(layout)
         width = numbers.dtype.itemsize
-        made = _cut(_beside(_entry(name, bytes([tag]) + bytes(width))[:-width], numbers))
-        for index in np.flatnonzero(np.isnan(numbers)):
-            made[index] = empty
-        return made
-    if kind in _VARINT:
+        made = _Ragged.full(_beside(_entry(name, bytes([tag]) + bytes(width))[:-width], numbers))
+        return made.replace(np.isnan(numbers), empty)
+    if kind in _VARINT and len(empty) < _SHORT:
         tag, arrow = _VARINT[kind]
         values = _cast(column, arrow, name, view).cast(pa.int64())
         made = _varints(name, tag, pc.fill_null(values, 0).to_numpy(zero_copy_only=False).astype(np.int64))
-        for index in np.flatnonzero(np.asarray(values.is_null())):
-            made[index] = empty
-        return made
+        return made.replace(np.asarray(values.is_null()), empty)
     if kind in _TEXT:
         tag, arrow = _TEXT[kind]
         coded = _cast(column, arrow, name, view).cast(pa.binary()).dictionary_encode()
@@ -220,6 +217,52 @@ def _entries(name: str, column: Any, kind: ValueType, view: FeatureView) -> list
         return [texts[code] for code in codes]
     protos = python_values_to_proto_values(column.to_pylist(), kind)
     return [_entry(name, proto.SerializeToString(deterministic=True)) for proto in protos]
+
+
+@dataclass(frozen=True)
+class _Ragged:
+    """Byte strings as a matrix: of row i the first `sizes[i]` bytes count."""
+
+    matrix: NDArray[np.uint8]
+    sizes: NDArray[np.int64]
+
+    @classmethod
+    def full(cls, matrix: NDArray[np.uint8]) -> _Ragged:
+        """Strings that are all as long as the matrix is wide."""
+        return cls(matrix, np.full(len(matrix), matrix.shape[1], dtype=np.int64))
+
+    def replace(self, where: NDArray[np.bool_], text: bytes) -> _Ragged:
+        """The same, with a shorter text in some rows."""
+        if where.any():
+            self.matrix[where, : len(text)] = np.frombuffer(text, dtype=np.uint8)
+            self.sizes[where] = len(text)
+        return self
+
+
+def _rows(columns: Sequence[_Ragged | list[bytes]], count: int) -> list[bytes]:
+    """Join the columns row by row. Neighbouring matrices are joined as one, which is several times as fast."""
+    blocks: list[list[bytes]] = []
+    beside: list[_Ragged] = []
+    for column in [*columns, []]:
+        if isinstance(column, _Ragged):
+            beside.append(column)
+            continue
+        if beside:
+            blocks.append(_strings(beside))
+            beside = []
+        blocks.append(column)
+    del blocks[-1]  # what closed the last group
+    if not blocks:
+        return [b""] * count
+    return blocks[0] if len(blocks) == 1 else [b"".join(row) for row in zip(*blocks, strict=True)]
+
+
+def _strings(columns: Sequence[_Ragged]) -> list[bytes]:
+    counted = [np.arange(column.matrix.shape[1]) < column.sizes[:, None] for column in columns]
+    matrix, mask = np.concatenate([c.matrix for c in columns], axis=1), np.concatenate(counted, axis=1)
+    buffer = matrix[mask].tobytes()
+    ends = np.cumsum(sum(column.sizes for column in columns)).tolist()
+    return [buffer[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def _entry(name: str, value: bytes) -> bytes:
@@ -239,27 +282,30 @@ def _varint(number: int) -> bytes:
     return bytes(made)
 
 
-def _varints(name: str, tag: int, numbers: NDArray[np.int64]) -> list[bytes]:
-    """Entries of whole numbers; a negative one is ten bytes, as its 64 bits."""
+def _varints(name: str, tag: int, numbers: NDArray[np.int64]) -> _Ragged:
+    """Entries of whole numbers; a negative one is ten bytes, as its 64 bits. Lengths take one byte each."""
     left = numbers.view(np.uint64)
     sizes = np.ones(len(left), dtype=np.int64)
     for groups in range(1, 10):
         sizes[left >= np.uint64(1 << (7 * groups))] = groups + 1
-    made: list[bytes] = [b""] * len(left)
-    for size in np.unique(sizes):
-        where = np.flatnonzero(sizes == size)
-        shifted = left[where, None] >> (np.arange(size, dtype=np.uint64) * np.uint64(7))
-        body = (shifted & np.uint64(0x7F)).astype(np.uint8)
-        body[:, :-1] |= 0x80
-        head = _entry(name, bytes([tag]) + bytes(int(size)))[: -int(size)]
-        for index, entry in zip(where, _cut(_beside(head, body)), strict=True):
-            made[index] = entry
-    return made
+    widest = int(sizes.max(initial=1))
+    body = ((left[:, None] >> (np.arange(widest, dtype=np.uint64) * np.uint64(7))) & np.uint64(0x7F)).astype(np.uint8)
+    body |= np.where(np.arange(widest) < sizes[:, None] - 1, 0x80, 0).astype(np.uint8)
+    head = _entry(name, bytes([tag]) + bytes(widest))[:-widest]
+    matrix = _beside(head, body)
+    less = (widest - sizes).astype(np.uint8)
+    matrix[:, 1] -= less  # length of the entry
+    matrix[:, len(head) - 2] -= less  # length of the value
+    return _Ragged(matrix, len(head) + sizes)
 
 
 def _beside(head: bytes, values: NDArray[Any]) -> NDArray[np.uint8]:
     """A matrix of bytes: the same head before the bytes of each value."""
-    body = values if values.ndim == 2 else np.ascontiguousarray(values).view(np.uint8).reshape(len(values), -1)
+    body = (
+        values
+        if values.ndim == 2
+        else np.ascontiguousarray(values).view(np.uint8).reshape(len(values), values.dtype.itemsize)
+    )
     front = np.broadcast_to(np.frombuffer(head, dtype=np.uint8), (len(body), len(head)))
     return np.concatenate([front, body], axis=1)
 

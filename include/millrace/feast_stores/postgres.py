@@ -62,7 +62,7 @@ class EntityRowOnlineStore(RowStore):
             with cursor.copy(sql.SQL("COPY incoming ({}) FROM STDIN (FORMAT BINARY)").format(_COLUMNS)) as copy:
                 copy.set_types(_TYPES)
                 for row in rows:
-                    copy.write_row((row.key, row.event_us, row.created_us, row.revision, row.features))
+                    copy.write_row(row)
             cursor.execute(
                 sql.SQL(
                     "INSERT INTO {table} AS held ({columns}) SELECT {columns} FROM incoming ORDER BY entity_key "

@@ -51,7 +51,7 @@ class EntityRowOnlineStore(RowStore):
                 "created_us = excluded.created_us, revision = excluded.revision, features = excluded.features "
                 "WHERE (excluded.event_us, excluded.created_us, excluded.revision, excluded.features) "
                 f"> ({t}.event_us, {t}.created_us, {t}.revision, {t}.features)",
-                [(row.key, row.event_us, row.created_us, row.revision, row.features) for row in rows],
+                rows,
             )
 
     def fetch(self, config: RepoConfig, table: str, view: str, keys: Sequence[bytes]) -> dict[bytes, Stored]:
