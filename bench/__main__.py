@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import features, imports, loop, parse
+from bench import chart, features, imports, loop, parse
 from bench.row import Row
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,6 +37,8 @@ def main(names: list[str]) -> int:
         table.add_row(row.name, f"{row.ours:.3f}", f"{row.reference:.3f}", row.unit, f"{row.ratio:.2f}", row.goal)
     console.print(table)
     console.print(f"written to {target.relative_to(ROOT)}")
+    if chart.draw(rows, target.with_name("bench.png")):
+        console.print("drawn in .millrace/bench.png")
     return 0
 
 

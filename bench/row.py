@@ -8,13 +8,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Row:
-    """`ratio` is ours / reference; `goal` says in words what it should be."""
+    """`ratio` is ours / reference; `goal` says in words what it should be; `stock` names the part it replaces."""
 
     name: str
     ours: float
     reference: float
     unit: str
     goal: str
+    stock: str | None = None
 
     @property
     def ratio(self) -> float:
