@@ -54,6 +54,12 @@ def test_a_broken_column_alerts_and_never_retrains():
     assert ask(window("2013-06", broken=("wind",), degraded=True, excess=1.0)) == ("alert", "broken")
 
 
+def test_an_alert_says_which_column_and_why():
+    now = window("2013-06", broken=("wind (stuck at one value)", "rain (empty)"))
+    answer = decide(spec(), CUT, now, [], trained_to="2013-04", last_retrain=None)
+    assert answer.message == "broken column: rain (empty), wind (stuck at one value); mend the source first"
+
+
 def test_too_few_rows_say_nothing_about_drift():
     now = window("2013-05", rows=10, drifted=True, outcomes_known=False)
     assert ask(now, history=[window("2013-04", drifted=True)], trained_to="2013-03", max_age=None) == (

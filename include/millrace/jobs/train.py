@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from millrace.canonical import canonical_json, digest
+from millrace.canonical import digest
 from millrace.contract import Artifact, Input, Metric, Outcome
-from millrace.drift.sketch import make
 from millrace.errors import ContractError
+from millrace.jobs.reference import reference_of
 from millrace.jobs.work import Work
 from millrace.learners.checkpoints import Checkpoints
-from millrace.learners.importance import importance
 from millrace.learners.losses import LOSS, rounded
 from millrace.learners.model_files import Model, classification_of, save
-from millrace.learners.protocol import Matrix, Settings, Weights, engine_of
+from millrace.learners.protocol import Settings, Weights, engine_of
 from millrace.learners.tracking import Tracked, lock_digest, tracked
 from millrace.learners.training import Prepared, card_of, log_training, prepare
 from millrace.spec.learner import LEARNERS
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 REACHES: tuple[str, ...] = ("mlflow",)
 REUSABLE = True
@@ -56,7 +52,7 @@ def run(work: Work, params: Params) -> Outcome:
         weights = engine.fit(
             data.train, data.holdout, learner, settings, checkpoints, mlflow.points if mlflow else lambda points: None
         )
-        reference = _reference(work, table, data, lambda rows: engine.predict(weights.data, rows, learner, settings))
+        reference = reference_of(work, table, data, lambda rows: engine.predict(weights.data, rows, learner, settings))
         card = card_of(work.spec, identity, item.digest, data, learner, engine, weights.data)
         card = card.model_copy(update={"reference": digest(reference)})
         features = [f.name for f in card.encoder.features]
@@ -68,23 +64,6 @@ def run(work: Work, params: Params) -> Outcome:
             mlflow.tags({"millrace.model_digest": artifact.digest})
     checkpoints.clear()
     return _outcome(artifact, data, weights, learner)
-
-
-def _reference(work: Work, table: pa.Table, data: Prepared, predict: Callable[[Matrix], Any]) -> bytes:
-    """The sketch that drift is judged by: the training set, and the predictions on what was held out."""
-    held, keys = data.rule.mask(table[work.spec.features.event_time])
-    return canonical_json(
-        make(
-            table,
-            keys,
-            block=data.rule.block,
-            features=[feature.name for feature in data.encoder.features],
-            label=data.label,
-            predictions=(predict(data.holdout), keys[held]),
-            importance=importance(predict, data.holdout, data.task, seed=work.request.identity.seed),
-            public=lambda column: work.spec.classification(column) == "public",
-        )
-    )
 
 
 def _learner(work: Work, params: Params) -> Any:
