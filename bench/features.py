@@ -139,7 +139,7 @@ MEMORY = (
     + """
 import duckdb
 from millrace.feast_stores import asof
-from millrace.feast_stores.duck import Limits, connection
+from millrace.duck import Limits, connection
 from millrace.feast_stores.scan import Scan
 rows, asked = 100_000_000, 1_000_000
 if which == "prepare":

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from millrace.duck import Limits, connection
 from millrace.errors import SpecError
 from millrace.feast_stores import asof
-from millrace.feast_stores.duck import Limits, connection
 from millrace.feast_stores.scan import Scan
 
 START = datetime(2024, 1, 1, tzinfo=UTC)

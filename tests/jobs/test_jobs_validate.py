@@ -40,7 +40,7 @@ def request(root: Path, columns: dict[str, Any], scope: str = "2013-01", **param
         "columns": {"distance": "public", "t": "public", "passenger": "personal"},
     })  # fmt: skip
     objects = open_store(root)
-    bundle = Bundle(spec=spec.model_dump(mode="json"), sql="", suites={"suites/raw.yaml": SUITE})
+    bundle = Bundle(spec=spec.model_dump(mode="json"), sql="", suites={"suites/raw.yaml": params.pop("held", SUITE)})
     objects.put(bundle.key, bundle.to_bytes())
     data = SnapshotStore(objects).write(pa.table(columns), pipeline="flights", dataset="raw.flights", partition=scope)
     return JobRequest(
@@ -131,3 +131,38 @@ def test_a_suite_that_is_not_there_is_an_error_with_the_nearest_name(tmp_path: P
     result = run(request(tmp_path, GOOD, suite=name))
     assert result.error is not None
     assert "did you mean 'suites/raw.yaml'?" in result.error.message
+
+
+def test_checks_look_at_earlier_partitions_and_other_sources(tmp_path: Path) -> None:
+    """Given a suite with checks and the Snapshots they look at, then each is judged against those."""
+    checks = [
+        {"type": "volume", "min_ratio": 0.9},
+        {"type": "unique_across", "columns": ["passenger"]},
+        {"type": "reference", "columns": ["passenger"], "source": "people"},
+    ]
+    base = request(tmp_path, GOOD, event_time="t", held={**SUITE, "checks": checks})
+    snapshots = SnapshotStore(open_store(tmp_path))
+
+    def beside(earlier: list[str], people: list[str]) -> JobRequest:
+        made = [
+            ("trailing", "2012-12", snapshots.write(pa.table({"passenger": earlier, "distance": [1] * len(earlier)}),
+                                                    pipeline="flights", dataset="raw.flights", partition="2012-12")),
+            ("reference.people", "static", snapshots.write(pa.table({"passenger": people}), pipeline="flights",
+                                                           dataset="raw.people", partition="static")),
+        ]  # fmt: skip
+        inputs = tuple(Input(role=r, kind="snapshot", digest=a.digest, partition=p) for r, p, a in made)
+        identity = base.identity.model_copy(update={"inputs": (*base.identity.inputs, *inputs)})
+        places = {**base.place.inputs, **{artifact.digest: artifact.uri for _, _, artifact in made}}
+        place = base.place.model_copy(update={"inputs": places})
+        return base.model_copy(update={"identity": identity, "place": place})
+
+    passengers = list(GOOD["passenger"])
+    good = run(beside(["somebody", "else"], passengers))
+    assert good.outcome is not None and good.outcome.verdict is not None, good.error
+    assert good.outcome.verdict.passed, good.outcome.verdict.failures
+    bad = run(beside([passengers[0], "b", "c", "d"], ["Zoe"]))
+    assert bad.outcome is not None and bad.outcome.verdict is not None
+    failed = {check.name: check.message for check in bad.outcome.verdict.failures}
+    assert set(failed) == {"volume", "unique_across", "reference"}
+    assert "stand in 2012-12" in failed["unique_across"] and passengers[0] not in str(failed)
+    assert b"stand in 2012-12" in stored(bad, tmp_path, "report")

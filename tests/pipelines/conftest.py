@@ -68,11 +68,37 @@ class Pipeline:
             finally:
                 connection.close()
 
-    def gate(self, suite: str, table: Any) -> list[str]:
-        """Messages of the checks that fail when a suite runs on a table; none when the gate passes."""
-        from millrace.gates.engine import validate
+    def gate(self, suite: str, table: Any, key: str | None = None, before: dict[str, Any] | None = None) -> list[str]:
+        """Messages of the checks that fail when a suite runs on a table; none when the gate passes.
 
-        result = validate(table, self.tree.suite(self.spec.name, suite), suite, self.spec.classification)
+        With `key` the table is that partition, published after those `before`.
+        """
+        from millrace.gates import checks
+        from millrace.gates.engine import validate
+        from millrace.spec.gate import gate_checks, references
+
+        said = self.tree.suite(self.spec.name, suite)
+        asked = gate_checks(said, suite)
+        result = validate(table, said, suite, self.spec.classification)
+        events = {source.gate: source.event_time for source in self.spec.sources.values()}
+        other = {
+            name: lambda columns, name=name: self.read(
+                name, key if self.spec.sources[name].partitioned else None
+            ).select(list(columns))
+            for name in references(asked)
+        }
+        around = checks.Surroundings(
+            event_time=events.get(suite, self.spec.features.event_time) if key else None,
+            end=self.spec.partitioning.end(key) if key else None,
+            trailing=tuple(
+                checks.Trailing(k, t.num_rows, lambda columns, t=t: t.select(list(columns)))
+                for k, t in (before or {}).items()
+            ),
+            sources=other if key else {},
+        )
+        if key is None:  # what the rows alone do not tell is not asked
+            asked = [check for check in asked if check.type in ("rule", "bias", "schema")]
+        result = result.with_checks(checks.run(table, asked, self.spec.classification, around))
         return [check.message for check in result.verdict.failures]
 
 

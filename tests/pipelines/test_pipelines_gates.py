@@ -19,9 +19,12 @@ DAYS = [
 
 @pytest.mark.parametrize("month", data.MONTHS)
 def test_the_months_pass(flights, year, month):
-    assert flights.gate("suites/flights.yaml", flights.read("flights", month)) == []
-    assert flights.gate("suites/weather.yaml", flights.read("weather", month)) == []
-    assert flights.gate("suites/features.yaml", year[month]) == []
+    earlier = data.MONTHS[max(0, data.MONTHS.index(month) - 3) : data.MONTHS.index(month)]
+    for source in ("flights", "weather"):
+        before = {key: flights.read(source, key) for key in earlier}
+        assert flights.gate(f"suites/{source}.yaml", flights.read(source, month), month, before) == []
+    before = {key: year[key] for key in earlier}
+    assert flights.gate("suites/features.yaml", year[month], month, before) == []
 
 
 def test_the_planes_pass(flights):
@@ -49,8 +52,8 @@ def test_a_flight_sent_twice_is_stopped(flights):
 
 def test_half_a_month_is_stopped(flights):
     month = flights.read("flights", "2013-01")
-    (message,) = flights.gate("suites/flights.yaml", month.slice(0, month.num_rows // 2))
-    assert "rows" in message
+    messages = flights.gate("suites/flights.yaml", month.slice(0, month.num_rows // 2))
+    assert any("rows" in message for message in messages)
 
 
 def test_an_airport_nobody_knows_is_stopped(flights):

@@ -9,6 +9,7 @@ from airflow.sdk import DAG, CronPartitionTimetable, Param, PartitionedAtRuntime
 from millrace.airflow.common import POOL, arguments, features_asset, scored_asset, step
 from millrace.airflow.site import Site
 from millrace.airflow.tasks import features as tasks
+from millrace.spec.gate import gate_checks, references
 
 
 def build(site: Site) -> DAG:
@@ -41,6 +42,9 @@ def build(site: Site) -> DAG:
                 gated[name] = step(tasks.gate_raw, task_id=name)(
                     partition=partition, source=name, landed=landed[name], **here
                 )
+        for name, source in spec.sources.items():
+            for other in references(gate_checks(site.tree.suite(spec.name, source.gate), source.gate)):
+                gated[other] >> gated[name]  # whose published Snapshot its checks look into
         made = step(tasks.transform, pool=POOL)(partition=partition, sources=gated, **here)
         passed = step(tasks.gate_features)(partition=partition, features=made, **here)
         published = step(tasks.publish, outlets=[features_asset(site)])(partition=partition, features=passed, **here)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from millrace.cli.check import attempt, near
+from millrace.errors import SpecError
 from millrace.spec import PipelineSpec, ProjectTree
 from millrace.spec.yaml_file import line_of
 
@@ -27,6 +28,7 @@ def check_suite_of(
         return problems
     if not entries:
         return [f"{path}:1: the suite has no expectations: it would pass anything; write at least one"]
+    problems += _checks(tree, spec, name, path, columns, why)
     for number, entry in enumerate(entries):
         if entry.problem is not None:
             text = str(entry.problem).removeprefix(f"{entry.problem.where}: ")
@@ -37,6 +39,61 @@ def check_suite_of(
                 line = _line(path, number, entry, column)
                 problems.append(f"{path}:{line}: no column '{column}': {why}{near(column, list(columns or ()))}")
     return problems
+
+
+def _checks(
+    tree: ProjectTree, spec: PipelineSpec, name: str, path: Path, columns: Collection[str] | None, why: str
+) -> list[str]:
+    """Mistakes of the suite's `checks`: each by itself, and the columns and sources that it names."""
+    from millrace.spec.gate import Reference, gate_checks
+
+    problems: list[str] = []
+    for number, item in enumerate(tree.suite(spec.name, name).get("checks") or []):
+        where = f"{path}:{line_of(path, 'checks', number)}"
+        try:
+            (found,) = gate_checks({"checks": [item]}, where)
+            named = _named(found)
+        except SpecError as err:
+            text = str(err) if err.where else f"{where}: checks[0]: {err}"
+            problems.append(text.replace(": checks[0]", f": checks[{number}]", 1))
+            continue
+        lacking = [(column, columns, why) for column in named if columns is not None and column not in columns]
+        if isinstance(found, Reference):
+            if found.source not in spec.sources:
+                known = list(spec.sources)
+                problems.append(f"{where}: checks[{number}]: no source '{found.source}'{near(found.source, known)}")
+                continue
+            theirs = spec.sources[found.source].columns
+            said = f"source '{found.source}' does not have it"
+            lacking += [(column, theirs, said) for column in found.theirs if column not in theirs]
+        for column, known_columns, reason in lacking:
+            text = f"no column '{column}': {reason}{near(column, list(known_columns or ()))}"
+            problems.append(f"{where}: checks[{number}]: {text}")
+    return problems
+
+
+def _named(check: Any) -> list[str]:
+    """Columns of the gated data that a check names. Raises SpecError for a rule that cannot be read."""
+    from millrace.spec.gate import Bias, Rule
+
+    if isinstance(check, Rule):
+        return _rule_columns(check.sql)
+    if isinstance(check, Bias):
+        return [check.column, *([check.label] if check.label else [])]
+    return list(getattr(check, "columns", ()))
+
+
+def _rule_columns(sql: str) -> list[str]:
+    """Columns that a rule names. Raises SpecError for SQL that cannot be read."""
+    import sqlglot
+    from sqlglot.errors import SqlglotError
+    from sqlglot.expressions import Column
+
+    try:
+        parsed = sqlglot.parse_one(f"SELECT ({sql})", read="duckdb")
+    except SqlglotError as err:
+        raise SpecError(f"the rule cannot be read: {str(err).splitlines()[0]}", given=sql) from err
+    return sorted({column.name for column in parsed.find_all(Column)})
 
 
 def _line(path: Path, number: int, entry: Entry, column: str) -> int:

@@ -17,8 +17,8 @@ from datetime import timedelta
 
 import duckdb
 
+from millrace.duck import name
 from millrace.errors import SpecError
-from millrace.feast_stores.duck import name
 from millrace.feast_stores.scan import Scan
 
 ROW, MOMENT = "__millrace_row", "__millrace_moment"

@@ -24,9 +24,9 @@ from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.repo_config import RepoConfig
 from feast.utils import compute_non_entity_date_range
 
+from millrace.duck import Limits, connection, name
 from millrace.errors import SpecError
 from millrace.feast_stores import asof
-from millrace.feast_stores.duck import Limits, connection, name
 from millrace.feast_stores.packing import NO_ENTITY
 from millrace.feast_stores.retrieval import DuckDBRetrievalJob
 from millrace.feast_stores.scan import Scan, Tables, scan

@@ -12,9 +12,9 @@ import pyarrow as pa
 from feast import FeatureStore, FeatureView
 from feast.utils import _convert_arrow_to_proto
 
+from millrace.duck import Limits, connection
 from millrace.errors import DataError
 from millrace.feast_stores import asof
-from millrace.feast_stores.duck import Limits, connection
 from millrace.feast_stores.online import BATCH, RowStore
 from millrace.feast_stores.scan import Scan
 

@@ -21,8 +21,8 @@ from feast.infra.registry.base_registry import BaseRegistry
 from feast.repo_config import FeastConfigBaseModel, RepoConfig
 from pydantic import Field, StrictStr
 
+from millrace.duck import Limits
 from millrace.feast_stores import asof, files, historical
-from millrace.feast_stores.duck import Limits
 from millrace.feast_stores.retrieval import DuckDBRetrievalJob
 from millrace.feast_stores.scan import Tables, scan
 from millrace.feast_stores.tables import Pin, table_files, table_of

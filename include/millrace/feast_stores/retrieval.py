@@ -17,8 +17,8 @@ from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMeta
 from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.saved_dataset import SavedDatasetStorage
 
+from millrace.duck import Limits, connection, text
 from millrace.errors import SpecError
-from millrace.feast_stores.duck import Limits, connection, text
 
 Prepare = Callable[[duckdb.DuckDBPyConnection], str]
 """Prepares a fresh connection and returns the query of the rows."""

@@ -12,8 +12,8 @@ from feast.data_format import ParquetFormat
 from feast.data_source import DataSource
 from feast.infra.offline_stores.file_source import FileSource
 
+from millrace.duck import name, text
 from millrace.errors import NotFound, SpecError
-from millrace.feast_stores.duck import name, text
 from millrace.feast_stores.tables import Pin, Window, table_files, table_of
 
 _TIMES = {

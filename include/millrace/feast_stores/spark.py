@@ -30,9 +30,9 @@ from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.repo_config import RepoConfig
 from pydantic import StrictStr
 
+from millrace.duck import Limits
 from millrace.errors import SpecError
 from millrace.feast_stores import offline
-from millrace.feast_stores.duck import Limits
 from millrace.feast_stores.packing import NO_ENTITY
 from millrace.feast_stores.retrieval import DuckDBRetrievalJob
 from millrace.feast_stores.spark_join import MOMENT, ROW, View, join

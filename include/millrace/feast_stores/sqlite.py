@@ -14,8 +14,8 @@ from typing import Literal
 from feast.repo_config import FeastConfigBaseModel, RepoConfig
 from pydantic import StrictStr
 
+from millrace.duck import name
 from millrace.errors import Unavailable
-from millrace.feast_stores.duck import name
 from millrace.feast_stores.online import RowStore, Stored, never_applied
 from millrace.feast_stores.packing import Packed
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,12 @@ class GateResult:
     suite: str
     verdict: Verdict
     found: tuple[Found, ...]
+
+    def with_checks(self, more: Sequence[Found]) -> GateResult:
+        """The result with further checks; it passes only if they do."""
+        found = (*self.found, *more)
+        verdict = Verdict(passed=all(f.check.passed for f in found), checks=tuple(f.check for f in found))
+        return GateResult(self.suite, verdict, found)
 
     def to_json(self) -> dict[str, Any]:
         """The result as JSON, in GX's names, without run times, ids or versions."""

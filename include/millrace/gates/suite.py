@@ -10,7 +10,8 @@
 
 `may_be_null` says that what the expectation selects may hold nothing but nulls, or no row at all; without it a gate
 fails on an all-null column and on a row condition that selects nothing. `expect_column_values_to_be_null` says the
-same of its column. `severity` is a label for readers: every failed expectation fails the gate.
+same of its column. `severity` is a label for readers: every failed expectation fails the gate. What takes more than
+the rows themselves stands under `checks` (`millrace.spec.gate`).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from millrace.gates import gx
 
 NULL_TYPES = ("expect_column_values_to_be_null",)
 """Types that say that a column holds nothing but nulls."""
-SUITE_KEYS = {"name", "expectations", "meta", "notes", "id"}
+SUITE_KEYS = {"name", "expectations", "checks", "meta", "notes", "id"}
 KEYS = {"type", "kwargs", "meta", "notes", "description", "severity", "id"}
 OURS = {"id", "meta", "notes", "description", "severity", "result_format", "catch_exceptions", "rendered_content",
         "windows", "batch_id"}  # fmt: skip

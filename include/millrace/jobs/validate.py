@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from millrace.canonical import canonical_json
-from millrace.contract import Outcome
+from millrace.contract import Input, Outcome
 from millrace.errors import SpecError
 from millrace.jobs.work import STATIC, Work
+from millrace.spec.gate import gate_checks
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from millrace.gates.builtin import Within
+    from millrace.gates.checks import Surroundings
 
 REACHES: tuple[str, ...] = ()
 REUSABLE = True
-"""Scope of a source that belongs to no partition."""
+TRAILING, REFERENCE = "trailing", "reference."
+"""Roles of inputs that checks look at: earlier partitions of the same data, and `reference.<source>`."""
 
 
 class Params(BaseModel):
@@ -26,9 +37,10 @@ class Params(BaseModel):
 def run(work: Work, params: Params) -> Outcome:
     """Validate the input `data` and return the verdict with `report` (HTML) and `result` (JSON, GX's names).
 
-    Raises SpecError when the bundle has no such suite; everything else that is wrong is a failed check.
+    Inputs `trailing` (one per earlier partition) and `reference.<source>` are what the suite's checks look at.
+    Raises SpecError when the bundle has no such suite, or its checks cannot be read; all else is a failed check.
     """
-    from millrace.gates import builtin, engine, page
+    from millrace.gates import builtin, checks, engine, page
 
     suites = work.bundle.suites
     if params.suite not in suites:
@@ -39,7 +51,10 @@ def run(work: Work, params: Params) -> Outcome:
         within = builtin.Within(params.event_time, work.partition, cut.start(work.partition), cut.end(work.partition))
     item = work.request.input("data")
     table = work.read(item)
-    gate = engine.validate(table, suites[params.suite], params.suite, work.spec.classification, within)
+    suite = suites[params.suite]
+    gate = engine.validate(table, suite, params.suite, work.spec.classification, within)
+    asked = gate_checks(suite, params.suite)
+    gate = gate.with_checks(checks.run(table, asked, work.spec.classification, _surroundings(work, within)))
     title = f"{work.spec.name}, {work.partition}, {params.suite}"
     return Outcome(
         outputs={
@@ -48,4 +63,25 @@ def run(work: Work, params: Params) -> Outcome:
         },
         facts={"rows": table.num_rows, "suite": params.suite},
         verdict=gate.verdict,
+    )
+
+
+def _surroundings(work: Work, within: Within | None) -> Surroundings:
+    """What the request gives the checks to look at; Snapshots are read when a check asks for them."""
+    from millrace.gates.checks import Surroundings, Trailing
+
+    def rows(item: Input) -> int:
+        return work.snapshots.manifest_of(work.request.key(item), item.digest).rows
+
+    def reader(item: Input) -> Callable[[Sequence[str]], pa.Table]:
+        return lambda columns: work.read(item, list(columns))
+
+    inputs = work.request.identity.inputs
+    return Surroundings(
+        event_time=within.column if within else None,
+        end=within.end if within else None,
+        trailing=tuple(
+            Trailing(str(item.partition), rows(item), reader(item)) for item in inputs if item.role == TRAILING
+        ),
+        sources={item.role.removeprefix(REFERENCE): reader(item) for item in inputs if item.role.startswith(REFERENCE)},
     )

@@ -95,6 +95,10 @@ class SnapshotStore:
         """Read a manifest. Raises NotFound for a Snapshot that was never finished, Corrupt for a changed one."""
         return self._manifest(self.prefix(pipeline, dataset, snapshot), snapshot)
 
+    def manifest_of(self, prefix: str, snapshot: str) -> Manifest:
+        """The manifest of the Snapshot under a key prefix; raises as `manifest` does."""
+        return self._manifest(prefix, snapshot)
+
     def artifact(self, pipeline: str, dataset: str, snapshot: str) -> Artifact:
         """The Artifact of a stored Snapshot."""
         return self._artifact(self.manifest(pipeline, dataset, snapshot))

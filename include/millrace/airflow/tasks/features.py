@@ -16,6 +16,7 @@ from millrace.airflow.run import outcome_of, pack, run_job, unpack
 from millrace.airflow.site import Site
 from millrace.contract import Artifact
 from millrace.errors import SpecError
+from millrace.spec.gate import gate_checks, references, trailing
 
 log = logging.getLogger(__name__)
 STATIC = "static"
@@ -246,16 +247,38 @@ def score(partition: str, features: Packed, root: str, pipeline: str) -> dict[st
 
 def _gate(site: Site, dataset: str, partition: str, artifact: Artifact, params: dict[str, Any]) -> str:
     """Run validate, fail the task where the verdict is fail, and return the outcome's digest."""
+    checks = gate_checks(site.bundle.suites[params["suite"]], params["suite"])
     request = site.request(
         "validate",
         scope=(partition,),
-        inputs=[("data", artifact, partition)],
+        inputs=[("data", artifact, partition), *_looked_at(site, dataset, partition, checks)],
         params=params,
         context=get_current_context(),
     )
     outcome, result = outcome_of(request)
     require(site, outcome, partition, dataset)
     return str(result.outcome_digest)
+
+
+def _looked_at(site: Site, dataset: str, partition: str, checks: list[Any]) -> list[tuple[str, Artifact, str | None]]:
+    """The published Snapshots that a suite's checks look at: trailing partitions, and other sources."""
+    table = f"{site.name}/{dataset}"
+    if partition == STATIC:
+        keys = [STATIC] if trailing(checks) else []
+    else:
+        before = [key for key in site.tables.partitions(table) if site.cut.start(key) < site.cut.start(partition)]
+        keys = sorted(before, key=site.cut.start)[len(before) - min(trailing(checks), len(before)) :]
+    wanted = [("trailing", table, key) for key in keys]
+    for source in references(checks):
+        partitioned = site.spec.sources[source].partitioned
+        wanted.append((f"reference.{source}", f"{site.name}/raw.{source}", partition if partitioned else STATIC))
+    found: list[tuple[str, Artifact, str | None]] = []
+    for role, name, key in wanted:
+        pointer = site.tables.get(name, key)
+        if pointer is not None:
+            now = pointer.current
+            found.append((role, Artifact(uri=now.uri, digest=now.snapshot, kind="snapshot", rows=now.rows), key))
+    return found
 
 
 def _unstored(request: Any) -> Any:

@@ -1,4 +1,4 @@
-"""DuckDB as the feature stores use it: UTC, no downloads, and the limits that feature_store.yaml sets."""
+"""DuckDB as engines use it: UTC, no downloads, limits of its own. `sources.sql` locks it down further."""
 
 from __future__ import annotations
 
