@@ -80,6 +80,14 @@ def test_segments_of_private_columns_show_no_value():
     assert "category" in text and "part " in text and "Rome" not in text and "." not in text.split("segment")[1][:20]
 
 
+def test_what_is_not_public_any_more_is_judged_alike_and_not_shown(reference):
+    moved_window = window(1, shift=1.0, cities=("Rome", "Rome", "Oslo"))
+    before = compare(reference, *moved_window)
+    after = compare(reference.shown(lambda column: column != "city"), *moved_window)
+    assert [j.facts() for j in after.judged["city"]] == [j.facts() for j in before.judged["city"]]
+    assert "Rome" in str(before.causes()) and "Rome" not in str(after.causes())
+
+
 def test_missing_values_that_were_not_there_drift(reference):
     found = compare(reference, *window(1, gaps=0.2))
     facts = found.columns()["amount"]

@@ -66,6 +66,13 @@ class ColumnSketch(_Frozen):
         """Number of bins or kept categories."""
         return len(self.points) if self.numeric else len(self.categories or ())
 
+    def hidden(self) -> ColumnSketch:
+        """The same column with nothing to show: for one that was public at training and is not any more."""
+        if not self.public:
+            return self
+        names = None if self.categories is None else tuple(hashed(self.name, c) for c in self.categories)
+        return self.model_copy(update={"public": False, "categories": names})
+
     def table(self) -> Floats:
         """`counts` as an array, shape (blocks, bins + 1)."""
         return np.array(self.counts, dtype=np.float64).reshape(len(self.missing), self.bins + 1)
@@ -91,6 +98,22 @@ class Sketch(_Frozen):
     def find(self, name: str) -> ColumnSketch | None:
         """The column of that name."""
         return next((c for part in self.parts for c in part.columns if c.name == name), None)
+
+    def shown(self, public: Callable[[str], bool]) -> Sketch:
+        """The sketch as it may be shown: columns that are not public now are hidden. The label says it for the
+        prediction too."""
+        label = next((c.name for part in self.parts for c in part.columns if c.role == "label"), "")
+        parts = [
+            part.model_copy(
+                update={
+                    "columns": tuple(
+                        c if public(label if c.role == "prediction" else c.name) else c.hidden() for c in part.columns
+                    )
+                }
+            )
+            for part in self.parts
+        ]
+        return self.model_copy(update={"parts": tuple(parts)})
 
     @property
     def names(self) -> list[str]:

@@ -46,7 +46,8 @@ def run(work: Work, params: Params) -> Outcome:
     if stored is None:
         work.notes.append("The champion was trained without a sketch of its reference: drift is not judged")
         return Outcome(facts={"rows": rows, "enough_rows": False, "columns": {}, "broken": {}, "drifted": None})
-    sketch = Sketch.model_validate_json(stored)
+    spec = work.spec
+    sketch = Sketch.model_validate_json(stored).shown(lambda column: spec.classification(column) == "public")
     found = check(
         sketch,
         _given(work, sketch, table, params.as_of),
