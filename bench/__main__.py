@@ -10,11 +10,17 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import chart, features, imports, loop, parse
+from bench import chart, drift, features, imports, loop, parse
 from bench.row import Row
 
 ROOT = Path(__file__).resolve().parents[1]
-PARTS = {"features": features.measure, "imports": imports.measure, "parse": parse.measure, "loop": loop.measure}
+PARTS = {
+    "features": features.measure,
+    "drift": drift.measure,
+    "imports": imports.measure,
+    "parse": parse.measure,
+    "loop": loop.measure,
+}
 
 
 def main(names: list[str]) -> int:
