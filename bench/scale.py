@@ -1,12 +1,13 @@
 """How transform and the training-set join grow with the data: time and peak memory on both engines.
 
-    python -m bench.scale [--factors 1,10,100] [--engines duckdb,spark] [--memory 8GB] [--folder DIR]
+    python -m bench.scale [--factors 1,10,100] [--engines duckdb,spark] [--memory 8GB] [--at-once N] [--folder DIR]
 
 The data are those of flight_delays, tiled: at factor n there are n networks of airports and carriers side by side, each
 with the flights and the weather of 2013. Tiled so, groups and windows keep their size and there are more of them, as
-when a business grows by places. A run is a process of its own, with a sampler beside it: peak memory is the sum of
-the highest resident sizes of the process and its children (Spark's is a child), so a bound from above. Writes
-.millrace/scale.json and prints the table of docs/scale.md.
+when a business grows by places. `join` is the job that builds a training set, in memory; `file` asks the same of the
+feature store and writes the answer as it comes. A run is a process of its own, with a sampler beside it: peak memory
+is the sum of the highest resident sizes of the process and its children (Spark's is a child), a bound from above.
+Prints a line for each run and writes .millrace/scale.json; docs/scale.md quotes them.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,7 @@ def main() -> int:
     parser.add_argument("--engines", default="duckdb,spark")
     parser.add_argument("--tasks", default="transform,join")
     parser.add_argument("--memory", help="DuckDB's memory limit, and Spark's driver memory, such as 4GB")
+    parser.add_argument("--at-once", type=int, default=1, help="as many equal tasks side by side, as partitions are")
     parser.add_argument("--folder", type=Path, help="kept between runs; a temporary one when left out")
     given = parser.parse_args()
     rows = []
@@ -55,13 +58,16 @@ def main() -> int:
         project = _project(folder / "project")
         for factor in map(int, given.factors.split(",")):
             for task in given.tasks.split(","):
-                prepared = folder / f"{task}-{factor}.json"
+                inputs = "transform" if task == "transform" else "join"
+                prepared = folder / f"{inputs}-{factor}.json"
                 if not prepared.exists():
-                    _child(["prepare", task, str(factor), str(project), str(prepared)], {})
+                    _child(["prepare", inputs, str(factor), str(project), str(prepared)], {})
                 for engine in given.engines.split(","):
-                    row = _measure(task, engine, factor, project, prepared, given.memory)
-                    rows.append(row)
-                    print(json.dumps(row), flush=True)
+                    with ThreadPoolExecutor(given.at_once) as pool:
+                        what = (task, engine, factor, project, prepared, given.memory)
+                        together = [pool.submit(_measure, *what) for _ in range(given.at_once)]
+                    rows += [done.result() for done in together]
+                    print("\n".join(json.dumps(row) for row in rows[-given.at_once :]), flush=True)
     target = ROOT / ".millrace" / "scale.json"
     target.parent.mkdir(exist_ok=True)
     target.write_text(json.dumps(rows, indent=1) + "\n")
@@ -159,7 +165,33 @@ def work(task: str, engine: str, project: Path, prepared: Path, memory: str) -> 
         scope = data.MONTHS
         params = {"as_of": label.known_after.after(bare.spec.partitioning.end(data.MONTHS[-1])).isoformat()}
         services = {"registry": settings.feast_registry, "online": settings.feast_online}
+    if task == "file":
+        print(json.dumps(_to_file(bare, inputs, prepared.with_suffix(f".{os.getpid()}.parquet"), memory)))
+        return
     print(json.dumps(_run(bare, task, scope, inputs, params, services, limits)))
+
+
+def _to_file(bare: Bare, inputs: Any, path: Path, memory: str) -> dict[str, Any]:
+    import pyarrow.parquet as pq
+    from feast.infra.offline_stores.file_source import SavedDatasetFileStorage
+
+    from millrace.feast_stores.repo import open_feature_store
+
+    settings, text = bare.settings, bare.bundle.feature_store
+    store = open_feature_store(
+        text.replace(DUCKDB_STORE, DUCKDB_STORE + (f"\n  memory_limit: {memory}" if memory else "")),
+        registry=settings.feast_registry, online=settings.feast_online, store=settings.store,
+        pinned={f"{PIPELINE}/features": [{"partition": k, "snapshot": a.digest, "uri": a.uri} for _, a, k in inputs]},
+    )  # fmt: skip
+    began = time.perf_counter()
+    found = store.get_historical_features(
+        entity_df="SELECT flight_id, event_timestamp FROM flight_delays_features",
+        features=store.get_feature_service(bare.spec.features.service),
+    )
+    found.persist(SavedDatasetFileStorage(str(path)))
+    seconds, rows = round(time.perf_counter() - began, 1), pq.read_metadata(path).num_rows
+    path.unlink()
+    return {"seconds": seconds, "rows": rows}
 
 
 def _run(bare: Bare, task: str, scope: Any, inputs: Any, params: Any, services: Any, limits: Any) -> dict[str, Any]:
