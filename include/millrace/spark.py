@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import logging
 import re
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from millrace.errors import DataError, SpecError, Unavailable
@@ -35,6 +37,7 @@ _PROCESS = {
     "spark.driver.extraJavaOptions": "-Duser.timezone=UTC",
     "spark.executor.extraJavaOptions": "-Duser.timezone=UTC",
     "spark.driver.maxResultSize": "0",
+    "spark.sql.warehouse.dir": str(Path(tempfile.gettempdir()) / "millrace-spark-warehouse"),  # not the working folder
 }
 NEEDS = "Install 'millrace[spark]' and Java 17 or 21 (JAVA_HOME)"
 
