@@ -34,6 +34,10 @@ class Settings(BaseModel):
     ledger: str = Field(description="MILLRACE_LEDGER: SQLAlchemy URL.")
     mlflow: str = Field(description="MILLRACE_MLFLOW: MLflow tracking and registry URI.")
     feast_registry: str = Field(description="MILLRACE_FEAST_REGISTRY: SQLAlchemy URL of Feast's SQL registry.")
+    spark: str = Field(default="local[*]", description="MILLRACE_SPARK: Spark's master URL, where an engine is Spark.")
+    duckdb_memory: str = Field(default="", description="MILLRACE_DUCKDB_MEMORY: most that a query takes, such as 8GB.")
+    duckdb_temp: str = Field(default="", description="MILLRACE_DUCKDB_TEMP: folder that queries spill to.")
+    duckdb_threads: str = Field(default="", description="MILLRACE_DUCKDB_THREADS: of the training-set join.")
     feast_online: str = Field(description="MILLRACE_FEAST_ONLINE: path of the SQLite online store.")
 
     @classmethod

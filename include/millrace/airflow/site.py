@@ -17,6 +17,7 @@ from millrace.store import ObjectStore, Tables, open_store
 REACH: dict[str, tuple[str, ...]] = {
     "materialize": ("registry", "online"),
     "parity": ("registry", "online"),
+    "transform": ("spark",),
     "build_training_set": ("registry", "online"),
     "train": ("mlflow",),
     "evaluate": ("mlflow",),
@@ -110,6 +111,7 @@ class Site:
                 profile=self.placed.profile(job),
                 services={name: Service(uri=self._services()[name]) for name in REACH.get(job, ())},
                 locations=self.placed.locations() if job == "land" else {},
+                limits=self._limits(),
             ),
         )
         name = request.request_digest.removeprefix("sha256:")
@@ -118,8 +120,14 @@ class Site:
         )
         return request.model_copy(update={"place": place})
 
+    def _limits(self) -> dict[str, str]:
+        """What DuckDB may take, of what is set."""
+        given = {name: str(getattr(self.settings, name)) for name in ("duckdb_memory", "duckdb_temp", "duckdb_threads")}
+        return {name: value for name, value in given.items() if value}
+
     def _services(self) -> dict[str, str]:
         return {
+            "spark": self.settings.spark,
             "mlflow": self.settings.mlflow,
             "registry": self.settings.feast_registry,
             "online": self.settings.feast_online,

@@ -23,6 +23,8 @@ from millrace.feast_stores.definitions import Definitions, define, describe
 from millrace.feast_stores.tables import table_of
 
 APPLY = "Run 'millrace apply'"
+_LIMITS = {"threads": "duckdb_threads", "memory_limit": "duckdb_memory", "temp_directory": "duckdb_temp"}
+"""Key of the offline store -> limit of a request."""
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
 
 
@@ -33,6 +35,7 @@ def open_feature_store(
     online: str,
     store: str,
     pinned: Mapping[str, list[dict[str, str]]] | None = None,
+    limits: Mapping[str, str] | None = None,
     folder: Path | None = None,
     where: str = "feature_store.yaml",
 ) -> FeatureStore:
@@ -40,8 +43,9 @@ def open_feature_store(
 
     `registry`, `online` and `store` take the place of ${MILLRACE_FEAST_REGISTRY}, ${MILLRACE_FEAST_ONLINE} and
     ${MILLRACE_STORE_ROOT}; other variables come from the environment, as in Feast. `pinned` makes the offline store
-    read these Snapshots (Table -> partition, snapshot, uri) and no others. Raises SpecError for a file that is wrong
-    or names an unset variable, Unavailable when the registry cannot be opened.
+    read these Snapshots (Table -> partition, snapshot, uri) and no others; `limits` are those of a request, for what
+    the file leaves open. Raises SpecError for a file that is wrong or names an unset variable, Unavailable when the
+    registry cannot be opened.
     """
     variables = {
         **os.environ,
@@ -59,6 +63,14 @@ def open_feature_store(
                 allowed="offline_store: {type: millrace.feast_stores.offline.TableOfflineStore, store: ...}",
             )
         offline["pinned"] = {table: list(pins) for table, pins in pinned.items()}
+    if (
+        limits
+        and isinstance(offline := raw.get("offline_store"), dict)
+        and str(offline.get("type")).startswith("millrace.")
+    ):
+        for key, name in _LIMITS.items():
+            if name in limits:
+                offline.setdefault(key, limits[name])
     _wait_for_writers(raw)
     try:
         config = RepoConfig(**raw)

@@ -124,6 +124,7 @@ def _store(work: Work, inputs: list[Input]) -> FeatureStore:
         registry=work.service("registry"),
         online=work.service("online"),
         store=work.request.place.store,
+        limits=work.request.means.limits,
         pinned={f"{work.spec.name}/features": pins},
     )
 
