@@ -22,7 +22,7 @@ PARTITIONS = ("2013-01", "2013-02")
 
 def spec(task: str = "binary", **changes: Any) -> dict[str, Any]:
     """A valid PipelineSpec as JSON; `changes` replace top-level parts or, as dicts, are merged into them."""
-    metric = {"binary": "log_loss", "regression": "rmse"}[task]
+    metric = {"binary": "log_loss", "multiclass": "log_loss", "regression": "rmse"}[task]
     base: dict[str, Any] = {
         "version": 1,
         "name": "flights",
@@ -65,6 +65,11 @@ def rows(count: int = 1500, seed: int = 0, task: str = "binary", **columns: Any)
         "rain": pa.array(rain),
         "hour": pa.array(random.integers(0, 24, count)),
         "late": pa.array(signal > 0.5) if task == "binary" else pa.array(signal),
+        **(
+            {"late": pa.array(np.array(["early", "on time", "late"])[np.digitize(signal, [-0.5, 1])].tolist())}
+            if task == "multiclass"
+            else {}
+        ),
     }
     return pa.table({**data, **columns})
 

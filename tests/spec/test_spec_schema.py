@@ -157,4 +157,7 @@ def test_metrics_that_thresholds_may_name_are_those_that_are_measured():
 
     label = np.array([0.0, 1.0, 1.0, 0.0])
     for task, names in METRICS.items():
-        assert set(metrics(task, label, np.array([0.2, 0.7, 0.6, 0.4]))) == set(names)
+        prediction = np.array([0.2, 0.7, 0.6, 0.4])
+        if task == "multiclass":
+            prediction = np.stack([1 - prediction, prediction], axis=1)
+        assert set(metrics(task, label, prediction)) == set(names)

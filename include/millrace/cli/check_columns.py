@@ -10,6 +10,8 @@ from millrace.spec.yaml_file import line_of
 
 NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT",
            "FLOAT", "DOUBLE", "DECIMAL", "BOOLEAN")  # fmt: skip
+CLASSES = ("VARCHAR", "ENUM", *(n for n in NUMBERS if n.endswith(("INT", "INTEGER"))))
+"""Types of a multiclass label."""
 STORED = (*NUMBERS, "UHUGEINT", "VARCHAR", "ENUM", "UUID", "JSON", "DATE")
 """Types that the transform job writes, with all kinds of TIMESTAMP; ENUM, UUID and JSON become text."""
 
@@ -49,8 +51,10 @@ def _made(spec: PipelineSpec, made: dict[str, str] | None) -> Iterator[tuple[tup
             yield (group, key), f"'{column}' is {made[column]} in transform.sql; allowed: TIMESTAMPTZ"
     if spec.label and spec.label.column in made:
         kind = made[spec.label.column]
-        if kind.split("(")[0] not in NUMBERS:
-            yield ("label", "column"), f"'{spec.label.column}' is {kind} in transform.sql; allowed: a number or BOOLEAN"
+        allowed, words = (CLASSES, "text or an integer") if spec.label.task == "multiclass" else (
+            NUMBERS, "a number or BOOLEAN")  # fmt: skip
+        if kind.split("(")[0] not in allowed:
+            yield ("label", "column"), f"'{spec.label.column}' is {kind} in transform.sql; allowed: {words}"
 
 
 def _served(spec: PipelineSpec, served: list[str] | None) -> Iterator[tuple[tuple[str | int, ...], str]]:

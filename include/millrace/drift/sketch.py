@@ -128,7 +128,7 @@ def make(
     block: Block,
     features: list[str],
     label: str,
-    predictions: tuple[Floats, NDArray[np.str_]],
+    predictions: tuple[NDArray[Any], NDArray[np.str_]],
     importance: dict[str, float],
     public: Callable[[str], bool],
 ) -> Sketch:
@@ -143,7 +143,9 @@ def make(
     columns = tuple(_column(name, role, table[name], index, len(names), public(name)) for name, role in roles)
     values, held = predictions
     held_names, held_index = index_of(held, block)
-    rounded = pa.chunked_array([pa.array(np.round(values, 6))])  # the last bits of a CPU's vector unit end here
+    if values.dtype.kind == "f":
+        values = np.round(values, 6)  # the last bits of a CPU's vector unit end here
+    rounded = pa.chunked_array([pa.array(values)])
     seen = _column(PREDICTION, "prediction", rounded, held_index, len(held_names), public(label))
     total = sum(max(v, 0.0) for v in importance.values())
     weights = {k: float(f"{max(v, 0.0) / total:.4g}") if total else 0.0 for k, v in importance.items()}

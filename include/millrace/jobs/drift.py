@@ -70,7 +70,7 @@ def _given(work: Work, sketch: Sketch, table: pa.Table, as_of: datetime) -> list
     spec = work.spec
     monitoring, label, training = spec.monitoring, spec.label, spec.training
     assert monitoring is not None and label is not None and training is not None
-    seed, time = work.request.identity.seed, spec.features.event_time
+    seed, time, classes = work.request.identity.seed, spec.features.event_time, label.task == "multiclass"
 
     def keyed(table: pa.Table) -> Any:
         return block_keys(table[time], training.holdout.block, spec.partition.timezone)
@@ -87,13 +87,16 @@ def _given(work: Work, sketch: Sketch, table: pa.Table, as_of: datetime) -> list
         limit = pa.scalar(label.known_after.before(as_of), table[time].type)
         known = table.filter(pc.and_(pc.less_equal(table[time], limit), table[label.column].is_valid()))
         if known.num_rows:
-            given.append(Given(label.column, known[label.column], keyed(known)))
+            values = known[label.column]
+            # Classes are categories, integers too: that 9 lies far from 1 means nothing.
+            given.append(Given(label.column, values.cast(pa.string()) if classes else values, keyed(known)))
     if items := work.request.inputs("predictions"):
         scored = pa.concat_tables([work.read(item, columns=[time, "prediction", "model_digest"]) for item in items])
         own = scored.filter(pc.equal(scored["model_digest"], work.request.input("model").digest))
         if own.num_rows:  # another model's predictions, from before a promotion, say nothing about this one
             own = sample(own, monitoring.sample, seed)
-            given.append(Given(PREDICTION, pc.round(own["prediction"], 6), keyed(own)))
+            values = own["prediction"]
+            given.append(Given(PREDICTION, values.cast(pa.string()) if classes else pc.round(values, 6), keyed(own)))
     return given
 
 

@@ -53,6 +53,7 @@ def run(work: Work, params: Params) -> Outcome:
     document = {
         **facts,
         "task": model.card.task,
+        "classes": list(model.card.classes),
         "loss": LOSS[model.card.task],
         "metrics": {name: metric.model_dump(mode="json") for name, metric in found.metrics.items()},
         "block": model.card.holdout.block,

@@ -15,7 +15,10 @@ from millrace.contract import Metric, Outcome
 from millrace.errors import DataError
 from millrace.jobs.work import Work
 from millrace.learners import losses
+from millrace.learners.classes import Classes, probabilities_of
+from millrace.learners.encoding import labels
 from millrace.rules.degradation import degradation
+from millrace.spec.training import LabelSpec
 
 REACHES: tuple[str, ...] = ()
 REUSABLE = True
@@ -38,7 +41,8 @@ def run(work: Work, params: Params) -> Outcome:
     spec = work.spec
     label, training, monitoring = spec.label, spec.training, spec.monitoring
     assert label is not None and training is not None and monitoring is not None
-    rows = pa.concat_tables([_joined(work, item) for item in work.request.inputs("predictions")])
+    joined = [_joined(work, item) for item in work.request.inputs("predictions")]
+    rows = pa.concat_tables(joined, promote_options="default")  # models may differ in their number of classes
     total = rows.num_rows
     document = json.loads(work.get(work.request.input("evaluation")))
     # Another model's predictions, from before a promotion, say nothing about this one.
@@ -52,8 +56,7 @@ def run(work: Work, params: Params) -> Outcome:
                              "degraded": None}  # fmt: skip
     if known.num_rows < monitoring.minimum_rows:
         return Outcome(facts=facts)
-    truth = known[label.column].cast(pa.float64()).to_numpy()
-    guess = known["prediction"].to_numpy()
+    truth, guess = _truth_and_guess(known, label, tuple(document.get("classes", ())))
     keys = losses.block_keys(known[spec.features.event_time], training.holdout.block, spec.partition.timezone)
     each = losses.row_losses(label.task, truth, guess)
     window = losses.block_sums(keys, each)
@@ -74,6 +77,12 @@ def run(work: Work, params: Params) -> Outcome:
 
 def _short(value: float | None) -> Any:
     return None if value is None else losses.rounded(value)
+
+
+def _truth_and_guess(known: pa.Table, label: LabelSpec, classes: Classes) -> tuple[losses.Floats, losses.Floats]:
+    if label.task == "multiclass":
+        return labels(known, label.column, label.task, classes), probabilities_of(known, classes)
+    return known[label.column].cast(pa.float64()).to_numpy(), known["prediction"].to_numpy()
 
 
 def _joined(work: Work, item: Any) -> pa.Table:

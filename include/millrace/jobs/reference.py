@@ -5,19 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from millrace.canonical import canonical_json
 from millrace.drift.sketch import make
 from millrace.jobs.work import Work
+from millrace.learners.classes import likeliest
 from millrace.learners.importance import importance
 from millrace.learners.protocol import Matrix
 from millrace.learners.training import Prepared
 
 
 def reference_of(work: Work, table: pa.Table, data: Prepared, predict: Callable[[Matrix], Any]) -> bytes:
-    """The sketch that drift is judged by: the training set, and the predictions on what was held out."""
+    """The sketch that drift is judged by: the training set, and the predictions on what was held out.
+
+    Classes are categories, integers too: that 9 lies far from 1 means nothing.
+    """
     held, keys = data.rule.mask(table[work.spec.features.event_time])
+    guesses = predict(data.holdout)
+    if data.task == "multiclass":
+        table = table.set_column(table.column_names.index(data.label), data.label, table[data.label].cast(pa.string()))
+        guesses = np.array(likeliest(guesses, data.classes).cast(pa.string()))
     return canonical_json(
         make(
             table,
@@ -25,7 +34,7 @@ def reference_of(work: Work, table: pa.Table, data: Prepared, predict: Callable[
             block=data.rule.block,
             features=[feature.name for feature in data.encoder.features],
             label=data.label,
-            predictions=(predict(data.holdout), keys[held]),
+            predictions=(guesses, keys[held]),
             importance=importance(predict, data.holdout, data.task, seed=work.request.identity.seed),
             public=lambda column: work.spec.classification(column) == "public",
         )

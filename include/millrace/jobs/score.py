@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from millrace.contract import Outcome
 from millrace.errors import ContractError, DataError
 from millrace.jobs.work import Work
-from millrace.learners.model_files import classification_of, load
+from millrace.learners.classes import PROBABILITY, likeliest
+from millrace.learners.losses import Floats
+from millrace.learners.model_files import Card, classification_of, load
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 REACHES: tuple[str, ...] = ()
 REUSABLE = True
@@ -23,7 +30,11 @@ class Params(BaseModel):
 
 def run(work: Work, params: Params) -> Outcome:
     """Write one prediction per row of `features`: keys, event time, prediction, version, digest, and whether the
-    partition was in the model's training window (such predictions say nothing about performance)."""
+    partition was in the model's training window (such predictions say nothing about performance).
+
+    A multiclass prediction is the most probable class, and beside it `probability_0` .. in the order of the model's
+    `classes`: plain columns, which every reader takes, and whose names tell nothing of the label.
+    """
     import pyarrow as pa
 
     item, wanted = work.request.input("features"), work.request.input("model")
@@ -39,7 +50,7 @@ def run(work: Work, params: Params) -> Outcome:
     inside = work.partition in card.partitions
     scored = table.select(keys)
     for name, column in (
-        ("prediction", pa.array(prediction, pa.float64())),
+        *_predictions(prediction, card),
         ("model_version", pa.repeat(pa.scalar(str(params.version)), len(prediction))),
         ("model_digest", pa.repeat(pa.scalar(model.digest), len(prediction))),
         ("in_training_window", pa.repeat(pa.scalar(inside), len(prediction))),
@@ -56,3 +67,12 @@ def run(work: Work, params: Params) -> Outcome:
         outputs={"data": data},
         facts={"rows": data.rows, "version": str(params.version), "model": model.digest, "in_training_window": inside},
     )
+
+
+def _predictions(found: Floats, card: Card) -> list[tuple[str, pa.Array]]:
+    import pyarrow as pa
+
+    if card.task != "multiclass":
+        return [("prediction", pa.array(found, pa.float64()))]
+    shares = [(PROBABILITY.format(n), pa.array(found[:, n], pa.float64())) for n in range(len(card.classes))]
+    return [("prediction", likeliest(found, card.classes)), *shares]

@@ -42,7 +42,7 @@ def run(work: Work, params: Params) -> Outcome:
     data = prepare(work.spec, table)
     learner = _learner(work, params)
     engine = engine_of(learner)
-    settings = Settings(data.task, identity.seed, identity.threads)
+    settings = Settings(data.task, identity.seed, identity.threads, len(data.classes))
     checkpoints = Checkpoints(work.objects, place.checkpoint, work.request.request_digest)
     with _tracked(work, learner, item) as mlflow:
         if mlflow:

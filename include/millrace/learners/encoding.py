@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from millrace.errors import DataError
+from millrace.learners.classes import Classes, places
 from millrace.learners.losses import Floats, Task
 from millrace.learners.protocol import Column, Matrix
 
@@ -94,8 +95,11 @@ class Encoder(BaseModel):
         return _numpy(pc.add(codes.cast(pa.float64()), 1.0).fill_null(0.0))
 
 
-def labels(table: pa.Table, column: str, task: Task) -> Floats:
-    """The label as float64. Raises DataError for nulls, for other than two classes, or for what is not a number."""
+def labels(table: pa.Table, column: str, task: Task, classes: Classes = ()) -> Floats:
+    """The label as float64, of a multiclass task as places among `classes`, -1 for a class that is none of them.
+
+    Raises DataError for nulls, for other than two classes (binary), or for what is not a number (or no class).
+    """
     import pyarrow as pa
 
     if column not in table.column_names:
@@ -105,6 +109,8 @@ def labels(table: pa.Table, column: str, task: Task) -> Floats:
         raise DataError(
             f"label '{column}' is null in {values.null_count} rows", next_step="Build the training set again"
         )
+    if task == "multiclass":
+        return places(values, column, classes)
     if _kind(column, values.type) == "text":
         raise DataError(f"label '{column}' is text; a {task} label is a number", given=str(values.type))
     label = _numpy(values.cast(pa.float64(), safe=False))

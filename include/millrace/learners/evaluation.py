@@ -49,7 +49,7 @@ def measure(model: Model, table: pa.Table, *, seed: int) -> Measured:
             raise DataError(f"the training set lacks the column '{name}'", allowed=table.column_names)
     held, keys = card.holdout.divide(table[card.event_time])
     rows, blocks = table.filter(pa.array(held)), keys[held]
-    label = labels(rows, card.label, card.task)
+    label = labels(rows, card.label, card.task, card.classes)
     prediction = model.predict(rows)
     found = metrics(card.task, label, prediction)
     defined = {name: value for name, value in found.items() if math.isfinite(value)}
@@ -93,13 +93,15 @@ def fight(
     held, _ = theirs.holdout.mask(found.rows[mine.event_time])
     if not held.any():
         return None, _no_duel("no row was held out by both models; the spec's holdout has changed")
+    frozen = found.rows.filter(_mask(held))
     try:
-        prediction = champion.predict(found.rows.filter(_mask(held)))
+        prediction = champion.predict(frozen)
+        label = labels(frozen, theirs.label, theirs.task, theirs.classes)  # its own classes, where they differ
     except DataError as err:
         return None, _no_duel(f"the champion cannot score these rows: {err}")
     result = duel(
         found.losses[held],
-        row_losses(mine.task, found.label[held], prediction),
+        row_losses(mine.task, label, prediction),
         found.blocks[held],
         tolerance=rules.duel_tolerance,
         seed=seed,

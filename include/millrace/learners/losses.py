@@ -15,25 +15,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from millrace.errors import DataError
+from millrace.learners import classes
 from millrace.rules.duel import resample_counts
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Task = Literal["binary", "regression"]
+Task = Literal["binary", "multiclass", "regression"]
 Block = Literal["hour", "day", "week"]
 Floats = NDArray[np.float64]
 
 CLIP = 1e-7
 """Predicted probabilities are moved this far from 0 and 1 before their logarithm is taken."""
-LOSS: dict[str, str] = {"binary": "log_loss", "regression": "squared_error"}
+LOSS: dict[str, str] = {"binary": "log_loss", "multiclass": "log_loss", "regression": "squared_error"}
 """Name of what `row_losses` measures, per task."""
 _CHUNK = 64  # resamples counted at once
 
 
 def row_losses(task: Task, label: Any, prediction: Any) -> Floats:
-    """Loss of each row: log loss in nats (binary, label 0 or 1) or squared error (regression), shape (rows,)."""
-    y, p = _pair(label, prediction)
+    """Loss of each row: log loss in nats (binary, label 0 or 1; multiclass, label the class's place, `prediction` of
+    shape (rows, classes)) or squared error (regression), shape (rows,)."""
+    y, p = _pair(task, label, prediction)
+    if task == "multiclass":
+        return classes.log_losses(y, p, CLIP)
     if task == "binary":
         clipped = np.clip(p, CLIP, 1 - CLIP)
         return np.asarray(-np.where(y > 0.5, np.log(clipped), np.log1p(-clipped)), dtype=np.float64)
@@ -41,12 +45,13 @@ def row_losses(task: Task, label: Any, prediction: Any) -> Floats:
 
 
 def metrics(task: Task, label: Any, prediction: Any) -> dict[str, float]:
-    """Metrics of all rows: log_loss, brier, roc_auc or rmse, mae, r2. Raises DataError without rows.
+    """Metrics of all rows: log_loss, brier, roc_auc (binary), log_loss, accuracy, macro_f1 (multiclass) or rmse, mae,
+    r2 (regression). Raises DataError without rows.
 
     roc_auc is left out where only one class is present, r2 where all labels are equal. One prediction that is not a
     number makes every metric NaN.
     """
-    y, p = _pair(label, prediction)
+    y, p = _pair(task, label, prediction)
     if len(y) == 0:
         raise DataError("no rows to measure")
     one_block = np.zeros(len(y), dtype=np.int64)
@@ -100,7 +105,7 @@ def block_bootstrap(
 
     A metric has no interval where there is one block only, or where no resample defines it.
     """
-    y, p = _pair(label, prediction)
+    y, p = _pair(task, label, prediction)
     names, index = np.unique(keys, return_inverse=True)
     if len(names) < 2:
         return {}
@@ -121,9 +126,9 @@ def rounded(value: float, digits: int = 10) -> float:
     return float(f"{value:.{digits}g}")
 
 
-def _pair(label: Any, prediction: Any) -> tuple[Floats, Floats]:
+def _pair(task: Task, label: Any, prediction: Any) -> tuple[Floats, Floats]:
     y, p = np.asarray(label, dtype=np.float64), np.asarray(prediction, dtype=np.float64)
-    if y.shape != p.shape or y.ndim != 1:
+    if y.shape != p.shape[:1] or y.ndim != 1 or p.ndim != (2 if task == "multiclass" else 1):
         raise DataError(f"labels and predictions differ in shape: {y.shape} and {p.shape}")
     return y, p
 
@@ -143,7 +148,9 @@ def _block_totals(task: Task, y: Floats, p: Floats, index: NDArray[np.int64], bl
         return np.asarray(np.bincount(index, weights=values, minlength=blocks), dtype=np.float64)
 
     totals = {"rows": total(np.ones(len(y))), "loss": total(row_losses(task, y, p))}
-    if task == "binary":
+    if task == "multiclass":
+        totals |= classes.block_counts(y, p, index, blocks)
+    elif task == "binary":
         totals["brier"] = total((y - p) ** 2)
         totals["positive"] = total(y)
         totals["pairs"] = _ordered_pairs(y, p, index, blocks)
@@ -181,6 +188,8 @@ def _from_sums(task: Task, totals: dict[str, Floats], counts: Floats) -> dict[st
 
     rows = drawn("rows")
     with np.errstate(divide="ignore", invalid="ignore"):
+        if task == "multiclass":
+            return {"log_loss": drawn("loss") / rows} | classes.from_counts(rows, drawn)
         if task == "binary":
             positive = drawn("positive")
             ordered = np.concatenate(

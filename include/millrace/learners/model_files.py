@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 from millrace.canonical import canonical_json, digest
 from millrace.contract import CONTRACT_VERSION, Artifact, Classification
 from millrace.errors import Corrupt, DataError, NotFound
+from millrace.learners.classes import Classes
 from millrace.learners.encoding import Encoder
 from millrace.learners.holdout import Holdout
 from millrace.learners.losses import Floats, Task
@@ -51,6 +52,7 @@ class Card(BaseModel):
     learner: dict[str, Any] = Field(description="Kind and parameters.")
     task: Task
     label: str
+    classes: Classes = Field(default=(), description="Classes of a multiclass label, in the order of probabilities.")
     encoder: Encoder = Field(description="The features in order, with types and categories.")
     entity: tuple[str, ...]
     event_time: str
@@ -81,11 +83,14 @@ class Model:
     engine: Learner
 
     def predict(self, table: pa.Table) -> Floats:
-        """Predict the rows of a table, shape (rows,). Raises DataError naming a feature that is missing or changed."""
+        """Predict the rows of a table, shape (rows,), of a multiclass model (rows, classes).
+
+        Raises DataError naming a feature that is missing or changed.
+        """
         if table.num_rows == 0:
             raise DataError("no rows to predict")
         card = self.card
-        settings = Settings(card.task, card.seed, card.threads)
+        settings = Settings(card.task, card.seed, card.threads, len(card.classes))
         return self.engine.predict(self.data, card.encoder.encode(table), self.params, settings)
 
 

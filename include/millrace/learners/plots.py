@@ -52,6 +52,27 @@ def residuals(label: Floats, prediction: Floats) -> bytes:
     return _png(figure)
 
 
+def confusion(label: Floats, prediction: Floats, names: tuple[str, ...]) -> bytes:
+    """Share of each class's rows by predicted class; `prediction` has shape (rows, classes)."""
+    known = label >= 0
+    kinds = len(names)
+    pairs = label[known].astype(np.int64) * kinds + prediction[known].argmax(axis=1)
+    counts = np.bincount(pairs, minlength=kinds * kinds).reshape(kinds, kinds)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    longest = max(len(name) for name in names)
+    figure, axes = _figure(max(3.5, 0.3 * kinds + 1.5), left=min(0.6 + 0.09 * longest, _WIDTH / 2))
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    axes.set_xticks(range(kinds), names, rotation=45 if longest > 3 else 0)
+    axes.set_yticks(range(kinds), names)
+    if kinds <= 20:
+        for (row, column), count in np.ndenumerate(counts):
+            if count:
+                colour = "white" if shares[row, column] > 0.5 else "black"
+                axes.text(column, row, f"{count:,}", ha="center", va="center", fontsize=7, color=colour)
+    axes.set(title=f"Confusion on {int(known.sum()):,} held out rows", xlabel="predicted", ylabel="label")
+    return _png(figure)
+
+
 def importances(values: dict[str, float], task: Task, most: int = 20) -> bytes:
     """Rise of the loss when a feature is shuffled, the largest at the top."""
     shown = list(values.items())[:most][::-1]

@@ -47,6 +47,11 @@ class Matrix:
         """The rows of a mask or an index."""
         return Matrix(self.columns, self.values[rows], self.label[rows] if len(self.label) else self.label)
 
+    def of_known_class(self) -> Matrix:
+        """The rows whose label a loss can be measured against: without the classes (-1) that training never had."""
+        known = self.label >= 0
+        return self if known.all() else self.take(known)
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -58,11 +63,13 @@ class Weights:
 
 @dataclass(frozen=True)
 class Settings:
-    """What a training depends on beside the data and the learner's own parameters."""
+    """What a training depends on beside the data and the learner's own parameters. `classes`: how many a multiclass
+    label has, 0 for another task."""
 
     task: Task
     seed: int
     threads: int
+    classes: int = 0
 
 
 class Learner(Protocol):
@@ -82,7 +89,8 @@ class Learner(Protocol):
         """
 
     def predict(self, weights: bytes, rows: Matrix, params: Any, settings: Settings) -> Floats:
-        """Probability of label 1 (binary) or the value (regression) of each row, shape (rows,)."""
+        """Probability of label 1 (binary) or the value (regression) of each row, shape (rows,); probability of each
+        class (multiclass), shape (rows, classes)."""
 
 
 def engine_of(params: BaseModel) -> Learner:

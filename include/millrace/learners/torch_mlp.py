@@ -27,9 +27,10 @@ _ROWS_AT_ONCE = 65_536
 
 
 class Net(nn.Module):
-    """From encoded rows to one output: the logit (binary) or the value in standard deviations of the label."""
+    """From encoded rows to one output: the logit (binary) or the value in standard deviations of the label; or to a
+    logit for each class (multiclass)."""
 
-    def __init__(self, columns: tuple[Column, ...], params: TorchMLPLearner) -> None:
+    def __init__(self, columns: tuple[Column, ...], params: TorchMLPLearner, settings: Settings) -> None:
         super().__init__()
         self.numbers = [i for i, c in enumerate(columns) if c.kind == "number"]
         self.categories = [i for i, c in enumerate(columns) if c.kind == "category"]
@@ -44,7 +45,7 @@ class Net(nn.Module):
         for size in params.hidden:
             layers += [nn.Linear(width, size), nn.ReLU(), nn.Dropout(params.dropout)]
             width = size
-        self.dense = nn.Sequential(*layers, nn.Linear(width, 1))
+        self.dense = nn.Sequential(*layers, nn.Linear(width, settings.classes or 1))
         for name, start in (("mean", 0.0), ("scale", 1.0), ("gaps", 0.0)):
             self.register_buffer(name, torch.full((len(self.numbers),), start, dtype=torch.float64))
         self.register_buffer("label", torch.tensor([0.0, 1.0], dtype=torch.float64))  # mean and scale
@@ -74,9 +75,9 @@ class Net(nn.Module):
         return dense, torch.from_numpy(rows.values[:, self.categories]).long()
 
     def forward(self, dense: Tensor, codes: Tensor) -> Tensor:
-        """Output of each row, shape (rows,)."""
+        """Output of each row, shape (rows,) or (rows, classes)."""
         parts = [dense, *(embed(codes[:, i]) for i, embed in enumerate(self.embeddings))]
-        return self.dense(torch.cat(parts, dim=1)).squeeze(1)
+        return self.dense(torch.cat(parts, dim=1)).squeeze(1)  # which leaves several classes as they are
 
 
 class TorchMLP:
@@ -96,7 +97,9 @@ class TorchMLP:
     ) -> Weights:
         """Train; see `Learner.fit`. The bytes depend on the number of threads, which belongs to the request."""
         with _deterministic(settings.threads, settings.seed):
-            net = Net(train.columns, params)
+            if settings.task == "multiclass":
+                holdout = holdout.of_known_class()
+            net = Net(train.columns, params, settings)
             net.learn_scales(train, settings.task)
             optimizer = AdamW(net.parameters(), params.weight_decay)
             last = checkpoints.last()
@@ -105,7 +108,7 @@ class TorchMLP:
                 _restore(net, optimizer, last.data)
             report(curve)
             sides = {"train": train, "holdout": holdout}
-            tensors = {side: (*net.inputs(rows), _target(net, rows)) for side, rows in sides.items()}
+            tensors = {side: (*net.inputs(rows), _target(net, rows, settings.task)) for side, rows in sides.items()}
             for segment, (first, stop) in enumerate(segment_bounds(params.epochs, params.segments), start=1):
                 if last and segment <= last.segment:
                     continue
@@ -124,11 +127,13 @@ class TorchMLP:
     def predict(self, weights: bytes, rows: Matrix, params: TorchMLPLearner, settings: Settings) -> Floats:
         """Predict; see `Learner.predict`."""
         with _deterministic(settings.threads, settings.seed), torch.no_grad():
-            net = Net(rows.columns, params)
+            net = Net(rows.columns, params, settings)
             net.load_state_dict(load(weights))
             output = _outputs(net, *net.inputs(rows)).double()
             if settings.task == "binary":
                 return np.asarray(torch.sigmoid(output).numpy(), dtype=np.float64)
+            if settings.task == "multiclass":
+                return np.asarray(torch.softmax(output, dim=1).numpy(), dtype=np.float64)
             return np.asarray((output * net.label[1] + net.label[0]).numpy(), dtype=np.float64)
 
 
@@ -147,14 +152,17 @@ def _epoch(net: Net, optimizer: AdamW, data: Any, params: TorchMLPLearner, task:
 def _loss(output: Tensor, target: Tensor, task: Task) -> Tensor:
     if task == "binary":
         return nn.functional.binary_cross_entropy_with_logits(output, target)
+    if task == "multiclass":
+        return nn.functional.cross_entropy(output, target)
     return nn.functional.mse_loss(output, target)
 
 
 def _measure(net: Net, data: Any, task: Task) -> float:
     """Mean loss in units of the label."""
     dense, codes, target = data
+    wide = target if task == "multiclass" else target.double()
     with torch.no_grad():
-        loss = float(_loss(_outputs(net, dense, codes).double(), target.double(), task))
+        loss = float(_loss(_outputs(net, dense, codes).double(), wide, task))
     return loss * float(net.label[1]) ** 2 if task == "regression" else loss
 
 
@@ -164,7 +172,9 @@ def _outputs(net: Net, dense: Tensor, codes: Tensor) -> Tensor:
     return torch.cat([net(d, c) for d, c in parts])
 
 
-def _target(net: Net, rows: Matrix) -> Tensor:
+def _target(net: Net, rows: Matrix, task: Task) -> Tensor:
+    if task == "multiclass":
+        return torch.from_numpy(rows.label).long()
     return ((torch.from_numpy(rows.label) - net.label[0]) / net.label[1]).float()
 
 

@@ -11,6 +11,7 @@ from millrace.canonical import canonical_json, digest
 from millrace.contract import Identity
 from millrace.errors import DataError, SpecError
 from millrace.learners.checkpoints import Point
+from millrace.learners.classes import PROBABILITY, Classes, classes_of
 from millrace.learners.encoding import Encoder, labels
 from millrace.learners.holdout import Holdout
 from millrace.learners.importance import importance
@@ -30,14 +31,19 @@ class Prepared:
 
     task: Task
     label: str
+    classes: Classes
     encoder: Encoder
     rule: Holdout
     train: Matrix
     holdout: Matrix
+    shown: tuple[str, ...] = ()
+    """Names of the classes as a person may see them: numbered where the label is not public."""
 
 
 def prepare(spec: PipelineSpec, table: pa.Table) -> Prepared:
     """Encode and divide a training set: every column but entity, event time and label is a feature.
+
+    The classes of a multiclass label are those of the training side, as the categories of a feature are.
 
     Raises DataError for too few rows, no feature, a column that no learner takes, or a side without both classes.
     """
@@ -59,16 +65,20 @@ def prepare(spec: PipelineSpec, table: pa.Table) -> Prepared:
     names = [name for name in table.column_names if name not in other]
     if not names:
         raise DataError("the training set has no feature columns", next_step="Add features to the FeatureService")
-    label = labels(table, spec.label.column, task)
     rule = Holdout.of(spec)
     held, _ = rule.divide(table[spec.features.event_time])
-    encoder = Encoder.learn(table.filter(pa.array(~held)), names)
+    seen = table.filter(pa.array(~held))
+    classes = classes_of(seen, spec.label.column) if task == "multiclass" else ()
+    label = labels(table, spec.label.column, task, classes)
+    encoder = Encoder.learn(seen, names)
     rows = encoder.encode(table)
     rows = Matrix(rows.columns, rows.values, label)
     train = rows.take(~held)
     if task == "binary" and train.label.min() == train.label.max():
         raise DataError(f"label '{spec.label.column}' has one class only in the training rows")
-    return Prepared(task, spec.label.column, encoder, rule, train, rows.take(held))
+    public = spec.classification(spec.label.column) == "public"
+    shown = tuple(str(name) if public else f"class {n}" for n, name in enumerate(classes, start=1))
+    return Prepared(task, spec.label.column, classes, encoder, rule, train, rows.take(held), shown)
 
 
 def card_of(
@@ -86,6 +96,7 @@ def card_of(
         learner=learner.model_dump(mode="json"),
         task=data.task,
         label=data.label,
+        classes=data.classes,
         encoder=data.encoder,
         entity=spec.features.entity,
         event_time=spec.features.event_time,
@@ -105,13 +116,17 @@ def log_training(run: Tracked, model: Model, data: Prepared, curve: list[Point])
     from millrace.learners import plots  # matplotlib: only where somebody will look
 
     card, held = model.card, data.holdout
-    settings = Settings(data.task, card.seed, card.threads)
+    settings = Settings(data.task, card.seed, card.threads, len(data.classes))
 
     def predict(rows: Matrix) -> Floats:
         return model.engine.predict(model.data, rows, model.params, settings)
 
     prediction = predict(held)
-    fit = plots.calibration if data.task == "binary" else plots.residuals
+    if data.task == "multiclass":
+        name, picture = "confusion", plots.confusion(held.label, prediction, data.shown)
+    else:
+        fit = plots.calibration if data.task == "binary" else plots.residuals
+        name, picture = fit.__name__, fit(held.label, prediction)
     features = importance(predict, held, data.task, seed=card.seed)
     run.files(
         {card.weights.file: model.data, CARD: canonical_json(card), "signature.json": canonical_json(_signature(card))},
@@ -120,7 +135,7 @@ def log_training(run: Tracked, model: Model, data: Prepared, curve: list[Point])
     run.files(
         {
             "learning_curve.png": plots.learning_curve(curve, data.task),
-            f"{fit.__name__}.png": fit(held.label, prediction),
+            f"{name}.png": picture,
             "importance.png": plots.importances(features, data.task),
         },
         "plots",
@@ -129,7 +144,11 @@ def log_training(run: Tracked, model: Model, data: Prepared, curve: list[Point])
 
 def _signature(card: Card) -> dict[str, Any]:
     """What the model takes and gives: names and types, no values."""
+    outputs = [{"name": "prediction", "type": "double", "task": card.task}]
+    if card.task == "multiclass":
+        outputs[0]["type"] = "string" if isinstance(card.classes[0], str) else "int64"
+        outputs += [{"name": PROBABILITY.format(n), "type": "double"} for n in range(len(card.classes))]
     return {
         "inputs": [{"name": f.name, "type": f.type, "kind": f.kind} for f in card.encoder.features],
-        "outputs": [{"name": "prediction", "type": "double", "task": card.task}],
+        "outputs": outputs,
     }

@@ -16,7 +16,11 @@ from millrace.learners.losses import Floats
 from millrace.learners.protocol import Matrix, Report, Settings, Weights, check_finite, segment_bounds
 from millrace.spec.learner import XGBoostLearner
 
-_OBJECTIVE = {"binary": ("binary:logistic", "logloss"), "regression": ("reg:squarederror", "rmse")}
+_OBJECTIVE = {
+    "binary": ("binary:logistic", "logloss"),
+    "multiclass": ("multi:softprob", "mlogloss"),
+    "regression": ("reg:squarederror", "rmse"),
+}
 
 
 class XGBoost:
@@ -45,6 +49,9 @@ class XGBoost:
             "verbosity": 0,
             **params.model_dump(exclude={"kind", "rounds", "segments"}),
         }
+        if settings.task == "multiclass":
+            native["num_class"] = settings.classes
+            holdout = holdout.of_known_class()
         seen = xgb.QuantileDMatrix(train.values, label=train.label, nthread=settings.threads)
         held = xgb.QuantileDMatrix(holdout.values, label=holdout.label, nthread=settings.threads, ref=seen)
         last = checkpoints.last()

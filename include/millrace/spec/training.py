@@ -12,6 +12,7 @@ from millrace.spec.learner import Learner
 
 METRICS: dict[str, tuple[str, ...]] = {
     "binary": ("log_loss", "brier", "roc_auc"),
+    "multiclass": ("log_loss", "accuracy", "macro_f1"),
     "regression": ("rmse", "mae", "r2"),
 }
 """Task of a label -> metrics of a holdout that thresholds can bound."""
@@ -22,7 +23,9 @@ class LabelSpec(Model):
     """The column to predict, and when it becomes known."""
 
     column: str
-    task: Literal["binary", "regression"]
+    task: Literal["binary", "multiclass", "regression"] = Field(
+        description="binary: 0 and 1, or a boolean; multiclass: classes as text or integers; regression: a number."
+    )
     known_after: Duration = Field(description="How long after the event time the label is known.")
     nulls: Literal["drop", "error"] = "drop"
 
