@@ -11,7 +11,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from millrace.airflow.run import outcome_of, pack
 from millrace.airflow.site import Site
-from millrace.airflow.tasks import features as tasks
+from millrace.airflow.tasks import online as tasks
 from millrace.cli.scaffold import init, new
 from millrace.contract import Artifact
 from millrace.feast_stores.apply import apply

@@ -9,6 +9,7 @@ from airflow.sdk import DAG, CronPartitionTimetable, Param, PartitionedAtRuntime
 from millrace.airflow.common import POOL, arguments, features_asset, scored_asset, step
 from millrace.airflow.site import Site
 from millrace.airflow.tasks import features as tasks
+from millrace.airflow.tasks import online
 from millrace.spec.gate import gate_checks, references
 
 
@@ -48,8 +49,8 @@ def build(site: Site) -> DAG:
         made = step(tasks.transform, pool=POOL)(partition=partition, sources=gated, **here)
         passed = step(tasks.gate_features)(partition=partition, features=made, **here)
         published = step(tasks.publish, outlets=[features_asset(site)])(partition=partition, features=passed, **here)
-        materialized: Any = step(tasks.materialize)(partition=partition, features=published, **here)
-        checked = step(tasks.parity)(partition=partition, materialized=materialized, **here)
+        materialized: Any = step(online.materialize)(partition=partition, features=published, **here)
+        checked = step(online.parity)(partition=partition, materialized=materialized, **here)
         if spec.training is not None:
             scored = step(tasks.score, outlets=[scored_asset(site)])(partition=partition, features=published, **here)
             checked >> scored

@@ -53,6 +53,11 @@ def outcome_of(request: JobRequest) -> tuple[Outcome, JobResult]:
     return result.outcome, result
 
 
+def unstored(request: JobRequest) -> JobRequest:
+    """A request whose effect is outside the store's Snapshots: its result is not kept to be taken again."""
+    return request.model_copy(update={"place": request.place.model_copy(update={"result": None})})
+
+
 def pack(artifact: Artifact) -> dict[str, Any]:
     """An Artifact as XCom carries it."""
     return artifact.model_dump(mode="json")

@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from millrace.airflow.common import features_asset, scored_asset
 from millrace.airflow.gate import require
 from millrace.airflow.retry import InfrastructureError, NotYet, may_retry
-from millrace.airflow.run import outcome_of, pack, run_job, unpack
+from millrace.airflow.run import outcome_of, pack, run_job, unpack, unstored
 from millrace.airflow.site import Site
 from millrace.contract import Artifact
 from millrace.errors import SpecError
@@ -109,7 +109,7 @@ def gate_raw(partition: str, source: str, landed: list[Packed], root: str, pipel
             params={"dataset": f"raw.{source}"},
             context=get_current_context(),
         )
-        outcome_of(_unstored(request))
+        outcome_of(unstored(request))
         item["gate"] = gated
     return landed
 
@@ -150,7 +150,7 @@ def publish(partition: str, features: Packed, root: str, pipeline: str) -> Packe
         params={"dataset": "features"},
         context=context,
     )
-    outcome, _ = outcome_of(_unstored(request))
+    outcome, _ = outcome_of(unstored(request))
     log.info(
         "%s partition %s: generation %s%s",
         pipeline,
@@ -161,58 +161,6 @@ def publish(partition: str, features: Packed, root: str, pipeline: str) -> Packe
     # A run made by hand has no partition key of its own; naming it here makes all four ways of starting alike.
     context["outlet_events"][features_asset(site)].add_partitions(partition)
     return features
-
-
-def materialize(partition: str, features: Packed, root: str, pipeline: str) -> Packed:
-    """Write the partition's newest values to the online store, and those of other partitions that are due.
-
-    Due is what passed its gate and is not online: a run that was killed in between, or a corrected partition. Each
-    written Snapshot is kept in the ledger; the order does not matter, since no write goes back in time.
-    """
-    site = Site.at(root, pipeline)
-    gated = {
-        entry.body["partition"]: entry.body["snapshot"]
-        for entry in site.ledger.entries(pipeline, "gate")
-        if entry.body["dataset"] == "features"
-    }
-    for due in site.ledger.stale(pipeline, "features", gated):
-        if due != partition and site.tables.get(f"{pipeline}/features", due) is not None:
-            log.info("%s partition %s is not online yet: materialized too", pipeline, due)
-            _materialize(site, due)
-    return pack(_materialize(site, partition))
-
-
-def _materialize(site: Site, partition: str) -> Artifact:
-    """Another run of the same partition may have published since: what the Table says now is what goes online."""
-    table = f"{site.name}/features"
-    pointer = site.tables.pointer(table, partition)
-    current = pointer.current
-    artifact = Artifact(uri=current.uri, digest=current.snapshot, kind="snapshot", rows=current.rows)
-    request = site.request(
-        "materialize",
-        scope=(partition,),
-        inputs=[("data", artifact, partition)],
-        params={"revision": pointer.generation},
-        context=get_current_context(),
-    )
-    outcome, _ = outcome_of(_unstored(request))
-    site.ledger.record_window(site.name, "features", partition, artifact.digest, int(outcome.facts["rows"]))
-    return artifact
-
-
-def parity(partition: str, materialized: Packed, root: str, pipeline: str) -> None:
-    """Read sampled entities online and offline; the run fails where they differ."""
-    site = Site.at(root, pipeline)
-    artifact = unpack(materialized)
-    request = site.request(
-        "parity", scope=(partition,), inputs=[("data", artifact, partition)], context=get_current_context()
-    )
-    outcome, _ = outcome_of(_unstored(request))
-    now = site.tables.resolve(f"{pipeline}/features", partition)
-    if outcome.verdict and not outcome.verdict.passed and now.snapshot != artifact.digest:
-        log.info("%s partition %s was corrected meanwhile: its own run checks it", pipeline, partition)
-        return
-    require(site, outcome, partition, "online features")
 
 
 def score(partition: str, features: Packed, root: str, pipeline: str) -> dict[str, Any]:
@@ -239,7 +187,7 @@ def score(partition: str, features: Packed, root: str, pipeline: str) -> dict[st
             params={"dataset": "predictions"},
             context=context,
         )
-        outcome_of(_unstored(publish_request))
+        outcome_of(unstored(publish_request))
         facts = {"partition": partition, "version": champion.version, "rows": data.rows}
     context["outlet_events"][scored_asset(site)].add_partitions(partition)
     return facts
@@ -279,8 +227,3 @@ def _looked_at(site: Site, dataset: str, partition: str, checks: list[Any]) -> l
             now = pointer.current
             found.append((role, Artifact(uri=now.uri, digest=now.snapshot, kind="snapshot", rows=now.rows), key))
     return found
-
-
-def _unstored(request: Any) -> Any:
-    """A request whose effect is outside the store's Snapshots: its result is not kept to be taken again."""
-    return request.model_copy(update={"place": request.place.model_copy(update={"result": None})})
