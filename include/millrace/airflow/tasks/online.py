@@ -1,0 +1,68 @@
+"""Tasks of the features DAG that keep the online store: write what is due, and hold it against what is offline."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from airflow.sdk import get_current_context
+
+from millrace.airflow.gate import require
+from millrace.airflow.run import outcome_of, pack, unpack, unstored
+from millrace.airflow.site import Site
+from millrace.contract import Artifact
+
+log = logging.getLogger(__name__)
+Packed = dict[str, Any]
+
+
+def materialize(partition: str, features: Packed, root: str, pipeline: str) -> Packed:
+    """Write the partition's newest values to the online store, and those of other partitions that are due.
+
+    Due is what passed its gate and is not online: a run that was killed in between, or a corrected partition. Each
+    written Snapshot is kept in the ledger; the order does not matter, since no write goes back in time.
+    """
+    site = Site.at(root, pipeline)
+    gated = {
+        entry.body["partition"]: entry.body["snapshot"]
+        for entry in site.ledger.entries(pipeline, "gate")
+        if entry.body["dataset"] == "features"
+    }
+    for due in site.ledger.stale(pipeline, "features", gated):
+        if due != partition and site.tables.get(f"{pipeline}/features", due) is not None:
+            log.info("%s partition %s is not online yet: materialized too", pipeline, due)
+            _materialize(site, due)
+    return pack(_materialize(site, partition))
+
+
+def _materialize(site: Site, partition: str) -> Artifact:
+    """Another run of the same partition may have published since: what the Table says now is what goes online."""
+    table = f"{site.name}/features"
+    pointer = site.tables.pointer(table, partition)
+    current = pointer.current
+    artifact = Artifact(uri=current.uri, digest=current.snapshot, kind="snapshot", rows=current.rows)
+    request = site.request(
+        "materialize",
+        scope=(partition,),
+        inputs=[("data", artifact, partition)],
+        params={"revision": pointer.generation},
+        context=get_current_context(),
+    )
+    outcome, _ = outcome_of(unstored(request))
+    site.ledger.record_window(site.name, "features", partition, artifact.digest, int(outcome.facts["rows"]))
+    return artifact
+
+
+def parity(partition: str, materialized: Packed, root: str, pipeline: str) -> None:
+    """Read sampled entities online and offline; the run fails where they differ."""
+    site = Site.at(root, pipeline)
+    artifact = unpack(materialized)
+    request = site.request(
+        "parity", scope=(partition,), inputs=[("data", artifact, partition)], context=get_current_context()
+    )
+    outcome, _ = outcome_of(unstored(request))
+    now = site.tables.resolve(f"{pipeline}/features", partition)
+    if outcome.verdict and not outcome.verdict.passed and now.snapshot != artifact.digest:
+        log.info("%s partition %s was corrected meanwhile: its own run checks it", pipeline, partition)
+        return
+    require(site, outcome, partition, "online features")
