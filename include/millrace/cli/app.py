@@ -111,6 +111,24 @@ def schema(
 
 
 @app.command()
+def embed(
+    pipeline: Annotated[str, typer.Argument(help="A pipeline whose features have an embedding.")],
+    first: Annotated[str | None, typer.Option("--first", help="Partition; default: the first landed.")] = None,
+    last: Annotated[str | None, typer.Option("--last", help="Partition; default: the last landed.")] = None,
+    project: ProjectOption = None,
+) -> None:
+    """Fit a pipeline's embedding on landed partitions, and write it into the pipeline's folder."""
+    from millrace.cli.embedding import fit
+
+    tree = ProjectTree.at(project)
+    made = fit(tree, Settings.load(tree.root), pipeline, first, last)
+    print(f"wrote {made.path}: {made.rows} files of {made.partitions[0]} to {made.partitions[-1]}")
+    print(made.digest)
+    if made.changed:
+        print("Features of every partition must be made anew, and a model trained on them, before it can score")
+
+
+@app.command()
 def up(
     project: ProjectOption = None,
     also: Annotated[list[Path] | None, typer.Option("--also", help="Further projects for the same Airflow.")] = None,

@@ -119,6 +119,10 @@ def _rooms(tree: ProjectTree, spec: PipelineSpec) -> Iterator[str]:
         if not file.is_file():
             yield f"{file}:1: there is no such file; {NEEDED[0].lower()}{NEEDED[1:]}"
     path = folder / "pipeline.yaml"
+    embedding = spec.features.embedding
+    if embedding is not None and not (folder / embedding.file).is_file():
+        line = line_of(path, "features", "embedding")
+        yield f"{path}:{line}: {embedding.file} is not there; land some partitions, then 'millrace embed {spec.name}'"
     for job in spec.compute:
         if job not in JOBS:
             line = line_of(path, "compute", job)

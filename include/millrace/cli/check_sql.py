@@ -9,10 +9,12 @@ from typing import Any
 from millrace.cli.check_sql_spark import refuse
 from millrace.errors import SpecError
 from millrace.spec import PipelineSpec
+from millrace.spec.media import EMBEDDED
 from millrace.spec.yaml_file import read_text
 
 TYPES = {
     "string": "VARCHAR", "integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN", "timestamp": "TIMESTAMPTZ",
+    "binary": "BLOB",
 }  # fmt: skip
 """Type of a source's column -> DuckDB's."""
 SCOPE = {"partition_key": "VARCHAR", "start_time": "TIMESTAMPTZ", "end_time": "TIMESTAMPTZ"}
@@ -38,6 +40,8 @@ def sql_columns(path: Path, spec: PipelineSpec) -> dict[str, str]:
         connection.execute("SET TimeZone = 'UTC'")
         for name, source in spec.sources.items():
             _table(connection, name, {c: TYPES[source.types.get(c, "string")] for c in source.columns})
+        if spec.features.embedding is not None:
+            _table(connection, EMBEDDED, {c: TYPES[kind] for c, kind in spec.features.embedded.items()})
         _table(connection, "scope", SCOPE)
         lead = _LEAD.match(sql)
         start = lead.end() if lead else 0

@@ -7,6 +7,7 @@ request may be taken instead of running again), a `Params` model, and `run(work,
 JOBS = (
     "land",
     "validate",
+    "fit_embedding",
     "transform",
     "publish",
     "materialize",

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from millrace.contract import Classification, Input, Outcome
 from millrace.errors import ContractError, DataError, SpecError
+from millrace.jobs.embedded import embedding_of
 from millrace.jobs.work import Work
 from millrace.spec.training import LabelSpec
 
@@ -58,6 +59,7 @@ def run(work: Work, params: Params) -> Outcome:
             next_step=f"Take it out of FeatureService '{service}'",
         )
 
+    embedding = embedding_of(work, inputs)
     files = [(str(item.partition), work.path(item)) for item in inputs]
     asked = training.entity_rows(files, [*keys, event_time, label.column])
     moments = training.utc(asked[event_time], event_time)
@@ -84,6 +86,7 @@ def run(work: Work, params: Params) -> Outcome:
         dataset=DATASET,
         partition=work.request.identity.scope[-1],
         classification=_classification(work, inputs),
+        source=embedding,
     )
     facts = {
         "asked": asked.num_rows,

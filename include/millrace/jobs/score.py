@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from millrace.contract import Outcome
 from millrace.errors import ContractError, DataError
+from millrace.jobs.embedded import embedding_of
 from millrace.jobs.work import Work
 from millrace.learners.classes import PROBABILITY, likeliest
 from millrace.learners.losses import Floats
@@ -43,6 +44,12 @@ def run(work: Work, params: Params) -> Outcome:
     card = model.card
     if card.pipeline != work.spec.name:
         raise ContractError("the model belongs to another pipeline", given=card.pipeline, allowed=[work.spec.name])
+    if embedding_of(work, [item]) != card.embedding:
+        raise DataError(
+            "the features come from another embedding than those the model was trained on",
+            where=work.spec.name,
+            next_step="Make the features of the training window anew, then train and promote a model on them",
+        )
     keys = [*card.entity, card.event_time]
     if missing := [name for name in keys if name not in table.column_names]:
         raise DataError(f"the features lack the key column '{missing[0]}'", allowed=table.column_names)

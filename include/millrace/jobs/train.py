@@ -54,7 +54,8 @@ def run(work: Work, params: Params) -> Outcome:
         )
         reference = reference_of(work, table, data, lambda rows: engine.predict(weights.data, rows, learner, settings))
         card = card_of(work.spec, identity, item.digest, data, learner, engine, weights.data)
-        card = card.model_copy(update={"reference": digest(reference)})
+        embedding = work.snapshots.manifest_of(work.request.key(item), item.digest).source
+        card = card.model_copy(update={"reference": digest(reference), "embedding": embedding})
         features = [f.name for f in card.encoder.features]
         kind = classification_of(work.spec, [*features, card.label])
         artifact = save(work.objects, card, weights.data, kind, reference)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from datetime import datetime
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,9 +13,12 @@ from pydantic import BaseModel, ConfigDict
 
 from millrace.contract import Input, Outcome
 from millrace.errors import ContractError, DataError, SpecError
+from millrace.jobs.embedded import embed, fitted
 from millrace.jobs.land import strictest
 from millrace.jobs.work import Work
+from millrace.learners.embeddings.files import Fitted
 from millrace.sources.sql import FILE, Scope, connect, select, show
+from millrace.spec.media import EMBEDDED
 from millrace.store.snapshots import DATA
 
 REACHES: tuple[str, ...] = ("spark",)
@@ -30,26 +34,36 @@ class Params(BaseModel):
 def run(work: Work, params: Params) -> Outcome:
     """Make the features of the partition in scope.
 
-    The SQL sees a view per source, over all its input Snapshots, and `scope(partition_key, start_time, end_time)`.
+    The SQL sees a view per source, over all its input Snapshots, and `scope(partition_key, start_time, end_time)`;
+    where the spec has an embedding also `embedded`, a row per distinct file of its source.
     Raises SpecError for SQL that does not run or lacks a column, DataError for rows that cannot be features.
     """
     spec, key = work.spec, work.partition
     scope = Scope(key, spec.partitioning.start(key), spec.partitioning.end(key))
     sources = {name: _source(work, name) for name in spec.sources}
-    made = _spark(work, sources, scope) if spec.features.engine == "spark" else _duckdb(work, sources, scope)
+    embedding = fitted(work)
+    if spec.features.engine == "spark":
+        made = _spark(work, sources, scope)
+    else:
+        made = _duckdb(work, sources, scope, embedding)
     table = check(work, made, scope.start_time, scope.end_time)
     snapshot = work.snapshots.write(
         table, pipeline=spec.name, dataset="features", partition=key,
-        classification=strictest(spec, table.column_names),
+        classification=strictest(spec, table.column_names), source=embedding.digest if embedding else None,
     )  # fmt: skip
-    return Outcome(outputs={"data": snapshot}, facts={"rows": table.num_rows, "columns": table.column_names})
+    facts = {"rows": table.num_rows, "columns": table.column_names}
+    return Outcome(outputs={"data": snapshot}, facts=facts | ({"embedding": embedding.digest} if embedding else {}))
 
 
-def _duckdb(work: Work, sources: dict[str, list[Input]], scope: Scope) -> pa.Table:
+def _duckdb(work: Work, sources: dict[str, list[Input]], scope: Scope, embedding: Fitted | None) -> pa.Table:
     """Run the SQL here. `limits` of the request: `duckdb_memory` (8GB), `duckdb_temp` (folder to spill to)."""
     limits = work.request.means.limits
     files = {name: [str(work.path(item)) for item in inputs] for name, inputs in sources.items()}
     with tempfile.TemporaryDirectory(prefix="millrace-sql-", dir=limits.get("duckdb_temp")) as folder:
+        if embedding is not None:
+            path = Path(folder) / f"{EMBEDDED}.parquet"
+            pq.write_table(embed(work, sources[embedding.params.source], embedding), path)
+            files[EMBEDDED] = [str(path)]
         reads = [path for paths in files.values() for path in paths]
         with connect(folder, reads, limits.get("duckdb_memory")) as connection:
             show(connection, files, scope)

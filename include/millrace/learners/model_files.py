@@ -60,6 +60,7 @@ class Card(BaseModel):
     partitions: tuple[str, ...] = Field(description="What it was trained on, held out blocks included.")
     holdout: Holdout
     training_set: str
+    embedding: str | None = Field(default=None, description="Digest of the embedding that its features come from.")
     spec_digest: str
     seed: int
     threads: int

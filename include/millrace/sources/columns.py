@@ -14,6 +14,7 @@ TYPES: dict[str, pa.DataType] = {
     "number": pa.float64(),
     "boolean": pa.bool_(),
     "timestamp": pa.timestamp("us", "UTC"),
+    "binary": pa.binary(),
 }
 NAMES = {kind: name for name, kind in TYPES.items()}
 """Arrow type -> the spec's word for it."""

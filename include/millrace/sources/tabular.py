@@ -1,4 +1,4 @@
-"""Read a delivered csv, parquet or json file into Arrow with the declared columns and types."""
+"""Read a delivered csv, parquet or json file, or a zip of images or texts, into Arrow with the declared columns."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from millrace.errors import DataError
 from millrace.sources.columns import Public, wanted
 from millrace.sources.delimited import csv_header, read_csv
 from millrace.sources.json_lines import json_header, read_json
+from millrace.sources.media import media_header, read_media
 from millrace.sources.parquet import parquet_header, read_parquet
+from millrace.spec.media import MEASURED
 
 
 def read(
@@ -27,10 +29,13 @@ def read(
         table = read_parquet(path, name, declared)
     elif format == "json":
         table = read_json(path, name, declared, public)
+    elif format in MEASURED:
+        table = read_media(path, name, format, declared, public)
     else:
         table = read_csv(path, name, declared, public)
     if table.num_rows == 0:
-        raise DataError("the file has a header but no rows" if format == "csv" else "the file has no rows", where=name)
+        empty = "the file has no rows" if format in ("parquet", "json") else "the file has a header but no rows"
+        raise DataError(empty, where=name)
     return table
 
 
@@ -38,4 +43,6 @@ def header(path: Path, name: str, format: str) -> list[str]:
     """Columns that a file has, declared or not; of a json file those of its first object."""
     if format == "parquet":
         return parquet_header(path, name)
+    if format in MEASURED:
+        return media_header(path, name)
     return json_header(path) if format == "json" else csv_header(path)

@@ -25,6 +25,7 @@ class Bundle(BaseModel):
     suites: dict[str, dict[str, Any]] = Field(description="Path as the spec names it -> GX suite as JSON.")
     features: str = Field(default="", description="Text of the pipeline's Feast file.")
     feature_store: str = Field(default="", description="Text of feature_store.yaml.")
+    files: dict[str, str] = Field(default_factory=dict, description="Fitted embeddings, file name -> base64.")
     code: dict[str, str] = Field(default_factory=dict, description="Custom code, file name -> text.")
 
     @property

@@ -10,6 +10,8 @@ from pydantic import Field, field_validator, model_validator
 from millrace.errors import SpecError
 from millrace.spec.base import Classification, Mistakes, Model, Name
 from millrace.spec.durations import Duration
+from millrace.spec.embedding import Embedding
+from millrace.spec.media import EMBEDDED, UNEXPLAINED, coordinates
 from millrace.spec.monitoring import MonitoringSpec
 from millrace.spec.partitions import Grain, Partitioning, keeps_its_clocks
 from millrace.spec.source import NEEDED, Source, location_fields
@@ -73,6 +75,15 @@ class FeaturesSpec(Model):
     engine: Literal["duckdb", "spark"] = Field(default="duckdb", description="What runs transform.sql.")
     gate: str = Field(default="suites/features.yaml", description="GX suite, path inside the pipeline's folder.")
     service: Name = Field(description="Feast FeatureService that training and scoring read.")
+    embedding: Embedding | None = Field(default=None, description="What makes numbers of a source of images or texts.")
+
+    @property
+    def embedded(self) -> dict[str, str]:
+        """Columns of the view `embedded` with their types; none without an embedding."""
+        if self.embedding is None:
+            return {}
+        numbers = [*coordinates(self.embedding.dimensions), UNEXPLAINED]
+        return {"digest": "string", **dict.fromkeys(numbers, "number")}
 
 
 class PipelineSpec(Model):
@@ -112,9 +123,18 @@ class PipelineSpec(Model):
                 if metric not in METRICS[self.label.task]:
                     wrong.add(f"no metric of a {self.label.task} label", "evaluation", "thresholds", metric,
                               given=metric, allowed=METRICS[self.label.task])  # fmt: skip
+        embedding = self.features.embedding
+        taken = {"scope"} if embedding is None else {"scope", EMBEDDED}
+        if embedding is not None:
+            fitting = [name for name, source in self.sources.items() if source.format == embedding.takes]
+            if embedding.source not in fitting:
+                wrong.add(f"'{embedding.kind}' takes a source of {embedding.takes}", "features", "embedding", "source",
+                          given=embedding.source, allowed=fitting)  # fmt: skip
+            if self.features.engine != "duckdb":
+                wrong.add("an embedding needs the engine duckdb", "features", "engine", given=self.features.engine)
         for name, source in self.sources.items():
-            if name == "scope":
-                wrong.add("the SQL has a view 'scope' already; name the source otherwise", "sources", name)
+            if name in taken:
+                wrong.add(f"the SQL has a view '{name}' already; name the source otherwise", "sources", name)
             if problem := self.location_problem(name, source.location):
                 wrong.add(problem, "sources", name, "location", given=source.location)
         wrong.done()

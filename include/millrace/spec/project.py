@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 from dataclasses import dataclass
 from functools import cached_property
@@ -119,8 +120,16 @@ class ProjectTree:
             suites={name: self.suite(pipeline, name) for name in sorted(suites)},
             features=read_text(self.features_file(pipeline), NEEDED),
             feature_store=read_text(self.root / "feature_repo" / "feature_store.yaml", NEEDED),
+            files=self._fitted(spec, folder),
             code={p.name: read_text(p, NEEDED) for p in sorted(folder.glob("*.py"))},
         )
+
+    def _fitted(self, spec: PipelineSpec, folder: Path) -> dict[str, str]:
+        """The embedding's file; none before it was fitted."""
+        embedding = spec.features.embedding
+        if embedding is None or not (folder / embedding.file).is_file():
+            return {}
+        return {embedding.file: base64.b64encode((folder / embedding.file).read_bytes()).decode()}
 
 
 @dataclass(frozen=True)

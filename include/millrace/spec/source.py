@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from millrace.spec.base import Mistakes, Model
 from millrace.spec.durations import Duration
 from millrace.spec.extension import Extensible
+from millrace.spec.media import FILE, MEASURED
 from millrace.spec.partitions import Grain
 
 FIELDS = ("year", "month", "day", "hour")
@@ -24,7 +25,9 @@ class _Source(Model):
         min_length=1,
         description="Pattern with the fields {year} {month} {day} {hour} of the partition's local start, or none.",
     )
-    format: Literal["csv", "parquet", "json"] = "csv"
+    format: Literal["csv", "parquet", "json", "images", "texts"] = Field(
+        default="csv", description="images, texts: a zip (or a folder) of files and an index.csv that names them."
+    )
     compression: Literal["none", "gzip", "zip"] = "none"
     partitioned: bool = Field(default=True, description="False: one static file for all partitions.")
     event_time: str | None = Field(
@@ -34,10 +37,23 @@ class _Source(Model):
         default=Duration("PT0S"), description="How far before the partition the transform reads this source."
     )
     gate: str = Field(min_length=1, description="GX suite, path inside the pipeline's folder.")
-    columns: tuple[str, ...] = Field(min_length=1, description="Header expected, in any order; nothing else is taken.")
-    types: dict[str, Literal["string", "integer", "number", "boolean", "timestamp"]] = Field(
-        default_factory=dict, description="Types of columns; string where left out."
+    columns: tuple[str, ...] = Field(
+        min_length=1,
+        description="Header expected, in any order; nothing else is taken. Of images and texts that of index.csv.",
     )
+    types: dict[str, Literal["string", "integer", "number", "boolean", "timestamp", "binary"]] = Field(
+        default_factory=dict, description="Types of columns; string where left out. No column is declared binary."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _measured(cls, value: Any) -> Any:
+        """Images and texts have the measured columns too."""
+        if not isinstance(value, dict) or not isinstance(value.get("columns"), list | tuple):
+            return value
+        measured = MEASURED.get(str(value.get("format")), {})
+        columns = [*value["columns"], *(c for c in measured if c not in value["columns"])]
+        return {**value, "columns": columns, "types": {**measured, **(value.get("types") or {})}}
 
     @model_validator(mode="after")
     def _consistent(self) -> _Source:
@@ -52,14 +68,29 @@ class _Source(Model):
                 other = "" if seen[column.lower()] == column else ": SQL does not tell upper from lower case"
                 wrong.add(f"column '{column}' stands twice{other}", "columns", number)
             seen[column.lower()] = column
-        for column in self.types:
+        measured = MEASURED.get(self.format, {})
+        for column, kind in self.types.items():
             if column not in self.columns:
                 wrong.add("the source has no such column", "types", column, given=column, allowed=self.columns)
+            elif measured.get(column, kind) != kind:
+                wrong.add(f"is measured of {self.format}", "types", column, given=kind, allowed=[measured[column]])
+            elif kind == "binary" and column not in measured:
+                wrong.add("no delivered column is binary", "types", column, given=kind)
+        if measured and FILE not in self.columns:
+            wrong.add(f"the index names each file in a column '{FILE}'", "columns", given=list(self.delivered))
+        if measured and self.compression != "none":
+            wrong.add(f"{self.format} come in a zip as they are", "compression", given=self.compression,
+                      allowed=["none"])  # fmt: skip
         if self.event_time is not None and self.types.get(self.event_time) != "timestamp":
             times = [c for c in self.columns if self.types.get(c) == "timestamp"]
             wrong.add("must be a column of type timestamp", "event_time", given=self.event_time, allowed=times)
         wrong.done()
         return self
+
+    @property
+    def delivered(self) -> tuple[str, ...]:
+        """The columns that the delivery itself has: all but those that are measured."""
+        return tuple(c for c in self.columns if c not in MEASURED.get(self.format, {}))
 
     def location_problem(self, location: str) -> str | None:
         """Why a pattern cannot be this source's location, None when it can; also asked of an environment's."""

@@ -34,7 +34,9 @@ class Manifest(BaseModel):
     columns: dict[str, str] = Field(description="Column -> Arrow type, in order.")
     data: str = Field(description="Digest of data.parquet.")
     classification: Classification = "internal"
-    source: str | None = Field(default=None, description="Digest of the bytes it was landed from.")
+    source: str | None = Field(
+        default=None, description="Digest of the bytes it was landed from; of features that of their embedding."
+    )
 
     @property
     def digest(self) -> str:
