@@ -64,7 +64,8 @@ def test_all_dags_of_the_reference_project_are_there(project, tmp_path_factory):
     seen = parse(project / "dags", tmp_path_factory.mktemp("airflow"))
     assert seen["errors"] == {}
     parts = ("features", "monitoring", "release", "training")
-    assert seen["dags"] == [f"{name}__{part}" for name in ("city_temperature", "flight_delays") for part in parts]
+    names = ("city_temperature", "digits", "flight_delays", "languages")
+    assert seen["dags"] == [f"{name}__{part}" for name in names for part in parts]
 
 
 def test_parsing_imports_no_ml_library_and_reaches_nothing(project, tmp_path_factory):

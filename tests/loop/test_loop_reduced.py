@@ -30,7 +30,8 @@ def reduced_flights(folder: Path) -> Path:
     for name in ("pipelines", "environments"):
         shutil.copytree(ROOT / "include" / name, folder / "include" / name)
     shutil.copy(ROOT / "include" / "project.yaml", folder / "include")
-    (folder / "dags" / "city_temperature.py").unlink()
+    for other in ("city_temperature", "digits", "languages"):
+        (folder / "dags" / f"{other}.py").unlink()
     incoming = folder / data.INCOMING
     data.write_planes(incoming)
     for month in ("2013-01", "2013-02", "2013-03", "2013-04"):

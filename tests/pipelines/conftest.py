@@ -47,7 +47,25 @@ class Pipeline:
                 found[name] = pa.concat_tables([self.read(name, k) for k in [*earlier, key]])
             else:
                 found[name] = self.read(name)
+        if (asked := self.spec.features.embedding) is not None:
+            found["embedded"] = self.embedded(found[asked.source])
         return found
+
+    def embedded(self, files: Any) -> Any:
+        """The view `embedded` over a source's files."""
+        import base64
+
+        import numpy as np
+        import pyarrow as pa
+
+        from millrace.learners.embeddings.files import load
+        from millrace.spec.media import CONTENT
+
+        asked = self.spec.features.embedding
+        fitted = load(base64.b64decode(self.tree.bundle(self.spec.name).files[asked.file]), asked)
+        points, shares = fitted.engine.embed(fitted.tensors, files[CONTENT[asked.takes]].to_pylist(), asked)
+        values = np.column_stack([points, shares]).T.copy()
+        return pa.table(dict(zip(self.spec.features.embedded, [files["digest"], *values], strict=True)))
 
     def transform(self, key: str, inputs: dict[str, Any] | None = None, sql: str | None = None) -> Any:
         """The features of a partition; other inputs or other SQL where given."""
@@ -129,6 +147,28 @@ def temperatures(tree, tmp_path_factory) -> Pipeline:
     for day in spec.partitioning.range("2010-01-01", "2010-12-31"):
         data.write_temperatures(incoming, day)
     return Pipeline(tree, spec, incoming)
+
+
+@pytest.fixture(scope="session")
+def digits(tree, tmp_path_factory) -> Pipeline:
+    """digits with all its months."""
+    from demo import media
+
+    incoming = tmp_path_factory.mktemp("incoming")
+    for month in media.MONTHS:
+        media.write_digits(incoming, month)
+    return Pipeline(tree, tree.spec("digits"), incoming)
+
+
+@pytest.fixture(scope="session")
+def texts(tree, tmp_path_factory) -> Pipeline:
+    """languages with all its weeks."""
+    from demo import media
+
+    incoming = tmp_path_factory.mktemp("incoming")
+    for week in media.weeks():
+        media.write_texts(incoming, week)
+    return Pipeline(tree, tree.spec("languages"), incoming)
 
 
 @pytest.fixture(scope="session")

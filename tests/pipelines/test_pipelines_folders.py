@@ -6,19 +6,21 @@ import pytest
 
 from millrace.spec import Placed
 
-PIPELINES = {"flight_delays": "2013-02", "city_temperature": "2010-02-15"}
+PIPELINES = {
+    "flight_delays": "2013-02", "city_temperature": "2010-02-15", "digits": "2024-02", "languages": "2024-03-04",
+}  # fmt: skip
+FIXTURES = {"flight_delays": "flights", "city_temperature": "temperatures", "digits": "digits", "languages": "texts"}
 TYPES = {"string": "String", "int64": "Int64", "double": "Float64"}
 
 
 @pytest.fixture(params=PIPELINES)
 def pipeline(request):
     """A pipeline and one partition's features."""
-    fixture = {"flight_delays": "flights", "city_temperature": "temperatures"}[request.param]
-    found = request.getfixturevalue(fixture)
+    found = request.getfixturevalue(FIXTURES[request.param])
     return found, found.transform(PIPELINES[request.param])
 
 
-def test_there_are_two_pipelines(tree):
+def test_these_are_the_pipelines(tree):
     assert tree.pipelines() == sorted(PIPELINES)
 
 
@@ -79,7 +81,7 @@ def test_a_person_approves_in_production_only(tree, name):
 def test_editors_find_the_schemas(tree):
     folder = tree.root / "include"
     written = [folder / "project.yaml", *folder.glob("environments/*.yaml"), *folder.glob("pipelines/*/pipeline.yaml")]
-    assert len(written) == 5
+    assert len(written) == 3 + len(PIPELINES)
     for path in written:
         first = path.read_text().splitlines()[0]
         schema = (path.parent / first.removeprefix("# yaml-language-server: $schema=")).resolve()

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
@@ -44,7 +45,9 @@ class Fitted:
 
 def save(about: About, tensors: Tensors) -> bytes:
     """The file's bytes: the same for the same fit."""
-    return bytes(save_tensors(tensors, metadata={_KEY: canonical_json(about).decode()}))
+    # safetensors writes an array's memory as it lies: of a transposed one that is another array.
+    plain = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+    return bytes(save_tensors(plain, metadata={_KEY: canonical_json(about).decode()}))
 
 
 def load(data: bytes, params: Any) -> Fitted:

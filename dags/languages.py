@@ -1,0 +1,6 @@
+# The names of airflow modules here let the DAG processor load them once, before it forks (see README, 'Parsing').
+from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator  # noqa: F401
+from airflow.providers.standard.operators.hitl import ApprovalOperator  # noqa: F401
+from millrace.airflow import build_dags
+
+build_dags("languages", __file__)
