@@ -1,4 +1,4 @@
-"""Embeddings: fitted once, the same numbers for the same file whatever stands beside it, and files that hold no code."""
+"""Embeddings: the same numbers for the same file whatever stands beside it, and files that hold no code."""
 
 from __future__ import annotations
 
@@ -37,12 +37,8 @@ def pictures(count: int = 60, seed: int = 0) -> list[bytes]:
 
 def sentences(count: int = 80, seed: int = 0) -> list[str]:
     random = np.random.default_rng(seed)
-    words = [
-        ["the", "house", "which", "thing"],
-        ["das", "haus", "welches", "ding"],
-        ["la", "maison", "quelle", "chose"],
-    ]
-    return [" ".join(random.choice(words[n % 3], 5)) for n in range(count)]
+    words = [w.split() for w in ("the house which thing", "das haus welches ding", "la maison quelle chose")]
+    return [" ".join(random.choice(words[n % 3], 9)) for n in range(count)]
 
 
 def fitted(params: ImagePCA | TextNgrams, contents: list[bytes] | list[str]) -> Fitted:
