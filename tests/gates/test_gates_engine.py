@@ -116,7 +116,7 @@ def test_an_expectation_that_takes_gx_down_fails_alone() -> None:
     stock = [ExpectColumnValuesToBeOfType(column="s", type_="nope", row_condition="zz > 1"),
              ExpectColumnValuesToBeUnique(column="s")]  # fmt: skip
     with gx.quiet(), pytest.raises(Exception, match="zz"):
-        gx.batch(to_frame(table)).validate(ExpectationSuite(name="s", expectations=stock))
+        gx.over_frame(to_frame(table)).validate(ExpectationSuite(name="s", expectations=stock))
     result = gate(
         table,
         expect("expect_column_values_to_be_of_type", column="s", type_="nope", row_condition="zz > 1"),

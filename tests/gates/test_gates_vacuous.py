@@ -29,7 +29,7 @@ def stock(frame: pd.DataFrame, kind: str, **kwargs: Any) -> bool:
 
     with gx.quiet():
         expectation = ExpectationConfiguration(type=kind, kwargs=kwargs).to_domain_obj()
-        return bool(gx.batch(frame).validate(ExpectationSuite(name="s", expectations=[expectation])).success)
+        return bool(gx.over_frame(frame).validate(ExpectationSuite(name="s", expectations=[expectation])).success)
 
 
 def ours(table: pa.Table, kind: str, meta: dict[str, Any] | None = None, **kwargs: Any) -> Check:

@@ -1,27 +1,29 @@
 """Gate: a GX suite run on a Snapshot's table, failing closed, one expectation at a time.
 
-Each expectation runs by itself in one ephemeral context: GX takes the whole validation down with one that raises
-outside its own nets. What it returns is judged again, since GX passes what it had nothing to look at.
+Each expectation runs by itself: GX takes the whole validation down with one that raises outside its own nets. Small
+tables run in its pandas engine, large ones in its SQL engine on DuckDB (`gates.sql`), with the same verdict. What GX
+returns is judged again, since it passes what it had nothing to look at.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from millrace.contract import Check, Verdict
 from millrace.errors import SpecError
 from millrace.gates import builtin, gx, words
-from millrace.gates.frame import to_frame
+from millrace.gates.frame import Frame, Rows
 from millrace.gates.result import Found, GateResult
 from millrace.gates.suite import COLUMN_KEYS, NULL_TYPES, Entry, read
 
 if TYPE_CHECKING:
-    import pandas as pd
     import pyarrow as pa
 
+SQL_ROWS = 100_000
+"""From so many rows on a gate runs in DuckDB; below it pandas costs less (`python -m bench gates`)."""
 SAMPLE = 20
 """Unexpected values that GX returns for a public check."""
 COUNTS = ("element_count", "unexpected_count", "unexpected_percent", "missing_count", "missing_percent",
@@ -45,17 +47,33 @@ def validate(
     The verdict passes only if every check passes: the built-in ones (columns, rows, suite, all-null columns, times
     within the partition) and one per expectation. Never raises for what the data or the suite hold.
     """
+    return judge(lambda entries: _rows(table, entries), table, suite, where, classify, within)
+
+
+def judge(
+    opened: Callable[[list[Entry]], Rows],
+    table: Any,
+    suite: Mapping[str, Any],
+    where: str,
+    classify: Callable[[str], str],
+    within: builtin.Within | None = None,
+) -> GateResult:
+    """`validate` for rows that lie anywhere: `opened` gives them to a list of expectations.
+
+    `table` has their `column_names` and `num_rows`; they are opened only if the names are distinct.
+    """
     try:
         entries, problem = read(suite, where), None
     except SpecError as err:
         entries, problem = [], err
     checks = [builtin.columns(table), builtin.row_floor(table), builtin.suite(entries, problem)]
     if checks[0].passed:
-        gate = _Gate(table, entries, classify)
-        checks += builtin.null_columns(table, gate.nulls, gate.waived)
-        if within is not None:
-            checks.append(builtin.within(table, within, classify))
-        with gx.quiet():
+        with gx.quiet(), closing(opened(entries)) as rows:
+            gate = _Gate(rows, entries, classify)
+            checks += builtin.null_columns(table, rows.nulls, gate.waived)
+            if within is not None:
+                columns = [within.column] if within.column in table.column_names else []
+                checks.append(builtin.within(rows.read(columns), within, classify))
             found = [gate.run(entry) for entry in entries]
     else:
         found = [_not_run(entry, "not evaluated: the table has no usable columns") for entry in entries]
@@ -66,15 +84,21 @@ def validate(
     return GateResult(words.shown(name) if isinstance(name, str) else where, verdict, all_found)
 
 
-class _Gate:
-    """One table against its expectations."""
+def _rows(table: pa.Table, entries: list[Entry]) -> Rows:
+    """The engine by size. Its choice depends on the rows and the suite alone, so an Outcome is the same everywhere."""
+    if table.num_rows < SQL_ROWS:
+        return Frame(table)
+    from millrace.gates import sql
 
-    def __init__(self, table: pa.Table, entries: list[Entry], classify: Callable[[str], str]) -> None:
-        self.rows = table.num_rows
-        self.columns = list(table.column_names)
-        self.frame: pd.DataFrame = to_frame(table)
-        self.kinds = {f.name: "text" if str(f.type) in ("string", "large_string") else "" for f in table.schema}
-        self.nulls = {name: int(self.frame[name].isna().sum()) for name in self.columns}
+    return sql.DuckDBRows(table, entries) if sql.holds(table.column_names) else Frame(table)
+
+
+class _Gate:
+    """Rows against their expectations."""
+
+    def __init__(self, rows: Rows, entries: list[Entry], classify: Callable[[str], str]) -> None:
+        self.rows = rows
+        self.columns = rows.column_names
         self.classify = classify
         self.waived = {
             column
@@ -82,11 +106,6 @@ class _Gate:
             if (entry.may_be_null or entry.type in NULL_TYPES) and not entry.kwargs.get("row_condition")
             for column in entry.columns
         }
-
-    @cached_property
-    def batch(self) -> Any:
-        """The table as GX sees it."""
-        return gx.batch(self.frame)
 
     def public(self, entry: Entry) -> bool:
         """Whether every column that an expectation touches is public, its row condition included."""
@@ -117,10 +136,7 @@ class _Gate:
             return _not_run(entry, f"{words.subject(missing)} not in the data", expected=self.expected(entry, public))
         try:
             empty = self._nothing_to_check(entry)
-            answer = self.batch.validate(
-                entry.expectation,
-                result_format={"result_format": "BASIC", "partial_unexpected_count": SAMPLE if public else 0},
-            )
+            answer = self.rows.validate(entry, SAMPLE if public else 0)
             error = _error(answer.exception_info, public)
             result = dict(answer.result or {})
         except Exception as err:
@@ -145,17 +161,18 @@ class _Gate:
         if entry.type == "expect_column_values_to_not_be_in_set" and self._other_kind(entry):
             return "no member of the set is of the column's type, so none could be found"
         if not entry.kwargs.get("row_condition"):
-            if entry.may_be_null or (len(entry.columns) == 1 and entry.columns[0] in self.waived and self.rows):
+            one = entry.columns[0] if len(entry.columns) == 1 else None
+            if entry.may_be_null or (one in self.waived and self.rows.num_rows):
                 return None
-            if len(entry.columns) == 1:
-                values = self.rows - (0 if entry.type in LOOK_AT_NULLS else self.nulls[entry.columns[0]])
+            if one is not None:
+                values = self.rows.num_rows - (0 if entry.type in LOOK_AT_NULLS else self.rows.nulls[one])
                 return None if values else "there is no value to check"
         elif entry.may_be_null:
             return None
-        selected = self._selected(entry)
-        if not len(selected):
+        selected, any_value = self.rows.selected(entry)
+        if not selected:
             return "no row is selected for it"
-        if entry.type in LOOK_AT_NULLS or bool(selected[list(entry.columns)].notna().to_numpy().any()):
+        if entry.type in LOOK_AT_NULLS or any_value:
             return None
         return "there is no value to check"
 
@@ -164,16 +181,7 @@ class _Gate:
         column = entry.columns[0]
         texts = [isinstance(member, str) for member in entry.kwargs.get("value_set") or []]
         # pandas reads texts as times where a column holds times, but not as dates.
-        return not any(texts) if self.kinds[column] == "text" or self.frame[column].dtype.kind == "M" else all(texts)
-
-    def _selected(self, entry: Entry) -> pd.DataFrame:
-        """The rows that GX looks at: those of the row condition, less those that `ignore_row_if` leaves out."""
-        from great_expectations.execution_engine import PandasExecutionEngine
-
-        engine = PandasExecutionEngine(batch_data_dict={"all": self.frame})
-        keys = ("column", "column_A", "column_B", "column_list", "row_condition", "condition_parser", "ignore_row_if")
-        domain = {key: getattr(entry.expectation, key, None) for key in keys}
-        return engine.get_domain_records({k: v for k, v in domain.items() if v is not None})
+        return not any(texts) if self.rows.kinds[column] in ("text", "time", "zoned", "clock") else all(texts)
 
     def _found(self, entry: Entry, public: bool, passed: bool, result: dict[str, Any], empty: str | None) -> Found:
         total = result.get("element_count")

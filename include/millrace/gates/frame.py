@@ -1,12 +1,106 @@
-"""Arrow to pandas, once, in the types that GX's metrics take."""
+"""A table's rows as GX's pandas engine takes them, and what every engine tells about rows."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
+
+from millrace.gates import gx
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
+
+    from millrace.gates.suite import Entry
+
+
+class Rows(Protocol):
+    """What a gate asks of the rows under test; it names columns and counts as an Arrow table does.
+
+    `kinds` are those of `kind_of`; `nulls` count null and NaN. `selected` tells how many rows GX looks at for an
+    expectation and whether any of them holds a value; `validate` gives GX's own result with `sample` unexpected
+    values; `read` gives columns as Arrow; `close` lets go of what was opened.
+    """
+
+    column_names: list[str]
+    num_rows: int
+
+    @property
+    def kinds(self) -> Mapping[str, str]: ...
+
+    @property
+    def nulls(self) -> Mapping[str, int]: ...
+
+    def selected(self, entry: Entry) -> tuple[int, bool]: ...
+
+    def validate(self, entry: Entry, sample: int) -> Any: ...
+
+    def read(self, columns: Sequence[str]) -> pa.Table: ...
+
+    def close(self) -> None: ...
+
+
+class Frame:
+    """Rows of an Arrow table in pandas; the frame is made when it is first asked for."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self.table = table
+        self.column_names = list(table.column_names)
+        self.num_rows: int = table.num_rows
+        self.kinds = {field.name: kind_of(field.type) for field in table.schema}
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """The rows in pandas."""
+        return to_frame(self.table)
+
+    @cached_property
+    def nulls(self) -> Mapping[str, int]:
+        """Nulls by column, NaN included."""
+        return {name: int(self.frame[name].isna().sum()) for name in self.column_names}
+
+    @cached_property
+    def _validator(self) -> Any:
+        return gx.over_frame(self.frame)
+
+    def read(self, columns: Sequence[str]) -> pa.Table:
+        """Columns as Arrow."""
+        return self.table.select(list(columns))
+
+    def close(self) -> None:
+        """Nothing was opened."""
+
+    def validate(self, entry: Entry, sample: int) -> Any:
+        """GX's result in pandas."""
+        return gx.evaluate(self._validator, entry.expectation, sample)
+
+    def selected(self, entry: Entry) -> tuple[int, bool]:
+        """Rows of the row condition, less those that `ignore_row_if` leaves out; whether any holds a value."""
+        keys = ("column", "column_A", "column_B", "column_list", "row_condition", "condition_parser", "ignore_row_if")
+        domain = {key: getattr(entry.expectation, key, None) for key in keys}
+        found = self._validator.execution_engine.get_domain_records({k: v for k, v in domain.items() if v is not None})
+        return len(found), bool(found[list(entry.columns)].notna().to_numpy().any())
+
+
+def kind_of(arrow: Any) -> str:
+    """What a column holds: text, integer, number, boolean, time (in UTC), zoned, clock (no zone), date or other.
+
+    Decimals are numbers, as in `to_frame`; floats of less than 64 bits are other: pandas compares them narrowly.
+    """
+    import pyarrow as pa
+
+    types = pa.types
+    if types.is_dictionary(arrow):
+        arrow = arrow.value_type
+    if types.is_string(arrow) or types.is_large_string(arrow):
+        return "text"
+    if types.is_timestamp(arrow):
+        return "clock" if arrow.tz is None else "time" if arrow.tz == "UTC" else "zoned"
+    if types.is_float64(arrow) or types.is_decimal(arrow):
+        return "number"
+    known = ((types.is_boolean, "boolean"), (types.is_integer, "integer"), (types.is_date32, "date"))
+    return next((name for test, name in known if test(arrow)), "other")
 
 
 def to_frame(table: pa.Table) -> pd.DataFrame:

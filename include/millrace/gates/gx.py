@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
+
+from millrace.errors import SpecError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,19 +32,49 @@ def quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def load() -> Any:
-    """Import `great_expectations` (3-6 s the first time) with its analytics off."""
+def load(spark: bool = False) -> Any:
+    """Import `great_expectations` (3-6 s the first time) with its analytics off, and without pyspark unless asked.
+
+    GX imports pyspark wherever it is installed: seconds that only Spark needs, and from a program without a file
+    (`python -c`) pyspark ends the process. Raises SpecError when Spark is asked for in a process that has loaded GX
+    without it.
+    """
     os.environ["GX_ANALYTICS_ENABLED"] = "False"
-    with quiet():
+    with quiet(), nullcontext() if spark else _hidden("pyspark"):
         import great_expectations
         import great_expectations.expectations  # registers every expectation
+    if spark:
+        from great_expectations.compatibility import pyspark
+
+        if not pyspark.pyspark:
+            raise SpecError("Great Expectations was loaded without Spark in this process",
+                            next_step="Run the gate in a process of its own, where pyspark is installed")  # fmt: skip
     return great_expectations
 
 
-def batch(frame: pd.DataFrame) -> Any:
-    """Return a GX Batch over a frame, in a new ephemeral context that writes, shows and sends nothing."""
+@contextmanager
+def _hidden(name: str) -> Iterator[None]:
+    """Make an installed library look missing to what is imported meanwhile, unless it has been imported already."""
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment]  # what Python itself keeps for 'do not import'
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+
+
+def validator(engine: Any, data: Any) -> Any:
+    """Return GX's Validator of an execution engine's batch, in an ephemeral context that writes and shows nothing.
+
+    Not through a data source: a pandas one takes a fingerprint of the whole frame for every expectation, which costs
+    more than most of the expectations.
+    """
     gx = load()
+    from great_expectations.core.batch import Batch
     from great_expectations.data_context.types import base
+    from great_expectations.validator.validator import Validator
 
     config = base.DataContextConfig(
         # Without its own configuration a context makes a temporary folder for data docs.
@@ -50,8 +83,24 @@ def batch(frame: pd.DataFrame) -> Any:
         analytics_enabled=False,
     )
     context = gx.get_context(mode="ephemeral", project_config=config)
-    asset = context.data_sources.add_pandas("millrace").add_dataframe_asset("snapshot")
-    return asset.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": frame})
+    return Validator(execution_engine=engine, data_context=context, batches=[Batch(data=data)])
+
+
+def over_frame(frame: pd.DataFrame) -> Any:
+    """Return GX's Validator of a frame."""
+    load()
+    from great_expectations.execution_engine import PandasExecutionEngine
+    from great_expectations.execution_engine.pandas_batch_data import PandasBatchData
+
+    engine = PandasExecutionEngine()
+    return validator(engine, PandasBatchData(execution_engine=engine, dataframe=frame))
+
+
+def evaluate(over: Any, expectation: Any, sample: int) -> Any:
+    """Return GX's result of one expectation, with `sample` unexpected values. Raises what slips through GX's nets."""
+    result_format = {"result_format": "BASIC", "partial_unexpected_count": sample}
+    (found,) = over.graph_validate([expectation.configuration], {"result_format": result_format})
+    return found
 
 
 def types() -> list[str]:
