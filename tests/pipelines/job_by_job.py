@@ -90,7 +90,7 @@ class JobByJob:
         return self.job("land", [key], [], source=self.source).outputs["data"]
 
     def gate(self, key: str, data: Artifact, dataset: str) -> list[str]:
-        """Messages of failed checks, with the published partitions before this one beside it."""
+        """Failed checks with examples, one a line, with the published partitions before this one beside it."""
         raw = dataset.startswith("raw.")
         known = self.spec.sources[self.source]
         suite, event_time = (
@@ -103,7 +103,7 @@ class JobByJob:
                 before.append(("trailing", self.snapshots.artifact(self.name, dataset, moved.snapshot), other))
         found = self.job("validate", [key], [("data", data, key), *before], suite=suite, event_time=event_time)
         assert found.verdict is not None
-        return [check.message for check in found.verdict.failures]
+        return [" ".join([check.message, *check.examples]) for check in found.verdict.failures]
 
     @property
     def tables(self) -> Any:
