@@ -7,10 +7,8 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
-
-from millrace.errors import SpecError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,23 +30,16 @@ def quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def load(spark: bool = False) -> Any:
-    """Import `great_expectations` (3-6 s the first time) with its analytics off, and without pyspark unless asked.
+def load() -> Any:
+    """Import `great_expectations` (3-6 s the first time) with its analytics off, and without pyspark.
 
-    GX imports pyspark wherever it is installed: seconds that only Spark needs, and from a program without a file
-    (`python -c`) pyspark ends the process. Raises SpecError when Spark is asked for in a process that has loaded GX
-    without it.
+    GX imports pyspark wherever it is installed: seconds that no engine here needs, and from a program without a file
+    (`python -c`) pyspark ends the process.
     """
     os.environ["GX_ANALYTICS_ENABLED"] = "False"
-    with quiet(), nullcontext() if spark else _hidden("pyspark"):
+    with quiet(), _hidden("pyspark"):
         import great_expectations
         import great_expectations.expectations  # registers every expectation
-    if spark:
-        from great_expectations.compatibility import pyspark
-
-        if not pyspark.pyspark:
-            raise SpecError("Great Expectations was loaded without Spark in this process",
-                            next_step="Run the gate in a process of its own, where pyspark is installed")  # fmt: skip
     return great_expectations
 
 

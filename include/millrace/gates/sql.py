@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from millrace import duck
 from millrace.duck import name
 from millrace.gates import gx
 from millrace.gates.frame import Frame, kind_of
@@ -99,19 +101,19 @@ class DuckDBRows(SQLRows):
     """An Arrow table in DuckDB, read where it lies, on one thread: sums of doubles differ with the number of them."""
 
     def __init__(self, table: pa.Table, entries: Sequence[Entry]) -> None:
-        from sqlalchemy import create_engine
-        from sqlalchemy.pool import StaticPool
-
-        from millrace.gates.sql_duckdb import URL
+        from millrace.gates.sql_duckdb import engine_over
 
         self.table = table
-        engine = create_engine(URL, poolclass=StaticPool, pool_reset_on_return=None)
-        connection = engine.raw_connection().driver_connection
-        assert connection is not None
-        connection.execute("SET threads = 1")
-        connection.execute("SET TimeZone = 'UTC'")
+        self._opened = ExitStack()
+        connection = self._opened.enter_context(duck.connection(duck.Limits(threads=1)))
         connection.register(VIEW, as_pandas_has_it(table))
+        engine = engine_over(connection)
         super().__init__(engine, {field.name: kind_of(field.type) for field in table.schema}, entries)
+
+    def close(self) -> None:
+        """Close the database."""
+        super().close()
+        self._opened.close()
 
     def read(self, columns: Sequence[str]) -> pa.Table:
         """Columns as Arrow."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import duckdb
 import duckdb_engine
-from sqlalchemy import types
+from sqlalchemy import Engine, create_engine, types
 from sqlalchemy.dialects import registry
+from sqlalchemy.pool import StaticPool
 
 from millrace.duck import name
-
-URL = "duckdb+millrace:///:memory:"
 
 
 class Dialect(duckdb_engine.Dialect):
@@ -52,3 +52,9 @@ class Dialect(duckdb_engine.Dialect):
 
 
 registry.impls["duckdb.millrace"] = lambda: Dialect
+
+
+def engine_over(connection: duckdb.DuckDBPyConnection) -> Engine:
+    """SQLAlchemy's engine over one open connection, which stays the caller's to close."""
+    wrapped = duckdb_engine.ConnectionWrapper(connection)
+    return create_engine("duckdb+millrace://", creator=lambda: wrapped, poolclass=StaticPool, pool_reset_on_return=None)
