@@ -54,7 +54,7 @@ def test_the_suite_demands_the_columns_that_the_sql_makes(pipeline):
     tables |= {source.gate: source.columns for source in found.spec.sources.values()}
     for name, columns in tables.items():
         suite = found.tree.suite(found.spec.name, name)["expectations"]
-        assert 8 <= len(suite) <= 15, name
+        assert len(suite) >= 8, name
         demanded = [e["kwargs"] for e in suite if e["type"] == "expect_table_columns_to_match_set"]
         assert demanded == [{"column_set": demanded[0]["column_set"], "exact_match": True}]
         assert set(demanded[0]["column_set"]) == set(columns), name
