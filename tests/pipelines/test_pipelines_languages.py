@@ -170,6 +170,16 @@ def test_what_is_wrong_with_a_text_fails_the_gate_with_its_name(line: JobByJob, 
     assert len(failed.splitlines()) <= 5
 
 
+def test_every_week_passes_its_gates(texts: Any) -> None:
+    before: dict[str, Any] = {}
+    for week in WEEKS:
+        raw = texts.read("texts", week)
+        assert texts.gate("suites/texts.yaml", raw, week, before) == [], week
+        before[week] = raw
+        if week in (WEEKS[0], WEEKS[-1]):
+            assert texts.gate("suites/features.yaml", texts.transform(week), week) == [], week
+
+
 def test_the_deliveries_hold_no_name_twice_in_a_language(tmp_path: Path) -> None:
     seen: dict[str, list[str]] = {}
     for week in WEEKS:
