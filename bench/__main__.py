@@ -10,12 +10,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import chart, drift, features, imports, loop, parse
+from bench import chart, drift, features, gates, imports, loop, parse
 from bench.row import Row
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = {
     "features": features.measure,
+    "gates": gates.measure,
     "drift": drift.measure,
     "imports": imports.measure,
     "parse": parse.measure,
