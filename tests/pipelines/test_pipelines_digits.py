@@ -109,6 +109,14 @@ def test_it_is_registered_with_its_evidence_and_promoted(line: JobByJob, trained
     }  # fmt: skip
 
 
+def test_coordinates_are_served_online_as_they_are_offline(line: JobByJob) -> None:
+    data = [("data", line.published["2024-06"], "2024-06")]
+    written = line.job("materialize", ["2024-06"], data, revision=1)
+    assert written.facts["views"] == {"image_features": 300}
+    found = line.job("parity", ["2024-06"], data)
+    assert found.verdict.passed, found.verdict.failures
+
+
 def scored(line: JobByJob, trained: dict[str, Any], keys: list[str]) -> list[Any]:
     return [
         ("predictions", line.job("score", [k], [("features", line.published[k], k), ("model", trained["model"], None)],
@@ -245,6 +253,9 @@ def test_what_is_wrong_with_an_image_fails_the_gate_with_its_name(line: JobByJob
 def test_features_of_two_embeddings_are_not_trained_on_and_not_scored(
     line: JobByJob, trained: dict[str, Any], tmp_path: Path
 ) -> None:
+    from typer.testing import CliRunner
+
+    from millrace.cli.app import app
     from millrace.cli.embedding import fit
 
     folder = line.tree.folder("digits") / "embedding.safetensors"
@@ -267,8 +278,11 @@ def test_features_of_two_embeddings_are_not_trained_on_and_not_scored(
         result = line.result("score", ["2024-04"], [("features", newer, "2024-04"), ("model", trained["model"], None)],
                              version="1")  # fmt: skip
         assert result.error is not None and "another embedding than those the model was trained" in result.error.message
-        # The same fit again is the same file
-        assert fit(line.tree, line.settings, "digits", "2024-02", "2024-03").changed is False
+        # The same fit again, by the command, is the same file
+        words = ["embed", "digits", "--first", "2024-02", "--last", "2024-03", "--project", str(line.tree.root)]
+        said = CliRunner().invoke(app, words)
+        assert said.exit_code == 0 and made.digest in said.output and "599 files of 2024-02 to 2024-03" in said.output
+        assert "made anew" not in said.output
     finally:
         folder.write_bytes(committed)
         line.reload()
@@ -295,6 +309,37 @@ def test_without_a_fitted_embedding_the_transform_says_what_to_do(line: JobByJob
     finally:
         shutil.move(tmp_path / "kept", folder)
         line.reload()
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "instead", "words"),
+    [
+        ("pipeline.yaml", "    source: images", "    source: image",
+         "features.embedding.source: 'image_pca' takes a source of images .*did you mean 'images'"),
+        ("pipeline.yaml", "    format: images", "    format: texts", "'image_pca' takes a source of images"),
+        ("pipeline.yaml", "  service: digits", "  service: digits\n  engine: spark", "needs the engine duckdb"),
+        ("pipeline.yaml", "  images:\n", "  embedded:\n", "view 'embedded' already"),
+        ("pipeline.yaml", "kind: image_pca", "kind: image_pcs", "did you mean 'image_pca'"),
+        ("pipeline.yaml", "    types:", "    types: []\n    tipes:", "unknown key"),
+        ("pipeline.yaml", "    dimensions: 16", "    dimensions: 15", "no column that transform.sql makes"),
+        ("transform.sql", "    images.digit\n", "    CAST(images.digit AS DOUBLE) AS digit\n",
+         "'digit' is DOUBLE in transform.sql; allowed: text or an integer"),
+        ("transform.sql", "    images.brightness,", "    images.content,", "'content' is of type BLOB"),
+        ("suites/images.yaml", "{column: width,", "{column: widht,", "no column 'widht'.*did you mean 'width'"),
+    ],
+)  # fmt: skip
+def test_check_says_what_does_not_fit(tmp_path: Path, file: str, text: str, instead: str, words: str) -> None:
+    import re
+
+    from millrace.cli.check import check
+
+    (tmp_path / "include").mkdir()
+    tree = project(tmp_path, "digits")
+    path = tree.folder("digits") / file
+    before = path.read_text()
+    assert text in before
+    path.write_text(before.replace(text, instead, 1))
+    assert re.search(words, "\n".join(check(tree, ["digits"])))
 
 
 def test_the_deliveries_hold_every_digit_once(tmp_path: Path) -> None:

@@ -49,11 +49,14 @@ class _Source(Model):
     @classmethod
     def _measured(cls, value: Any) -> Any:
         """Images and texts have the measured columns too."""
-        if not isinstance(value, dict) or not isinstance(value.get("columns"), list | tuple):
+        measured = MEASURED.get(str(value.get("format"))) if isinstance(value, dict) else None
+        if measured is None:
             return value
-        measured = MEASURED.get(str(value.get("format")), {})
-        columns = [*value["columns"], *(c for c in measured if c not in value["columns"])]
-        return {**value, "columns": columns, "types": {**measured, **(value.get("types") or {})}}
+        columns, types = value.get("columns"), value.get("types", {})
+        if not isinstance(columns, list | tuple) or not isinstance(types, dict):
+            return value  # which is said in a moment
+        columns = [*columns, *(c for c in measured if c not in columns)]
+        return {**value, "columns": columns, "types": {**measured, **types}}
 
     @model_validator(mode="after")
     def _consistent(self) -> _Source:
