@@ -8,7 +8,7 @@ UV := $(BIN)/uv
 STAMP := $(VENV)/.setup
 export PYTHONDONTWRITEBYTECODE=
 
-.PHONY: help setup demo test lint bench campaign up down lock clean
+.PHONY: help setup demo test lint bench campaign up down lock clean images
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -50,6 +50,9 @@ bench: setup ## speed and memory, ours against a reference, as ratios; writes .m
 
 campaign: setup ## corrupt the real data in two hundred ways and see what stops it; writes docs/gates.md
 	@$(BIN)/python -W ignore tests/gates/campaign
+
+images: setup ## millrace-jobs and millrace-platform, by the Docker engine there is (DEVICE=cuda for GPUs)
+	@include/images/build.sh $(BIN)/python
 
 # What torch brings by itself, and only in its CUDA build: its own metadata pins the versions.
 CUDA := $(addprefix --no-emit-package ,cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cupti \

@@ -1,0 +1,10 @@
+#!/bin/sh
+# Installs millrace itself into /opt/millrace and leaves its files alone there. Runs in the images' build.
+set -eu
+. /build/common.sh
+work=$(mktemp -d)
+echo 'hatchling==1.33.0' >"$work/build"
+# By way of a wheel in a folder, so that no installed file tells where or when it was built.
+uv build --quiet --wheel --build-constraints "$work/build" --out-dir "$work/wheels" .
+uv pip install --quiet --python "$python" --no-deps --no-index --find-links "$work/wheels" millrace
+rm -rf "$work" /opt/millrace/.lock /opt/millrace/.gitignore
