@@ -10,11 +10,11 @@ import sys
 import pyarrow as pa
 import pytest
 
-from millrace.contract import Identity, Input, JobRequest, JobResult, Place
+from millrace.contract import Identity, Input, JobRequest, JobResult, Place, code_digest
 from millrace.spec import Bundle
 from millrace.store import SnapshotStore, open_store
 
-CODE = "sha256:" + "0" * 64
+CODE = code_digest()
 SPEC = {
     "version": 1, "name": "sales", "owner": "tests", "description": "A shop.",
     "partition": {"grain": "month", "start": "2024-01"},

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from millrace.contract import Artifact, Identity, Input, JobRequest, JobResult, Means, Place, Run, Service
+from millrace.contract import Artifact, Identity, Input, JobRequest, JobResult, Means, Place, Run, Service, code_digest
 from millrace.feast_stores.apply import Report, apply
 from millrace.feast_stores.repo import open_feature_store
 from millrace.jobs.runner import run
@@ -71,7 +71,7 @@ SPEC: dict[str, Any] = {
     "label": {"column": "late", "task": "binary", "known_after": "PT6H"},
 }
 
-CODE = "sha256:" + "0" * 64
+CODE = code_digest()
 SCHEMA = pa.schema(
     [
         ("vehicle", pa.string()),

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from millrace.contract import Artifact, Identity, Input, JobRequest, JobResult, Means, Place, Run, Service
+from millrace.contract import Artifact, Identity, Input, JobRequest, JobResult, Means, Place, Run, Service, code_digest
 from millrace.jobs.runner import run
 from millrace.spec import Bundle, PipelineSpec
 from millrace.store import SnapshotStore, open_store
 
-CODE = "sha256:" + "0" * 64
+CODE = code_digest()
 FAST: dict[str, Any] = {"kind": "xgboost", "rounds": 20, "max_depth": 3, "segments": 2}
 FAST_MLP: dict[str, Any] = {"kind": "torch_mlp", "hidden": [16], "epochs": 4, "batch_size": 256, "segments": 2}
 PARTITIONS = ("2013-01", "2013-02")

@@ -3,44 +3,78 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
+from typing import Any
 
-from millrace.contract import JobError, JobRequest, JobResult
-from millrace.errors import ContractError
+from millrace.contract import JobError, JobRequest, JobResult, code_digest
+from millrace.errors import ContractError, NotFound, StoreError
 from millrace.jobs import JOBS
-from millrace.jobs.runner import exit_code, run
+from millrace.jobs.runner import exit_code, left, run
+from millrace.learners import leaving
+from millrace.store import open_store
 
 USAGE_ERROR = 2
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit 0: an outcome was written, 2: the request cannot be read, 3: failed for good, 4: failed, may be retried."""
+    """Exit 0: an outcome was written, 2: the request cannot be read, 3: failed for good, 4: failed, may be retried.
+
+    SIGTERM and SIGINT end the job with advice to resume: a training keeps a checkpoint first.
+    """
     parser = argparse.ArgumentParser(prog="python -m millrace.jobs", description="Run one Millrace job.")
     parser.add_argument("job", help=", ".join(JOBS))
     parser.add_argument("--request", required=True, type=Path, help="file with a JobRequest")
     parser.add_argument("--result", required=True, type=Path, help="file to write the JobResult to")
     args = parser.parse_args(argv)
+    request: JobRequest | None = None
+    result: JobResult | None = None
+    code = USAGE_ERROR
+    # The first process of a container has no default for SIGTERM: without a handler it would not even end.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)
     try:
         request = JobRequest.parse(args.request.read_bytes())
-        if request.identity.job != args.job:
-            raise ContractError("the request is for another job", given=args.job, allowed=[request.identity.job])
+        _check(request, args.job)
+        result = run(request)
+        code = exit_code(result)
     except OSError as err:
-        return _refuse(args, f"cannot read the request: {err}")
+        result = _error(args.job, request, JobError(type="ContractError", message=f"cannot read the request: {err}"))
     except ContractError as err:
-        return _refuse(args, str(err))
-    result = run(request)
-    _write(args.result, result)
-    if result.error:
-        print(f"{args.job}: {result.error.message}", file=sys.stderr)
-    return exit_code(result)
+        result = _error(args.job, request, JobError(type="ContractError", message=str(err)))
+    except leaving.Left:
+        result = result or _error(args.job, request, left())
+        code = exit_code(result)
+    with leaving.watched():  # from here on it is seconds to the end
+        _write(args.result, result)
+        if result.error:
+            print(f"{args.job}: {result.error.message}", file=sys.stderr)
+            if request is not None:
+                _keep(request, result)
+    return code
 
 
-def _refuse(args: argparse.Namespace, message: str) -> int:
-    print(f"{args.job}: {message}", file=sys.stderr)
-    error = JobError(type="ContractError", message=message)
-    _write(args.result, JobResult(job=args.job, request_digest="", error=error))
-    return USAGE_ERROR
+def _leave(number: int, frame: Any) -> None:
+    leaving.ask()
+
+
+def _check(request: JobRequest, job: str) -> None:
+    """Refuse a request for another job, or one that was made by other code than will run it."""
+    if request.identity.job != job:
+        raise ContractError("the request is for another job", given=job, allowed=[request.identity.job])
+    if request.identity.code_digest != code_digest():
+        raise ContractError(
+            "this code is not the one that the request was made for",
+            given=request.identity.code_digest,
+            allowed=code_digest(),
+            next_step="Run the job with an image of the Millrace that made the request, "
+            "or make the request again (clear the task) after an upgrade",
+        )
+
+
+def _error(job: str, request: JobRequest | None, error: JobError) -> JobResult:
+    return JobResult(job=job, request_digest=request.request_digest if request else "", error=error)
 
 
 def _write(path: Path, result: JobResult) -> None:
@@ -49,6 +83,28 @@ def _write(path: Path, result: JobResult) -> None:
     temporary = path.with_name(f".tmp-{path.name}")
     temporary.write_text(result.to_json(), encoding="utf-8")
     temporary.replace(path)
+
+
+def _keep(request: JobRequest, result: JobResult) -> None:
+    """Store an error where the request places its result: from a pod nothing else comes back.
+
+    An outcome that is there already stays, also when it comes at the same moment.
+    """
+    key = request.place.result
+    if key is None:
+        return
+    try:
+        objects = open_store(request.place.store)
+        version: str | None = None
+        try:
+            stored, version = objects.get_versioned(key)
+            if JobResult.parse(stored).outcome is not None:
+                return
+        except (NotFound, ContractError):
+            pass
+        objects.put_if(key, result.to_json().encode(), version)
+    except StoreError as err:
+        print(f"{result.job}: the error was not stored: {err}", file=sys.stderr)
 
 
 if __name__ == "__main__":

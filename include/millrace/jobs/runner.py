@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import importlib
-import os
-import resource
 import socket
 import sys
-import time
 import traceback
-from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import ValidationError
 
 from millrace.contract import JobError, JobRequest, JobResult, Observed, Outcome
 from millrace.errors import ContractError, MillraceError, NotFound, StoreError
-from millrace.jobs import JOBS
+from millrace.jobs import JOBS, threads
+from millrace.jobs.usage import Usage
 from millrace.jobs.work import Work
+from millrace.learners import leaving
+from millrace.learners.device import asked_of
 
 
 def run(request: JobRequest) -> JobResult:
@@ -26,20 +25,22 @@ def run(request: JobRequest) -> JobResult:
     Where the request places a result, a finished one of the same `request_digest` is taken instead of running a
     reusable job again, and the new one is stored last.
     """
-    work = Work(request)
-    began, cpu = time.monotonic(), time.process_time()
-    started = datetime.now(UTC).isoformat(timespec="seconds")
+    work, usage = Work(request), Usage()
     outcome: Outcome | None = None
     error: JobError | None = None
     try:
+        threads.before_imports(request.identity.threads)
         module = _module(request.identity.job)
+        threads.after_imports(request.identity.threads)
         if module.REUSABLE and (earlier := _earlier(work)):
             return earlier
-        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-            os.environ[name] = str(request.identity.threads)
+        if asked_of(request.means)[0]:
+            usage.watch_gpus()
         outcome = module.run(work, _params(module, request))
     except MillraceError as err:
         error = JobError(type=type(err).__name__, message=str(err), where=err.where, retry=err.retry)
+    except leaving.Left:
+        error = left()
     except MemoryError:
         error = JobError(type="MemoryError", message="the job ran out of memory", retry="larger")
     except (ConnectionError, TimeoutError) as err:
@@ -47,21 +48,17 @@ def run(request: JobRequest) -> JobResult:
     except Exception as err:
         print(traceback.format_exc(), file=sys.stderr)
         error = JobError(type=type(err).__name__, message=f"{type(err).__name__}: {err}", retry="never")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     result = JobResult(
         job=request.identity.job,
         request_digest=request.request_digest,
         outcome=outcome,
         error=error,
         observed=Observed(
-            started=started,
-            seconds=round(time.monotonic() - began, 3),
-            cpu_seconds=round(time.process_time() - cpu, 3),
-            peak_memory_mb=round(peak, 1),
+            **usage.observed(),
             host=socket.gethostname(),
             links=work.links,
             mlflow_run=work.mlflow_run,
-            notes=tuple(work.notes),
+            notes=(*work.notes, *usage.gpu_notes()),
         ),
     )
     if request.place.result and outcome is not None:
@@ -71,6 +68,12 @@ def run(request: JobRequest) -> JobResult:
             failed = JobError(type=type(err).__name__, message=f"the result was not stored: {err}", retry="same")
             return result.model_copy(update={"outcome": None, "error": failed})
     return result
+
+
+def left() -> JobError:
+    """Why a job that was asked to leave has no outcome."""
+    said = "the job was asked to leave (SIGTERM) before it was done"
+    return JobError(type=leaving.Interrupted.__name__, message=said, retry=leaving.Interrupted.retry)
 
 
 def exit_code(result: JobResult) -> int:

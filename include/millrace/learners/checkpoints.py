@@ -1,4 +1,4 @@
-"""Checkpoints: what a killed training left, one per finished segment, bound to the request that made it."""
+"""Checkpoints: what an ended training left, one per finished segment, bound to the request that made it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ Point = tuple[int, dict[str, float]]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """State after segment number `segment` (from 1): the engine's own bytes, and the learning curve so far."""
+    """State after `segment` whole segments, and after `part` steps of the next one where it is not 0: the engine's own
+    bytes, and the learning curve so far."""
 
     segment: int
     data: bytes
     curve: list[Point]
+    part: int = 0
 
 
 class Checkpoints:
@@ -33,27 +35,29 @@ class Checkpoints:
         self.prefix = (prefix or "").rstrip("/")
         self.request = request
 
-    def save(self, segment: int, data: bytes, curve: list[Point]) -> None:
-        """Keep the state after a segment."""
+    def save(self, segment: int, data: bytes, curve: list[Point], part: int = 0) -> None:
+        """Keep the state after a segment; with `part`, which grows, of a training that leaves inside the next one."""
         if self.objects is None:
             return
-        self.objects.put(f"{self.prefix}/{segment:05d}.state", data)
-        note = {"request": self.request, "segment": segment, "state": digest(data), "curve": curve}
-        self.objects.put(f"{self.prefix}/{segment:05d}.json", canonical_json(note))
+        name = f"{self.prefix}/{segment:05d}" + (f"-{part:012d}" if part else "")
+        self.objects.put(f"{name}.state", data)
+        note = {"request": self.request, "segment": segment, "part": part, "state": digest(data), "curve": curve}
+        self.objects.put(f"{name}.json", canonical_json(note))
 
     def last(self) -> Checkpoint | None:
         """The newest complete checkpoint of this request, None when there is none."""
         if self.objects is None:
             return None
-        notes = [o.key for o in self.objects.list(self.prefix + "/") if o.key.endswith(".json")]
-        for key in sorted(notes, reverse=True):
+        names = [o.key.removesuffix(".json") for o in self.objects.list(self.prefix + "/") if o.key.endswith(".json")]
+        for name in sorted(names, key=_place, reverse=True):
             try:
-                note = json.loads(self.objects.get(key))
-                data = self.objects.get(key.removesuffix(".json") + ".state")
+                note = json.loads(self.objects.get(name + ".json"))
+                data = self.objects.get(name + ".state")
             except (NotFound, ValueError):
                 continue
             if note.get("request") == self.request and note.get("state") == digest(data):
-                return Checkpoint(note["segment"], data, [(step, values) for step, values in note["curve"]])
+                curve = [(step, values) for step, values in note["curve"]]
+                return Checkpoint(note["segment"], data, curve, note["part"])
         return None
 
     def clear(self) -> None:
@@ -62,3 +66,9 @@ class Checkpoints:
             return
         for found in sorted(self.objects.list(self.prefix + "/"), key=lambda o: o.key.endswith(".state")):
             self.objects.delete(found.key)
+
+
+def _place(name: str) -> tuple[str, str]:
+    """Order of names: by segment, then by part, a whole segment before its parts."""
+    segment, _, part = name.rpartition("/")[2].partition("-")
+    return segment, part

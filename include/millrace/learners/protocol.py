@@ -21,6 +21,7 @@ from millrace.learners.checkpoints import Checkpoints, Point
 from millrace.learners.losses import Floats, Task
 
 Report = Callable[[list[Point]], None]
+Device = Literal["cpu", "cuda"]
 
 
 @dataclass(frozen=True)
@@ -64,12 +65,15 @@ class Weights:
 @dataclass(frozen=True)
 class Settings:
     """What a training depends on beside the data and the learner's own parameters. `classes`: how many a multiclass
-    label has, 0 for another task."""
+    label has, 0 for another task. `device` and `gpus` are what the request's means gave it; on the CPU the bytes are
+    the same everywhere, on a GPU they are close (docs/gpu.md)."""
 
     task: Task
     seed: int
     threads: int
     classes: int = 0
+    device: Device = "cpu"
+    gpus: int = 0
 
 
 class Learner(Protocol):
@@ -78,6 +82,8 @@ class Learner(Protocol):
     file: ClassVar[str]
     """Name of the weights file; its ending says the format, `.ubj` or `.safetensors`."""
     media_type: ClassVar[str]
+    devices: ClassVar[tuple[Device, ...]] = ("cpu",)
+    """What it can train on. A learner that leaves this out trains on the CPU."""
 
     def fit(
         self, train: Matrix, holdout: Matrix, params: Any, settings: Settings, checkpoints: Checkpoints, report: Report
@@ -85,12 +91,13 @@ class Learner(Protocol):
         """Train in `params.segments` fixed segments, with a checkpoint after each; go on from the last complete one.
 
         `holdout` is only measured, for the learning curve: nothing may be chosen by it. `report` gets every point of
-        the curve once, those of restored segments too.
+        the curve once, those of restored segments too and first. An engine that wants to keep more than whole segments
+        when it must leave runs inside `leaving.watched` and raises `leaving.Interrupted`.
         """
 
     def predict(self, weights: bytes, rows: Matrix, params: Any, settings: Settings) -> Floats:
         """Probability of label 1 (binary) or the value (regression) of each row, shape (rows,); probability of each
-        class (multiclass), shape (rows, classes)."""
+        class (multiclass), shape (rows, classes). Always on the CPU, which is where models serve."""
 
 
 def engine_of(params: BaseModel) -> Learner:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from millrace.contract import JobRequest
 from millrace.errors import MillraceError, Unavailable
+from millrace.learners import leaving
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -96,7 +97,7 @@ class Tracked:
             self.client.log_artifacts(self.run, place, folder)
 
     def end(self, status: str) -> None:
-        """Close the run as FINISHED or FAILED."""
+        """Close the run as FINISHED, FAILED or KILLED."""
         with reaching(self.uri):
             self.client.set_terminated(self.run, status)
 
@@ -111,12 +112,13 @@ class Tracked:
 
 @contextmanager
 def tracked(
-    uri: str, request: JobRequest, *, experiment: str, name: str, tags: dict[str, str | None]
+    uri: str, request: JobRequest, *, experiment: str, name: str, tags: dict[str, str | None], resumed: bool = False
 ) -> Iterator[Tracked]:
-    """One attempt's run in the experiment (named like the pipeline): FINISHED at the end of the block, FAILED on error.
+    """One attempt's run in the experiment (named like the pipeline): FINISHED at the end of the block, FAILED on error,
+    KILLED where the process was asked to leave.
 
-    The run of the same attempt is found and continued; runs that killed earlier attempts left open are closed.
-    Raises Unavailable when MLflow does not answer.
+    The run of the same try is found and continued, and that of an earlier try where the training is `resumed` from a
+    checkpoint; other runs that killed tries left open are closed. Raises Unavailable when MLflow does not answer.
     """
     client = connect(uri)
     run = request.run
@@ -127,23 +129,26 @@ def tracked(
         same = " and ".join(
             f"tags.`{k}` = '{_quoted(tags[k])}'" for k in ("millrace.request_digest", "millrace.attempt")
         )
-        mine = None
-        for earlier in client.search_runs([number], same, max_results=100):
-            if earlier.data.tags.get("millrace.try") == str(run.try_number):
-                mine = earlier
-            elif earlier.info.status == "RUNNING":
-                client.set_terminated(earlier.info.run_id, "KILLED")
+        # newest first, which is MLflow's own order
+        earlier = list(client.search_runs([number], same, max_results=100))
+        mine = next((r for r in earlier if r.data.tags.get("millrace.try") == str(run.try_number)), None)
+        if mine is None and resumed and earlier:
+            mine = earlier[0]
+        for other in earlier:
+            if other is not mine and other.info.status == "RUNNING":
+                client.set_terminated(other.info.run_id, "KILLED")
         if mine is None:
             given = {**tags, "millrace.try": str(run.try_number)}
             mine = client.create_run(number, tags={k: v for k, v in given.items() if v}, run_name=name)
         else:
             client.update_run(mine.info.run_id, status="RUNNING")
+            client.set_tag(mine.info.run_id, "millrace.try", str(run.try_number))
     found = Tracked(client, uri, number, mine.info.run_id, mine.info.start_time)
     try:
         yield found
-    except BaseException:
+    except BaseException as err:
         try:
-            found.end("FAILED")
+            found.end("KILLED" if isinstance(err, leaving.Interrupted | leaving.Left) else "FAILED")
         except MillraceError:
             pass  # the error that ended the training is the one to tell
         raise

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 # Threads that spin while they wait make two threads on busy cores fifteen times slower; read when libgomp loads.
@@ -11,9 +13,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import numpy as np
 import xgboost as xgb
 
-from millrace.learners.checkpoints import Checkpoints
+from millrace.errors import MillraceError
+from millrace.learners import leaving
+from millrace.learners.checkpoints import Checkpoints, Point
 from millrace.learners.losses import Floats
-from millrace.learners.protocol import Matrix, Report, Settings, Weights, check_finite, segment_bounds
+from millrace.learners.protocol import Device, Matrix, Report, Settings, Weights, check_finite, segment_bounds
 from millrace.spec.learner import XGBoostLearner
 
 _OBJECTIVE = {
@@ -24,10 +28,15 @@ _OBJECTIVE = {
 
 
 class XGBoost:
-    """Histogram trees. Sampling draws anew from `seed + segment`, and every segment starts from stored bytes."""
+    """Histogram trees. Sampling draws anew from `seed + segment`, and every segment starts from stored bytes.
+
+    Asked to leave, a training without sampling keeps every round it has; one with sampling can only go on from whole
+    segments, so it ends the present one first where its pace lets it, and loses its rounds otherwise.
+    """
 
     file: ClassVar[str] = "weights.ubj"
     media_type: ClassVar[str] = "application/ubjson"
+    devices: ClassVar[tuple[Device, ...]] = ("cpu", "cuda")
 
     def fit(
         self,
@@ -39,53 +48,96 @@ class XGBoost:
         report: Report,
     ) -> Weights:
         """Train; see `Learner.fit`."""
-        objective, metric = _OBJECTIVE[settings.task]
-        native: dict[str, Any] = {
-            "objective": objective,
-            "eval_metric": metric,
-            "tree_method": "hist",
-            "device": "cpu",
-            "nthread": settings.threads,
-            "verbosity": 0,
-            **params.model_dump(exclude={"kind", "rounds", "segments"}),
-        }
+        native = _native(params, settings)
+        metric = native["eval_metric"]
         if settings.task == "multiclass":
-            native["num_class"] = settings.classes
             holdout = holdout.of_known_class()
         seen = xgb.QuantileDMatrix(train.values, label=train.label, nthread=settings.threads)
         held = xgb.QuantileDMatrix(holdout.values, label=holdout.label, nthread=settings.threads, ref=seen)
         last = checkpoints.last()
-        data, curve = (last.data, last.curve) if last else (b"", [])
+        data, curve, started = (last.data, last.curve, last.part) if last else (b"", [], 0)
         report(curve)
-        for segment, (first, stop) in enumerate(segment_bounds(params.rounds, params.segments), start=1):
-            if last and segment <= last.segment:
-                continue
-            measured: dict[str, dict[str, list[float]]] = {}
-            booster = xgb.train(
-                {**native, "seed": settings.seed + segment},
-                seen,
-                stop - first,
-                # Always through bytes: a resumed training then does exactly what an undisturbed one does.
-                xgb_model=xgb.Booster(model_file=bytearray(data)) if data else None,
-                evals=[(seen, "train"), (held, "holdout")],
-                evals_result=measured,
-                verbose_eval=False,
-            )
-            data = bytes(booster.save_raw("ubj"))
-            points = [
-                (first + i + 1, {side: _loss(metric, values[metric][i]) for side, values in measured.items()})
-                for i in range(stop - first)
-            ]
-            check_finite(points)
-            curve = [*curve, *points]
-            checkpoints.save(segment, data, curve)
-            report(points)
+        with leaving.watched():
+            for segment, (first, stop) in enumerate(segment_bounds(params.rounds, params.segments), start=1):
+                if last and segment <= last.segment:
+                    continue
+                first, started = max(first, started), 0
+                watch = _Watch(stop - first, whole=params.subsample < 1 or params.colsample_bytree < 1)
+                measured: dict[str, dict[str, list[float]]] = {}
+                booster = xgb.train(
+                    {**native, "seed": settings.seed + segment},
+                    seen,
+                    stop - first,
+                    # Always through bytes: a resumed training then does exactly what an undisturbed one does.
+                    xgb_model=xgb.Booster(model_file=bytearray(data)) if data else None,
+                    evals=[(seen, "train"), (held, "holdout")],
+                    evals_result=measured,
+                    verbose_eval=False,
+                    callbacks=[watch],
+                )
+                points: list[Point] = [
+                    (first + i + 1, {side: _loss(metric, values[metric][i]) for side, values in measured.items()})
+                    for i in range(watch.done)
+                ]
+                check_finite(points)
+                if watch.done < stop - first:
+                    if not watch.whole:
+                        curve = [*curve, *points]
+                        checkpoints.save(segment - 1, bytes(booster.save_raw("ubj")), curve, part=curve[-1][0])
+                    raise _interrupted(curve, params.rounds)
+                data, curve = bytes(booster.save_raw("ubj")), [*curve, *points]
+                checkpoints.save(segment, data, curve)
+                report(points)
+                if leaving.asked() and stop < params.rounds:
+                    raise _interrupted(curve, params.rounds)
         return Weights(data, curve)
 
     def predict(self, weights: bytes, rows: Matrix, params: XGBoostLearner, settings: Settings) -> Floats:
         """Predict; see `Learner.predict`."""
-        booster = xgb.Booster({"nthread": settings.threads}, model_file=bytearray(weights))
+        booster = xgb.Booster({"nthread": settings.threads, "device": "cpu"}, model_file=bytearray(weights))
         return np.asarray(booster.inplace_predict(rows.values), dtype=np.float64)
+
+
+class _Watch(xgb.callback.TrainingCallback):
+    """Counts rounds, and stops when the process was asked to leave: a `whole` segment only where it cannot be ended
+    in time at its pace so far."""
+
+    def __init__(self, rounds: int, whole: bool, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self.rounds, self.whole, self.clock = rounds, whole, clock
+        self.done, self.began = 0, clock()
+
+    def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
+        """True ends the training after this round."""
+        self.done += 1
+        if not leaving.asked():
+            return False
+        pace = (self.clock() - self.began) / self.done
+        return not self.whole or pace * (self.rounds - self.done) > leaving.seconds_left()
+
+
+def _native(params: XGBoostLearner, settings: Settings) -> dict[str, Any]:
+    """XGBoost's own parameters. Raises MillraceError for a GPU with a build that knows none."""
+    objective, metric = _OBJECTIVE[settings.task]
+    if settings.device == "cuda" and not xgb.build_info().get("USE_CUDA"):
+        raise MillraceError(
+            "this build of XGBoost knows no GPU", next_step="Use an image with the package xgboost, not xgboost-cpu"
+        )
+    native = {
+        "objective": objective,
+        "eval_metric": metric,
+        "tree_method": "hist",
+        "device": settings.device,
+        "nthread": settings.threads,
+        "verbosity": 0,
+        **params.model_dump(exclude={"kind", "rounds", "segments"}),
+    }
+    return {**native, "num_class": settings.classes} if settings.task == "multiclass" else native
+
+
+def _interrupted(curve: list[Point], rounds: int) -> leaving.Interrupted:
+    done = curve[-1][0] if curve else 0
+    return leaving.Interrupted(f"asked to leave during training; {done} of {rounds} rounds are kept")
 
 
 def _loss(metric: str, value: float) -> float:
