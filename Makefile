@@ -8,10 +8,10 @@ UV := $(BIN)/uv
 STAMP := $(VENV)/.setup
 export PYTHONDONTWRITEBYTECODE=
 
-.PHONY: help setup demo test lint bench campaign up down lock clean images
+.PHONY: help setup demo test lint bench campaign up down lock clean images up-compose down-compose test-compose
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 15
 
 setup: $(STAMP) ## virtual environment with everything in requirements.lock
 
@@ -53,6 +53,15 @@ campaign: setup ## corrupt the real data in two hundred ways and see what stops 
 
 images: setup ## millrace-jobs and millrace-platform, by the Docker engine there is (DEVICE=cuda for GPUs)
 	@include/images/build.sh $(BIN)/python
+
+up-compose: images ## start docker-compose.yaml; writes .env and secrets where they are missing
+	@$(BIN)/python include/images/stack.py up
+
+down-compose: ## stop what up-compose started; DATA=1 removes its data too
+	@$(PYTHON) include/images/stack.py down $(if $(DATA),--data)
+
+test-compose: images ## the compose stack, for real: needs a Docker engine (DOCKER_HOST)
+	@$(BIN)/python -m pytest -s tests/compose tests/images
 
 # What torch brings by itself, and only in its CUDA build: its own metadata pins the versions.
 CUDA := $(addprefix --no-emit-package ,cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cupti \

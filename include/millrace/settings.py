@@ -19,6 +19,7 @@ OTHERS = {
     "MILLRACE_FEAST_REGISTRY",
     "MILLRACE_FEAST_ONLINE",
     "MILLRACE_STORE_ROOT",
+    "MILLRACE_ADMIN_PASSWORD_FILE",
     "MILLRACE_TEST_CLUSTER",
 }
 
@@ -38,7 +39,7 @@ class Settings(BaseModel):
     duckdb_memory: str = Field(default="", description="MILLRACE_DUCKDB_MEMORY: most that a query takes, such as 8GB.")
     duckdb_temp: str = Field(default="", description="MILLRACE_DUCKDB_TEMP: folder that queries spill to.")
     duckdb_threads: str = Field(default="", description="MILLRACE_DUCKDB_THREADS: of the training-set join.")
-    feast_online: str = Field(description="MILLRACE_FEAST_ONLINE: path of the SQLite online store.")
+    feast_online: str = Field(description="MILLRACE_FEAST_ONLINE: file of SQLite, postgresql://.. or redis://..")
 
     @classmethod
     def load(cls, root: Path, environ: Mapping[str, str] | None = None) -> Settings:
@@ -57,7 +58,36 @@ class Settings(BaseModel):
             "feast_online": str(home / "feast_online.db"),
         }
         given = {n: env[PREFIX + n.upper()] for n in cls.model_fields if env.get(PREFIX + n.upper())}
+        for name, address in given.items():
+            _check_address(name, address)
         return cls(**{**defaults, **given, "home": home})
+
+
+SCHEMES = {
+    "store": ("s3",),
+    "ledger": ("sqlite", "postgresql"),
+    "mlflow": ("sqlite", "postgresql", "http", "https"),
+    "feast_registry": ("sqlite", "postgresql"),
+    "feast_online": ("postgresql", "redis", "rediss"),
+}
+"""Where each part of the state can be kept, beside a folder or file for the first and the last."""
+
+
+def _check_address(name: str, address: str) -> None:
+    """Refuse an address of another kind, and one that holds a password: it would travel with every request."""
+    scheme, found, rest = address.partition("://")
+    if name not in SCHEMES or not found:
+        return
+    if scheme.partition("+")[0] not in SCHEMES[name]:
+        allowed = [f"{each}://" for each in SCHEMES[name]]
+        raise SpecError("this cannot be kept there", where=PREFIX + name.upper(), given=f"{scheme}://", allowed=allowed)
+    if ":" in rest.partition("/")[0].rpartition("@")[0]:
+        raise SpecError(
+            "an address holds no password",
+            where=PREFIX + name.upper(),
+            next_step="Set PGPASSFILE or PGPASSWORD for PostgreSQL, REDISCLI_AUTH for Redis, "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD for MLflow",
+        )
 
 
 SQLITE_CONNECT_ARGS = {"timeout": 60}

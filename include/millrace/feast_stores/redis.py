@@ -113,7 +113,9 @@ class EntityRowOnlineStore(RowStore):
         given = config.online_store
         owner = (os.getpid(), given.path)
         if getattr(self._local, "owner", None) != owner:
+            # Without a file: where Redis' own tools look, so that no address and no request has to hold it.
             password = Path(given.password_file).read_text().strip() if given.password_file else None
+            password = password or os.environ.get("REDISCLI_AUTH") or None
             self._local.client = redis.Redis.from_url(
                 given.path, socket_connect_timeout=CONNECT_S, socket_timeout=CONNECT_S, **_password(password)
             )

@@ -1,0 +1,39 @@
+"""Whether a component of the stack is healthy: exit 0 or 1. For health checks; imports nothing heavy.
+
+healthy.py scheduler | mlflow | api-server | dag-processor | triggerer. The scheduler and MLflow answer for themselves;
+the last two have no server, and the API server tells when it last heard of them.
+"""
+
+import json
+import os
+import sys
+import urllib.request
+
+
+def main(component: str) -> bool:
+    """Ask whoever knows."""
+    if component == "mlflow":
+        return fetch("http://localhost:5000/health") is not None
+    if component == "scheduler":
+        return status(fetch("http://localhost:8974/health"), "scheduler")
+    api = os.environ["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"].removesuffix("/").removesuffix("/execution")
+    seen = fetch(f"{api}/api/v2/monitor/health")
+    return status(seen, {"api-server": "metadatabase"}.get(component, component.replace("-", "_")))
+
+
+def fetch(url: str) -> bytes | None:
+    """The answer's body, None for any other than 200."""
+    try:
+        with urllib.request.urlopen(url, timeout=8) as answer:
+            return answer.read() if answer.status == 200 else None
+    except OSError:
+        return None
+
+
+def status(body: bytes | None, part: str) -> bool:
+    """Whether a part is called healthy."""
+    return body is not None and (json.loads(body).get(part) or {}).get("status") == "healthy"
+
+
+if __name__ == "__main__":
+    sys.exit(0 if main(sys.argv[1]) else 1)
