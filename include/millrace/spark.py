@@ -52,7 +52,8 @@ def session(master: str) -> SparkSession:
         from pyspark.sql import SparkSession
     except ImportError:
         raise SpecError("engine 'spark' needs pyspark, which is not installed", next_step=NEEDS) from None
-    logging.getLogger("SQLQueryContextLogger").disabled = True
+    for quoting in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):  # they quote values of rows
+        logging.getLogger(quoting).disabled = True
     builder = SparkSession.builder.appName("millrace")
     for key, value in _PROCESS.items():
         builder = builder.config(key, value)

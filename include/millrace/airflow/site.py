@@ -18,6 +18,7 @@ REACH: dict[str, tuple[str, ...]] = {
     "materialize": ("registry", "online"),
     "parity": ("registry", "online"),
     "transform": ("spark",),
+    "validate": ("spark",),
     "build_training_set": ("registry", "online"),
     "train": ("mlflow",),
     "evaluate": ("mlflow",),

@@ -1,8 +1,8 @@
 """Gate: a GX suite run on a Snapshot's table, failing closed, one expectation at a time.
 
 Each expectation runs by itself: GX takes the whole validation down with one that raises outside its own nets. Small
-tables run in its pandas engine, large ones in its SQL engine on DuckDB (`gates.sql`), with the same verdict. What GX
-returns is judged again, since it passes what it had nothing to look at.
+tables run in its pandas engine, large ones in its SQL engine on DuckDB (`gates.sql`), or in Spark where the pipeline's
+engine is Spark, with the same verdict. What GX returns is judged again, since it passes what it had nothing to look at.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from millrace.contract import Check, Verdict
@@ -35,19 +36,31 @@ LOOK_AT_NULLS = {*NULL_TYPES, "expect_column_values_to_not_be_null",
 NO_ROWS = {"expect_column_to_exist", "expect_column_type_to_be"}
 
 
+@dataclass(frozen=True)
+class Spark:
+    """Where Spark runs (its master URL), and the Parquet file of the rows as its executors find it."""
+
+    master: str
+    place: str
+
+
 def validate(
     table: pa.Table,
     suite: Mapping[str, Any],
     where: str,
     classify: Callable[[str], str],
     within: builtin.Within | None = None,
+    spark: Spark | None = None,
 ) -> GateResult:
     """Run a suite on a table; `classify` gives a column's classification, `within` the partition's bounds.
 
-    The verdict passes only if every check passes: the built-in ones (columns, rows, suite, all-null columns, times
-    within the partition) and one per expectation. Never raises for what the data or the suite hold.
+    `spark` is where Spark runs and finds the same rows, None for the engines of this process. The verdict passes only
+    if every check passes: the built-in ones (columns, rows, suite, all-null columns, times within the partition) and
+    one per expectation. Never raises for what the data or the suite hold; Unavailable where Spark fails.
     """
-    return judge(lambda entries: _rows(table, entries), table, suite, where, classify, within)
+    if spark is not None and table.num_rows >= SQL_ROWS:
+        gx.load(spark=True)  # before the suite is read: GX looks for pyspark when it is imported
+    return judge(lambda entries: _rows(table, entries, spark), table, suite, where, classify, within)
 
 
 def judge(
@@ -84,13 +97,19 @@ def judge(
     return GateResult(words.shown(name) if isinstance(name, str) else where, verdict, all_found)
 
 
-def _rows(table: pa.Table, entries: list[Entry]) -> Rows:
-    """The engine by size. Its choice depends on the rows and the suite alone, so an Outcome is the same everywhere."""
+def _rows(table: pa.Table, entries: list[Entry], spark: Spark | None = None) -> Rows:
+    """The engine by size. Its choice depends on the rows, suite and spec alone: an Outcome is the same everywhere."""
     if table.num_rows < SQL_ROWS:
         return Frame(table)
     from millrace.gates import sql
 
-    return sql.DuckDBRows(table, entries) if sql.holds(table.column_names) else Frame(table)
+    if not sql.holds(table.column_names):
+        return Frame(table)
+    if spark is None:
+        return sql.DuckDBRows(table, entries)
+    from millrace.gates.sql_spark import SparkRows
+
+    return SparkRows(table, spark.place, spark.master, entries)
 
 
 class _Gate:

@@ -30,13 +30,21 @@ def quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def load() -> Any:
-    """Import `great_expectations` (3-6 s the first time) with its analytics off, and without pyspark.
+def load(spark: bool = False) -> Any:
+    """Import `great_expectations` (3-6 s the first time) with its analytics off, and without pyspark unless asked.
 
-    GX imports pyspark wherever it is installed: seconds that no engine here needs, and from a program without a file
-    (`python -c`) pyspark ends the process.
+    GX imports pyspark wherever it is installed: seconds that no other engine needs, and from a program without a file
+    (`python -c`) pyspark ends the process. A GX that came without is forgotten and imported again where Spark is
+    asked for: it looks for pyspark at import alone.
     """
     os.environ["GX_ANALYTICS_ENABLED"] = "False"
+    if spark and "pyspark" not in sys.modules:
+        import pyspark  # noqa: F401  # GX takes it from here
+        from pydantic.v1 import class_validators  # GX's, and it remembers each name that it has seen
+
+        for module in [m for m in sys.modules if m.partition(".")[0] == "great_expectations"]:
+            del sys.modules[module]
+        class_validators._FUNCS -= {name for name in class_validators._FUNCS if name.startswith("great_expectations.")}
     with quiet(), _hidden("pyspark"):
         import great_expectations
         import great_expectations.expectations  # registers every expectation

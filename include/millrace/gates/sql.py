@@ -1,4 +1,4 @@
-"""GX's own SQL engine: on DuckDB over an Arrow table, and on a database where the table lies already.
+"""GX's own SQL engine: on DuckDB over an Arrow table, and on a database where the table lies already (also Spark).
 
 What its SQL does otherwise than its pandas engine, or has not been proven to do alike, goes to pandas with just the
 columns that are needed (`sql_proven`).
@@ -35,7 +35,7 @@ class SQLRows:
         self.kinds = kinds
         self.column_names = list(kinds)
         self._entries = entries
-        counts = ", ".join(["count(*)", *(f"count({name(column)})" for column in self.column_names)])
+        counts = ", ".join(["count(*)", *(f"count({self.quote(column)})" for column in self.column_names)])
         self.num_rows, *values = self._row(f"SELECT {counts} FROM {VIEW}")
         self.nulls = {c: self.num_rows - n for c, n in zip(self.column_names, values, strict=True)}
 
@@ -49,7 +49,7 @@ class SQLRows:
         """Rows of the row condition, less those that `ignore_row_if` leaves out; whether any holds a value."""
         if entry.kwargs.get("row_condition"):
             return self._frame.selected(entry)  # text that pandas reads
-        null = [f"{name(column)} IS NULL" for column in entry.columns]
+        null = [f"{self.quote(column)} IS NULL" for column in entry.columns]
         left_out = {
             "both_values_are_missing": " AND ",
             "all_values_are_missing": " AND ",
@@ -62,6 +62,10 @@ class SQLRows:
             f"FROM {VIEW} WHERE {kept}"
         )
         return int(rows), int(values) > 0
+
+    def quote(self, column: str) -> str:
+        """A column's name in the database's SQL."""
+        return name(column)
 
     def read(self, columns: Sequence[str]) -> pa.Table:
         """Columns as Arrow."""

@@ -19,7 +19,6 @@ from millrace.jobs.work import Work
 from millrace.learners.embeddings.files import Fitted
 from millrace.sources.sql import FILE, Scope, connect, select, show
 from millrace.spec.media import EMBEDDED
-from millrace.store.snapshots import DATA
 
 REACHES: tuple[str, ...] = ("spark",)
 REUSABLE = True
@@ -74,16 +73,9 @@ def _spark(work: Work, sources: dict[str, list[Input]], scope: Scope) -> pa.Tabl
     """Run the SQL where the service `spark` (a master URL) says, in this process where the request names none."""
     from millrace.sources import spark
 
-    service = work.request.means.services.get("spark")
-    master = service.uri if service else "local[*]"
-    local = {name: [work.path(item) for item in inputs] for name, inputs in sources.items()}
-    files = {name: [str(path) for path in paths] for name, paths in local.items()}
-    if not master.startswith("local"):  # executors read the store themselves; above it was verified
-        files = {
-            name: [spark.url(work.objects.url(work.request.key(item) + DATA)) for item in inputs]
-            for name, inputs in sources.items()
-        }
-    schemas = {name: pq.read_schema(paths[0]) for name, paths in local.items()}
+    master = work.spark()
+    schemas = {name: pq.read_schema(work.path(inputs[0])) for name, inputs in sources.items()}
+    files = {name: [work.spark_place(item, master) for item in inputs] for name, inputs in sources.items()}
     return spark.select(master, work.bundle.sql, schemas, files, scope)
 
 

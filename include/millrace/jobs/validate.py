@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
     from millrace.gates.builtin import Within
     from millrace.gates.checks import Surroundings
+    from millrace.gates.engine import Spark
 
-REACHES: tuple[str, ...] = ()
+REACHES: tuple[str, ...] = ("spark",)
 REUSABLE = True
 TRAILING, REFERENCE = "trailing", "reference."
 """Roles of inputs that checks look at: earlier partitions of the same data, and `reference.<source>`."""
@@ -52,7 +53,7 @@ def run(work: Work, params: Params) -> Outcome:
     item = work.request.input("data")
     table = work.read(item)
     suite = suites[params.suite]
-    gate = engine.validate(table, suite, params.suite, work.spec.classification, within)
+    gate = engine.validate(table, suite, params.suite, work.spec.classification, within, _spark(work, item))
     asked = gate_checks(suite, params.suite)
     gate = gate.with_checks(checks.run(table, asked, work.spec.classification, _surroundings(work, within)))
     title = f"{work.spec.name}, {work.partition}, {params.suite}"
@@ -64,6 +65,16 @@ def run(work: Work, params: Params) -> Outcome:
         facts={"rows": table.num_rows, "suite": params.suite},
         verdict=gate.verdict,
     )
+
+
+def _spark(work: Work, item: Input) -> Spark | None:
+    """Where the pipeline's gates run that are too large for this process, None where its engine is DuckDB."""
+    from millrace.gates.engine import Spark
+
+    if work.spec.features.engine != "spark":
+        return None
+    master = work.spark()
+    return Spark(master, work.spark_place(item, master))
 
 
 def _surroundings(work: Work, within: Within | None) -> Surroundings:

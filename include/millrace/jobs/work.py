@@ -12,6 +12,7 @@ from millrace.contract import Artifact, Input, JobRequest
 from millrace.errors import ContractError, Corrupt
 from millrace.spec import Bundle, PipelineSpec
 from millrace.store import ObjectStore, SnapshotStore, Tables, open_store
+from millrace.store.snapshots import DATA
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -79,6 +80,18 @@ class Work:
     def path(self, item: Input) -> Path:
         """Local file with an input Snapshot's data, verified; to be read only."""
         return self.snapshots.path(self.request.key(item), item.digest)
+
+    def spark(self) -> str:
+        """Spark's master URL, this process where the request names none."""
+        service = self.request.means.services.get("spark")
+        return service.uri if service else "local[*]"
+
+    def spark_place(self, item: Input, master: str) -> str:
+        """An input Snapshot's file, verified, as Spark's executors find it: they read the store themselves."""
+        path = self.path(item)
+        if master.startswith("local"):
+            return str(path)
+        return self.objects.url(self.request.key(item) + DATA).replace("s3://", "s3a://", 1)  # as Hadoop names it
 
     def put(self, folder: str, name: str, data: bytes, kind: str, media_type: str) -> Artifact:
         """Store bytes under `<folder>/<pipeline>/<digest>/<name>` and return the Artifact."""

@@ -41,8 +41,3 @@ def select(
         return spark.sql(query).toArrow()
 
     return guarded(run, FILE)
-
-
-def url(place: str) -> str:
-    """A place in the store as Hadoop's file systems name it."""
-    return place.replace("s3://", "s3a://", 1)
