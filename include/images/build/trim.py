@@ -32,8 +32,10 @@ def main(root):
     for site in sorted(Path(root).glob("lib/python*/site-packages")):
         for pattern in UNUSED:
             for path in sorted(site.glob(pattern)):
+                if not path.exists():  # went with a folder above it
+                    continue
                 freed += size(path)
-                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
     sys.stderr.write(f"trim: {freed / 2**20:.0f} MB of tests, headers and static libraries removed\n")
 
 
