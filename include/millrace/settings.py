@@ -13,6 +13,7 @@ from millrace.errors import SpecError, nearest
 PREFIX = "MILLRACE_"
 # Variables that other rooms read themselves; named here so that a misspelt one is found.
 OTHERS = {
+    "MILLRACE_DATABASE",
     "MILLRACE_PROJECT",
     "MILLRACE_CACHE",
     "MILLRACE_WARM_MODULES",

@@ -111,6 +111,27 @@ def schema(
 
 
 @app.command()
+def gate(
+    pipeline: Annotated[str, typer.Argument(help="Whose suite, and whose classification of columns.")],
+    suite: Annotated[str, typer.Argument(help="As the spec names it, such as suites/flights.yaml.")],
+    file: Annotated[Path | None, typer.Argument(help="A Parquet file.")] = None,
+    table: Annotated[str | None, typer.Option("--table", help="A table in PostgreSQL (MILLRACE_DATABASE).")] = None,
+    project: ProjectOption = None,
+) -> None:
+    """Try a suite on a file, or on a table where it lies; exit 1 if it fails."""
+    from millrace.cli.gate import run
+
+    verdict = run(ProjectTree.at(project), pipeline, suite, file, table).verdict
+    for found in verdict.checks:
+        print(f"{'passed' if found.passed else 'FAILED'}  {found.message}")
+        for example in found.examples if not found.passed else ():
+            print(f"        such as {example}")
+    print(f"{len(verdict.checks)} checks, {len(verdict.failures)} failed")
+    if not verdict.passed:
+        raise typer.Exit(1)
+
+
+@app.command()
 def embed(
     pipeline: Annotated[str, typer.Argument(help="A pipeline whose features have an embedding.")],
     first: Annotated[str | None, typer.Option("--first", help="Partition; default: the first landed.")] = None,
