@@ -1,11 +1,7 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
 import sys
-import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +15,7 @@ from learning import FAST, FAST_MLP, World, rows, spec
 
 from millrace.canonical import digest
 from millrace.contract import JobResult, Run
+from millrace.learners import leaving
 from millrace.learners.holdout import Holdout
 from millrace.learners.model_files import load
 from millrace.spec import PipelineSpec
@@ -146,47 +143,6 @@ def test_a_model_is_as_personal_as_its_features(tmp_path: Path) -> None:
     assert model_of(personal.train()).classification == "personal"
 
 
-SLOW = {
-    "xgboost": {"kind": "xgboost", "rounds": 1200, "max_depth": 6, "subsample": 0.7, "segments": 12},
-    "torch_mlp": {"kind": "torch_mlp", "epochs": 60, "batch_size": 64, "dropout": 0.1, "segments": 12},
-}
-
-
-@pytest.mark.parametrize("kind", sorted(SLOW))
-def test_a_killed_training_ends_with_the_bytes_of_an_undisturbed_one(tmp_path: Path, kind: str) -> None:
-    def start(folder: str) -> tuple[World, subprocess.Popen[bytes], Path]:
-        world = World(tmp_path / folder, spec(training={"threads": 1}))
-        request = world.request("train", {"training_set": world.snapshot(rows())}, {"learner": SLOW[kind]})
-        asked, answer = tmp_path / f"{folder}.request.json", tmp_path / f"{folder}.result.json"
-        asked.write_text(request.model_dump_json())
-        command = [sys.executable, "-m", "millrace.jobs", "train", "--request", str(asked), "--result", str(answer)]
-        return world, subprocess.Popen(command, env={**os.environ, "OMP_WAIT_POLICY": "passive"}), answer
-
-    # given a training killed when its second checkpoint is there
-    world, process, answer = start("killed")
-    checkpoints = tmp_path / "killed" / "store" / "checkpoints"
-    deadline = time.monotonic() + 60
-    while not list(checkpoints.glob("*/00002.json")) and time.monotonic() < deadline:
-        time.sleep(0.002)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert not answer.exists(), "it was too fast to be killed"
-    assert list(checkpoints.glob("*/00002.json"))
-    assert not list(world.objects.list("models/"))
-
-    # when the same request runs again, and another one undisturbed
-    results = []
-    for folder in ("killed", "undisturbed"):
-        _, process, answer = start(folder)
-        assert process.wait(timeout=120) == 0
-        results.append(JobResult.parse(answer.read_bytes()))
-
-    # then nobody can tell them apart
-    assert results[0].outcome_digest == results[1].outcome_digest
-    assert model_of(results[0]) == model_of(results[1])
-    assert not list(checkpoints.rglob("*.state"))
-
-
 # MLflow
 
 
@@ -279,13 +235,40 @@ def test_the_same_attempt_continues_its_run_and_the_next_one_closes_it(tmp_path:
     assert len(client.get_metric_history(first.observed.mlflow_run, "curve/train")) == 20
     assert client.get_run(first.observed.mlflow_run).info.status == "FINISHED"
 
-    # when it is killed once more and the next try comes, there is a new run, and the old one is closed
+    # when it is killed once more and the next try finds no checkpoint, there is a new run, and the old one is closed
     client.update_run(first.observed.mlflow_run, status="RUNNING")
     third = World(tmp_path / "c", mlflow=mlflow_uri).train(run=attempt(2, "again"))
     assert [(r.info.run_id, r.info.status) for r in runs_of(mlflow_uri, "again")] == [
         (first.observed.mlflow_run, "KILLED"),
         (third.observed.mlflow_run, "FINISHED"),
     ]
+
+
+def test_the_next_try_continues_the_run_of_a_training_that_was_asked_to_leave(
+    tmp_path: Path, mlflow_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    # given a try that must leave after its first segment
+    world = World(tmp_path, mlflow=mlflow_uri)
+    looks = iter([False] * 10 + [True])
+    monkeypatch.setattr(leaving, "asked", lambda: next(looks, True))
+    first = world.train(run=attempt(1, "evicted"))
+    assert first.error is not None and (first.error.type, first.error.retry) == ("Interrupted", "resume")
+    assert "10 of 20 rounds are kept" in first.error.message
+    (run,) = runs_of(mlflow_uri, "evicted")
+    assert run.info.status == "KILLED"
+
+    # when the next try comes, it goes on in the same run, with every point once
+    monkeypatch.setattr(leaving, "asked", lambda: False)
+    second = world.train(run=attempt(2, "evicted"))
+    assert second.outcome is not None
+    assert second.observed.mlflow_run == run.info.run_id
+    assert "Resumed from a checkpoint: 10 rounds or epochs are not trained again" in second.observed.notes
+    (run,) = runs_of(mlflow_uri, "evicted")
+    assert (run.info.status, run.data.tags["millrace.try"]) == ("FINISHED", "2")
+    curve = MlflowClient(tracking_uri=mlflow_uri).get_metric_history(run.info.run_id, "curve/train")
+    assert [m.step for m in curve] == list(range(1, 21))
 
 
 def test_a_failed_training_is_a_failed_run(tmp_path: Path, mlflow_uri: str) -> None:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from millrace.contract import Means
 from millrace.errors import ContractError, MillraceError, Retry
-from millrace.learners.protocol import Device
 
+Device = Literal["cpu", "cuda"]
 _DRIVER = "libcuda.so.1"
 
 

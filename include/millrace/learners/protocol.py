@@ -18,10 +18,10 @@ from pydantic import BaseModel
 
 from millrace.errors import DataError, MillraceError
 from millrace.learners.checkpoints import Checkpoints, Point
+from millrace.learners.device import Device
 from millrace.learners.losses import Floats, Task
 
 Report = Callable[[list[Point]], None]
-Device = Literal["cpu", "cuda"]
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ from millrace.learners.protocol import Settings
 from millrace.learners.torch_net import Net, loss_of
 from millrace.spec.learner import TorchMLPLearner
 
+QUICK_ON = ("cuda",)
+"""Devices on which batches go through in bfloat16 and the compiler may be tried."""
 WORTH = 120.0
 """Seconds of training below which the compiler is not tried: it takes about half a minute itself."""
 GAIN = 0.95
@@ -32,7 +34,7 @@ class Forward:
     def __init__(self, net: Net, data: tuple[Tensor, Tensor, Tensor], params: TorchMLPLearner, settings: Settings):
         self.net, self.data, self.params, self.settings = net, data, params, settings
         self.where = net.mean.device
-        self.mixed = self.where.type == "cuda"
+        self.mixed = self.where.type in QUICK_ON
         self.compiled: bool | None = None
         self._quick: Callable[[Tensor, Tensor], Tensor] | None = None
 
@@ -49,7 +51,7 @@ class Forward:
 
         Without a C compiler, or where compiling fails, the network stays as it is.
         """
-        if self.where.type != "cuda" or self.compiled is False or not has_compiler():
+        if self.where.type not in QUICK_ON or self.compiled is False or not has_compiler():
             self.compiled = False
             return
         decided = self.compiled is not None

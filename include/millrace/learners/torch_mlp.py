@@ -17,8 +17,9 @@ from safetensors.torch import load
 from millrace.errors import MillraceError
 from millrace.learners import torch_ranks, torch_training
 from millrace.learners.checkpoints import Checkpoints
+from millrace.learners.device import Device
 from millrace.learners.losses import Floats
-from millrace.learners.protocol import Device, Matrix, Report, Settings, Weights
+from millrace.learners.protocol import Matrix, Report, Settings, Weights
 from millrace.learners.torch_net import Net, outputs
 from millrace.spec.learner import TorchMLPLearner
 

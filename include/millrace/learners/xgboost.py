@@ -16,8 +16,9 @@ import xgboost as xgb
 from millrace.errors import MillraceError
 from millrace.learners import leaving
 from millrace.learners.checkpoints import Checkpoints, Point
+from millrace.learners.device import Device
 from millrace.learners.losses import Floats
-from millrace.learners.protocol import Device, Matrix, Report, Settings, Weights, check_finite, segment_bounds
+from millrace.learners.protocol import Matrix, Report, Settings, Weights, check_finite, segment_bounds
 from millrace.spec.learner import XGBoostLearner
 
 _OBJECTIVE = {
