@@ -5,6 +5,8 @@ set -eu
 excludes=$(mktemp)
 # XGBoost asks for NCCL of CUDA 12 and loads it only to train on several GPUs; with torch's own, of CUDA 13, it clashes.
 echo nvidia-nccl-cu12 >"$excludes"
+# Feast asks for SQLAlchemy's plugin of a type checker.
+echo mypy >>"$excludes"
 if [ "$DEVICE" = cpu ]; then
   # What a CUDA build of torch asks for; where that is the build there is, hollow.py stands in for it.
   printf '%s\n' cuda-toolkit cuda-bindings cuda-pathfinder triton >>"$excludes"

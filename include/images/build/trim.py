@@ -16,7 +16,6 @@ UNUSED = (
     "dask/**/tests",
     "ibis/**/tests",
     "torch/include",
-    "torch/bin",
     "torch/share",
     "pyarrow/include",
     "numpy/_core/include",
