@@ -8,7 +8,7 @@ UV := $(BIN)/uv
 STAMP := $(VENV)/.setup
 export PYTHONDONTWRITEBYTECODE=
 
-.PHONY: help setup demo test lint bench campaign up down lock clean images up-compose down-compose test-compose
+.PHONY: help setup demo test lint bench bench-gpu campaign up down lock clean images up-compose down-compose test-compose
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 15
@@ -47,6 +47,10 @@ lint: setup ## ruff, mypy, import contracts, committed schemas
 
 bench: setup ## speed and memory, ours against a reference, as ratios; writes .millrace/bench.json
 	@$(BIN)/python -m bench
+
+bench-gpu: setup ## both learners on a GPU against the CPU, and the tests that need one; says so where there is none
+	@MILLRACE_TEST_GPU=1 $(BIN)/python -m pytest -q tests/learners/test_learners_gpu.py tests/learners/test_learners_forward.py
+	@$(BIN)/python -m bench.gpu
 
 campaign: setup ## corrupt the real data in two hundred ways and see what stops it; writes docs/gates.md
 	@$(BIN)/python -W ignore tests/gates/campaign

@@ -63,6 +63,37 @@ def test_a_request_of_a_newer_contract_is_refused(tmp_path: Path) -> None:
     assert "cannot read the request's contract version" in result.error.message
 
 
+# Where the request comes from and the result goes
+
+
+def from_store(store: str, key: str) -> subprocess.CompletedProcess[str]:
+    job = [sys.executable, "-m", "millrace.jobs", "train", "--store", store, "--request", key]
+    env = {**os.environ, "MILLRACE_NODE": "node-7"}
+    return subprocess.run(job, capture_output=True, text=True, timeout=120, env=env)
+
+
+def test_a_pod_needs_nothing_but_the_store(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    asked = request(world)
+    world.objects.put("requests/r.json", asked.model_dump_json().encode())
+    done = from_store(world.objects.root, "requests/r.json")
+    assert (done.returncode, done.stderr) == (0, "")
+    result = JobResult.parse(world.objects.get(str(asked.place.result)))
+    assert result.outcome is not None and result.request_digest == asked.request_digest
+    assert result.observed.host is not None and result.observed.host.startswith("node-7/")
+
+
+def test_a_request_that_is_not_in_the_store(tmp_path: Path) -> None:
+    done = from_store(str(tmp_path), "requests/r.json")
+    assert done.returncode == 3 and "cannot read the request" in done.stderr
+
+
+def test_a_result_must_go_somewhere(tmp_path: Path) -> None:
+    job = [sys.executable, "-m", "millrace.jobs", "train", "--request", "r.json"]
+    done = subprocess.run(job, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and "--result is needed where there is no --store" in done.stderr
+
+
 # Threads
 
 WATCH = """

@@ -124,3 +124,20 @@ def test_a_build_without_cuda_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     for params, name in ((XGBoostLearner(), "XGBoost"), (TorchMLPLearner(), "torch")):
         with pytest.raises(MillraceError, match=f"this build of {name} knows no GPU"):
             engine_of(params).fit(rows, rows, params, settings, Checkpoints(), lambda points: None)
+
+
+@pytest.mark.parametrize("said", ["cudaErrorMemoryAllocation: out of memory", "std::bad_alloc"])
+def test_too_little_memory_asks_for_more(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    import numpy as np
+    import xgboost
+
+    from millrace.learners.checkpoints import Checkpoints
+    from millrace.learners.protocol import Column, Matrix, Settings
+
+    def full(*args: object, **more: object) -> None:
+        raise xgboost.core.XGBoostError(f"[12:00:00] somewhere.cu:5: {said}")
+
+    monkeypatch.setattr(xgboost, "train", full)
+    rows = Matrix((Column("x", "number"),), np.arange(4.0)[:, None], np.array([0.0, 1, 0, 1]))
+    with pytest.raises(MemoryError, match="XGBoost ran out of memory"):
+        XGBOOST.fit(rows, rows, XGBoostLearner(), Settings("binary", 7, 1), Checkpoints(), lambda points: None)

@@ -1,4 +1,7 @@
-"""`python -m millrace.jobs <job> --request F --result F`: the command line of every job."""
+"""`python -m millrace.jobs <job> --request F --result F`: the command line of every job.
+
+In a pod `--store URI --request KEY`: the request comes from the object store, and the result goes where it says.
+"""
 
 from __future__ import annotations
 
@@ -25,9 +28,12 @@ def main(argv: list[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="python -m millrace.jobs", description="Run one Millrace job.")
     parser.add_argument("job", help=", ".join(JOBS))
-    parser.add_argument("--request", required=True, type=Path, help="file with a JobRequest")
-    parser.add_argument("--result", required=True, type=Path, help="file to write the JobResult to")
+    parser.add_argument("--request", required=True, help="file with a JobRequest, or its key in --store")
+    parser.add_argument("--result", type=Path, help="file to write the JobResult to; not needed with --store")
+    parser.add_argument("--store", help="object store that holds the request")
     args = parser.parse_args(argv)
+    if args.result is None and args.store is None:
+        parser.error("--result is needed where there is no --store")
     request: JobRequest | None = None
     result: JobResult | None = None
     code = USAGE_ERROR
@@ -35,19 +41,24 @@ def main(argv: list[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
     try:
-        request = JobRequest.parse(args.request.read_bytes())
+        request = JobRequest.parse(
+            _read(args.request) if args.store is None else open_store(args.store).get(args.request)
+        )
         _check(request, args.job)
         result = run(request)
         code = exit_code(result)
-    except OSError as err:
-        result = _error(args.job, request, JobError(type="ContractError", message=f"cannot read the request: {err}"))
     except ContractError as err:
         result = _error(args.job, request, JobError(type="ContractError", message=str(err)))
+    except StoreError as err:
+        said = f"cannot read the request: {err}"
+        result = _error(args.job, request, JobError(type=type(err).__name__, message=said, retry=err.retry))
+        code = exit_code(result)
     except leaving.Left:
         result = result or _error(args.job, request, left())
         code = exit_code(result)
     with leaving.watched():  # from here on it is seconds to the end
-        _write(args.result, result)
+        if args.result is not None:
+            _write(args.result, result)
         if result.error:
             print(f"{args.job}: {result.error.message}", file=sys.stderr)
             if request is not None:
@@ -57,6 +68,13 @@ def main(argv: list[str] | None = None) -> int:
 
 def _leave(number: int, frame: Any) -> None:
     leaving.ask()
+
+
+def _read(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as err:
+        raise ContractError(f"cannot read the request: {err}") from err
 
 
 def _check(request: JobRequest, job: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import socket
 import sys
 import traceback
@@ -55,7 +56,7 @@ def run(request: JobRequest) -> JobResult:
         error=error,
         observed=Observed(
             **usage.observed(),
-            host=socket.gethostname(),
+            host="/".join(filter(None, (os.environ.get("MILLRACE_NODE"), socket.gethostname()))),
             links=work.links,
             mlflow_run=work.mlflow_run,
             notes=(*work.notes, *usage.gpu_notes()),

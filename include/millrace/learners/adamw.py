@@ -48,6 +48,7 @@ class AdamW:
             square.mul_(_BETA2).addcmul_(gradient, gradient, value=1 - _BETA2)
             parameter.addcdiv_(mean, square.sqrt().div_(second).add_(_EPSILON), value=-rate / first)
 
+    @torch.no_grad()
     def step_at_once(self, rate: float) -> None:
         """One step by torch's fused kernel, which rounds a little differently."""
         at = [i for i, parameter in enumerate(self.parameters) if parameter.grad is not None]

@@ -59,13 +59,13 @@ class Forward:
         if len(self.data[2]) < self.params.batch_size:
             return
         if not decided:
-            eager = self._seconds()
+            eager = self.seconds()
             if eager * steps * self.params.epochs < WORTH:
                 return
         try:
             # reduce-overhead: a small network's time goes into starting kernels, which a CUDA graph does at once
             self._quick = torch.compile(self.net, mode="reduce-overhead", dynamic=False)
-            quick = self._seconds()
+            quick = self.seconds()
         except Exception as err:  # the compiler raises whatever its many parts raise
             log.warning("torch.compile failed, training goes on without it: %s", str(err).splitlines()[0][:200])
             self._quick = None
@@ -75,7 +75,7 @@ class Forward:
         else:
             self._quick = None
 
-    def _seconds(self) -> float:
+    def seconds(self) -> float:
         """Seconds of one batch forward and backward. Chance and gradients are as before."""
         dense, codes, target = (part[: self.params.batch_size] for part in self.data)
         self.net.train()

@@ -17,7 +17,7 @@ from safetensors.torch import load
 from millrace.errors import MillraceError
 from millrace.learners import torch_ranks, torch_training
 from millrace.learners.checkpoints import Checkpoints
-from millrace.learners.device import Device
+from millrace.learners.device import Device, NoGPU
 from millrace.learners.losses import Floats
 from millrace.learners.protocol import Matrix, Report, Settings, Weights
 from millrace.learners.torch_net import Net, outputs
@@ -45,7 +45,7 @@ class TorchMLP:
     ) -> Weights:
         """Train; see `Learner.fit`. The bytes depend on the number of threads, which belongs to the request.
 
-        Raises MillraceError for a GPU with a build of torch that knows none.
+        Raises MillraceError for a GPU with a build of torch that knows none, NoGPU where torch finds none.
         """
         if settings.task == "multiclass":
             holdout = holdout.of_known_class()
@@ -53,6 +53,8 @@ class TorchMLP:
             raise MillraceError(
                 "this build of torch knows no GPU", next_step="Use an image whose torch was built for CUDA"
             )
+        if settings.device == "cuda" and not torch.cuda.is_available():
+            raise NoGPU("torch finds no GPU that it can use", next_step="Does the node's driver fit the image's CUDA?")
         if settings.gpus > 1:
             return torch_ranks.fit(train, holdout, params, settings, checkpoints, report, ranks=settings.gpus)
         try:

@@ -82,7 +82,7 @@ def fit(
 
 def _run(folder: Path, ranks: int, settings: Settings, report: Report) -> list[Point]:
     """Start the ranks, watch over them, and return the whole learning curve. Raises what ended rank 0."""
-    curve: list[Point] = []
+    curve: list[Point] | None = None
     with (folder / _LOG).open("wb") as log:
         process = subprocess.Popen(
             [
@@ -117,7 +117,7 @@ def _run(folder: Path, ranks: int, settings: Settings, report: Report) -> list[P
                 process.wait()
     curve = _tell(folder, curve, report)
     if (folder / _WEIGHTS).exists():
-        return curve
+        return curve or []
     if (folder / _ERROR).exists():
         error = json.loads((folder / _ERROR).read_text())
         raise _ERRORS.get(error["type"], MillraceError)(error["message"])
@@ -131,14 +131,17 @@ def _run(folder: Path, ranks: int, settings: Settings, report: Report) -> list[P
     )
 
 
-def _tell(folder: Path, curve: list[Point], report: Report) -> list[Point]:
-    """Report what rank 0 has written since; a line that is not ended yet waits."""
+def _tell(folder: Path, curve: list[Point] | None, report: Report) -> list[Point] | None:
+    """Report what rank 0 has written since, at first also nothing; a line that is not ended yet waits."""
     path = folder / _CURVE
-    lines = path.read_text().split("\n")[:-1] if path.exists() else []
-    new: list[Point] = [(step, losses) for step, losses in map(json.loads, lines[len(curve) :])]
-    if new:
+    if not path.exists():
+        return curve
+    lines = path.read_text().split("\n")[:-1]
+    known = curve or []
+    new: list[Point] = [(step, losses) for step, losses in map(json.loads, lines[len(known) :])]
+    if new or curve is None:
         report(new)
-    return [*curve, *new]
+    return [*known, *new]
 
 
 def _end_with_parent() -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 # Threads that spin while they wait make two threads on busy cores fifteen times slower; read when libgomp loads.
@@ -16,7 +16,7 @@ import xgboost as xgb
 from millrace.errors import MillraceError
 from millrace.learners import leaving
 from millrace.learners.checkpoints import Checkpoints, Point
-from millrace.learners.device import Device
+from millrace.learners.device import Device, NoGPU
 from millrace.learners.losses import Floats
 from millrace.learners.protocol import Matrix, Report, Settings, Weights, check_finite, segment_bounds
 from millrace.spec.learner import XGBoostLearner
@@ -48,7 +48,23 @@ class XGBoost:
         checkpoints: Checkpoints,
         report: Report,
     ) -> Weights:
-        """Train; see `Learner.fit`."""
+        """Train; see `Learner.fit`. Raises NoGPU, MillraceError for a build without GPU, MemoryError."""
+        try:
+            return self._fit(train, holdout, params, settings, checkpoints, report)
+        except xgb.core.XGBoostError as err:
+            if any(words in str(err) for words in ("out of memory", "bad_alloc", "MemoryAllocation")):
+                raise MemoryError("XGBoost ran out of memory") from err
+            raise
+
+    def _fit(
+        self,
+        train: Matrix,
+        holdout: Matrix,
+        params: XGBoostLearner,
+        settings: Settings,
+        checkpoints: Checkpoints,
+        report: Report,
+    ) -> Weights:
         native = _native(params, settings)
         metric = native["eval_metric"]
         if settings.task == "multiclass":
@@ -63,7 +79,8 @@ class XGBoost:
                 if last and segment <= last.segment:
                     continue
                 first, started = max(first, started), 0
-                watch = _Watch(stop - first, whole=params.subsample < 1 or params.colsample_bytree < 1)
+                whole = params.subsample < 1 or params.colsample_bytree < 1
+                watch = _Watch(stop - first, whole, settings.device)
                 measured: dict[str, dict[str, list[float]]] = {}
                 booster = xgb.train(
                     {**native, "seed": settings.seed + segment},
@@ -101,19 +118,23 @@ class XGBoost:
 
 class _Watch(xgb.callback.TrainingCallback):
     """Counts rounds, and stops when the process was asked to leave: a `whole` segment only where it cannot be ended
-    in time at its pace so far."""
+    in time at its pace so far. Raises NoGPU where XGBoost took the CPU instead, which it does with a warning only."""
 
-    def __init__(self, rounds: int, whole: bool, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, rounds: int, whole: bool, device: Device) -> None:
         super().__init__()
-        self.rounds, self.whole, self.clock = rounds, whole, clock
-        self.done, self.began = 0, clock()
+        self.rounds, self.whole, self.device = rounds, whole, device
+        self.done, self.began = 0, time.monotonic()
 
     def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
         """True ends the training after this round."""
         self.done += 1
+        if self.device == "cuda" and self.done == 1 and _device_of(model) == "cpu":
+            raise NoGPU(
+                "XGBoost finds no GPU that it can use", next_step="Does the node's driver fit the image's CUDA?"
+            )
         if not leaving.asked():
             return False
-        pace = (self.clock() - self.began) / self.done
+        pace = (time.monotonic() - self.began) / self.done
         return not self.whole or pace * (self.rounds - self.done) > leaving.seconds_left()
 
 
@@ -134,6 +155,10 @@ def _native(params: XGBoostLearner, settings: Settings) -> dict[str, Any]:
         **params.model_dump(exclude={"kind", "rounds", "segments"}),
     }
     return {**native, "num_class": settings.classes} if settings.task == "multiclass" else native
+
+
+def _device_of(booster: Any) -> str:
+    return str(json.loads(booster.save_config())["learner"]["generic_param"]["device"])
 
 
 def _interrupted(curve: list[Point], rounds: int) -> leaving.Interrupted:
