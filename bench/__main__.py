@@ -1,4 +1,7 @@
-"""Run all measurements, write .millrace/bench.json, print the table."""
+"""Run all measurements or the named parts, keep them in .millrace/bench.json, print the table.
+
+A part measures ours and the reference in one run; rows of parts that did not run stay as an earlier run left them.
+"""
 
 from __future__ import annotations
 
@@ -31,14 +34,17 @@ def main(names: list[str]) -> int:
     if unknown:
         console.print(f"no such part: {', '.join(sorted(unknown))}; allowed: {', '.join(PARTS)}")
         return 2
+    target = ROOT / ".millrace" / "bench.json"
+    target.parent.mkdir(exist_ok=True)
+    kept = json.loads(target.read_text()) if target.is_file() else []
     rows: list[Row] = []
     for name in names or PARTS:
         with tempfile.TemporaryDirectory(prefix="millrace-bench-") as folder:
             console.print(f"measuring: {name}")
             rows += PARTS[name](ROOT, Path(folder))
-    target = ROOT / ".millrace" / "bench.json"
-    target.parent.mkdir(exist_ok=True)
-    target.write_text(json.dumps([row.to_json() for row in rows], indent=1) + "\n")
+        measured = {row.name for row in rows}
+        others = [row for row in kept if row["name"] not in measured]
+        target.write_text(json.dumps([*others, *(row.to_json() for row in rows)], indent=1) + "\n")
     table = Table("name", "ours", "reference", "unit", "ratio", "goal")
     for row in rows:
         table.add_row(row.name, f"{row.ours:.3f}", f"{row.reference:.3f}", row.unit, f"{row.ratio:.2f}", row.goal)
