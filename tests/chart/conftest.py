@@ -14,19 +14,32 @@ from chart_cluster import CONFIRM, Cluster, kubeconfig
 from chart_helm import Helm
 from chart_helm import helm as find_helm
 
+HERE = Path(__file__).parent
+left_out: dict[str, int] = {}
 NO_HELM = "no helm: go install helm.sh/helm/v3/cmd/helm@latest, and put it on PATH or into MILLRACE_HELM"
 NO_CLUSTER = f"no cluster: set KUBECONFIG to that of an administrator, and {CONFIRM}=1 if tests may use his cluster"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what lacks helm or a cluster, with one line for each file."""
-    lacking = {name: why for name, why, here in (("helm", NO_HELM, find_helm()), ("cluster", NO_CLUSTER, kubeconfig()))
-               if here is None}  # fmt: skip
-    for item in items:
-        if item.path.parent == Path(__file__).parent:
-            reasons = [why for name, why in lacking.items() if name in getattr(item, "fixturenames", ())]
-            if reasons:
-                item.add_marker(pytest.mark.skip("; ".join(reasons)))
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what lacks helm or a cluster."""
+    if find_helm() is None:
+        _leave_out(config, items, "helm", NO_HELM)
+    if kubeconfig() is None:
+        _leave_out(config, items, "cluster", NO_CLUSTER)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One line for each reason, not one for each test."""
+    for why, count in left_out.items():
+        terminalreporter.write_line(f"SKIPPED [{count}] tests/chart: {why}")
+
+
+def _leave_out(config: pytest.Config, items: list[pytest.Item], fixture: str, why: str) -> None:
+    mine = [i for i in items if i.path.parent == HERE and fixture in getattr(i, "fixturenames", ())]
+    if mine:
+        left_out[why] = len(mine)
+        items[:] = [i for i in items if i not in mine]
+        config.hook.pytest_deselected(items=mine)
 
 
 @pytest.fixture(scope="session")

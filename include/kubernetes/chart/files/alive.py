@@ -23,12 +23,8 @@ def main(job_type, *starting):
         with psycopg.connect(f"{scheme.partition('+')[0]}://{rest}", connect_timeout=5) as database:
             row = database.execute(BEAT, (job_type, here)).fetchone()
     except psycopg.OperationalError as err:
-        print(f"the database cannot be asked: {type(err).__name__}")
-        return 1 if starting else 0
-    if row and row[0]:
-        return 0
-    print(f"no heartbeat of {job_type} on {here} within a minute")
-    return 1
+        return f"the database cannot be asked: {type(err).__name__}" if starting else None
+    return None if row and row[0] else f"no heartbeat of {job_type} on {here} within a minute"
 
 
 if __name__ == "__main__":
