@@ -66,9 +66,19 @@ def test_a_request_of_a_newer_contract_is_refused(tmp_path: Path) -> None:
 # Where the request comes from and the result goes
 
 
+NOBODY = {
+    "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+    "AWS_ACCESS_KEY_ID": "a",
+    "AWS_SECRET_ACCESS_KEY": "b",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_MAX_ATTEMPTS": "1",
+}
+"""An S3 server that does not answer."""
+
+
 def from_store(store: str, key: str) -> subprocess.CompletedProcess[str]:
     job = [sys.executable, "-m", "millrace.jobs", "train", "--store", store, "--request", key]
-    env = {**os.environ, "MILLRACE_NODE": "node-7"}
+    env = {**os.environ, **NOBODY, "MILLRACE_NODE": "node-7"}
     return subprocess.run(job, capture_output=True, text=True, timeout=120, env=env)
 
 
@@ -86,6 +96,29 @@ def test_a_pod_needs_nothing_but_the_store(tmp_path: Path) -> None:
 def test_a_request_that_is_not_in_the_store(tmp_path: Path) -> None:
     done = from_store(str(tmp_path), "requests/r.json")
     assert done.returncode == 3 and "cannot read the request" in done.stderr
+
+
+def test_a_store_that_does_not_answer_is_worth_another_try() -> None:
+    done = from_store("s3://bucket/prefix", "requests/r.json")
+    assert done.returncode == 4, done.stderr
+    assert "cannot read the request" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_an_outcome_that_cannot_be_stored_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from millrace.errors import Unavailable
+    from millrace.store.local import LocalStore
+
+    put = LocalStore.put
+
+    def gone(self: LocalStore, key: str, data: bytes) -> None:
+        if key.startswith("results/"):
+            raise Unavailable("the S3 server cannot be reached")
+        put(self, key, data)
+
+    monkeypatch.setattr(LocalStore, "put", gone)
+    result = run(request(World(tmp_path)))
+    assert result.outcome is None and result.error is not None
+    assert (result.error.type, result.error.retry) == ("Unavailable", "same")
 
 
 def test_a_result_must_go_somewhere(tmp_path: Path) -> None:

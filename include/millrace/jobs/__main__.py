@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from millrace.contract import JobError, JobRequest, JobResult, code_digest
-from millrace.errors import ContractError, NotFound, StoreError
+from millrace.errors import ContractError, MillraceError, NotFound
 from millrace.jobs import JOBS
 from millrace.jobs.runner import exit_code, left, run
 from millrace.learners import leaving
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
         code = exit_code(result)
     except ContractError as err:
         result = _error(args.job, request, JobError(type="ContractError", message=str(err)))
-    except StoreError as err:
+    except MillraceError as err:
         said = f"cannot read the request: {err}"
         result = _error(args.job, request, JobError(type=type(err).__name__, message=said, retry=err.retry))
         code = exit_code(result)
@@ -121,7 +121,7 @@ def _keep(request: JobRequest, result: JobResult) -> None:
         except (NotFound, ContractError):
             pass
         objects.put_if(key, result.to_json().encode(), version)
-    except StoreError as err:
+    except MillraceError as err:
         print(f"{result.job}: the error was not stored: {err}", file=sys.stderr)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from millrace.contract import JobError, JobRequest, JobResult, Observed, Outcome
-from millrace.errors import ContractError, MillraceError, NotFound, StoreError
+from millrace.errors import ContractError, MillraceError, NotFound
 from millrace.jobs import JOBS, threads
 from millrace.jobs.usage import Usage
 from millrace.jobs.work import Work
@@ -65,7 +65,7 @@ def run(request: JobRequest) -> JobResult:
     if request.place.result and outcome is not None:
         try:
             work.objects.put(request.place.result, result.to_json().encode())
-        except StoreError as err:
+        except MillraceError as err:
             failed = JobError(type=type(err).__name__, message=f"the result was not stored: {err}", retry="same")
             return result.model_copy(update={"outcome": None, "error": failed})
     return result
