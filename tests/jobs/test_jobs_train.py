@@ -188,6 +188,8 @@ def test_a_training_is_one_run_with_all_that_a_person_wants(tmp_path: Path, mlfl
     assert tags["millrace.request_digest"] == result.request_digest
     assert tags["millrace.feature_service"] == "flights_v1"
     assert tags["airflow.url"] == "http://airflow.test/run"
+    assert tags["millrace.device"] == "cpu"
+    assert run.data.metrics["used/cpu_seconds"] > 0 and run.data.metrics["used/peak_memory_mb"] > 50
     for name in ("spec", "code", "lock"):
         assert tags[f"millrace.{name}_digest"].startswith("sha256:")
     client = MlflowClient(tracking_uri=mlflow_uri)

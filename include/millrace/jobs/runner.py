@@ -17,7 +17,6 @@ from millrace.jobs import JOBS, threads
 from millrace.jobs.usage import Usage
 from millrace.jobs.work import Work
 from millrace.learners import leaving
-from millrace.learners.device import asked_of
 
 
 def run(request: JobRequest) -> JobResult:
@@ -35,8 +34,6 @@ def run(request: JobRequest) -> JobResult:
         threads.after_imports(request.identity.threads)
         if module.REUSABLE and (earlier := _earlier(work)):
             return earlier
-        if asked_of(request.means)[0]:
-            usage.watch_gpus()
         outcome = module.run(work, _params(module, request))
     except MillraceError as err:
         error = JobError(type=type(err).__name__, message=str(err), where=err.where, retry=err.retry)
@@ -59,7 +56,7 @@ def run(request: JobRequest) -> JobResult:
             host="/".join(filter(None, (os.environ.get("MILLRACE_NODE"), socket.gethostname()))),
             links=work.links,
             mlflow_run=work.mlflow_run,
-            notes=(*work.notes, *usage.gpu_notes()),
+            notes=tuple(work.notes),
         ),
     )
     if request.place.result and outcome is not None:

@@ -11,7 +11,8 @@ from millrace.canonical import digest
 from millrace.contract import Artifact, Metric, Outcome
 from millrace.errors import ContractError
 from millrace.jobs.reference import reference_of
-from millrace.jobs.training_run import training_run
+from millrace.jobs.training_run import log_use, training_run
+from millrace.jobs.usage import Usage
 from millrace.jobs.work import Work
 from millrace.learners import device
 from millrace.learners.checkpoints import Checkpoints
@@ -35,7 +36,7 @@ class Params(BaseModel):
 
 def run(work: Work, params: Params) -> Outcome:
     """Train on the input `training_set`; a killed training goes on from its last checkpoint to the same bytes."""
-    identity, place = work.request.identity, work.request.place
+    identity, place, usage = work.request.identity, work.request.place, Usage()
     item = work.request.input("training_set")
     table = work.read(item)
     data = prepare(work.spec, table)
@@ -45,6 +46,8 @@ def run(work: Work, params: Params) -> Outcome:
     placed = device.place(gpus, fallback=fallback, engine=engine, learner=learner.kind)
     if placed.note:
         work.notes.append(placed.note)
+    if placed.gpus:
+        usage.watch_gpus()
     settings = Settings(
         data.task, identity.seed, identity.threads, len(data.classes), device=placed.device, gpus=placed.gpus
     )
@@ -71,6 +74,9 @@ def run(work: Work, params: Params) -> Outcome:
             model = Model(card, artifact.digest, weights.data, learner, engine)
             log_training(mlflow, model, data, weights.curve)
             mlflow.tags({"millrace.model_digest": artifact.digest})
+        work.notes += (gpu_notes := usage.gpu_notes())
+        if mlflow:
+            log_use(mlflow, usage, placed.device, gpu_notes)
     checkpoints.clear()
     return _outcome(artifact, data, weights, learner)
 

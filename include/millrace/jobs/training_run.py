@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from millrace.contract import Input
+from millrace.jobs.usage import Usage
 from millrace.jobs.work import Work
 from millrace.learners.tracking import Tracked, lock_digest, tracked
 
@@ -47,3 +48,9 @@ def training_run(work: Work, learner: Any, item: Input, *, resumed: bool) -> Ite
             }
         )
         yield run
+
+
+def log_use(run: Tracked, usage: Usage, device: str, gpus: list[str]) -> None:
+    """What this try used, as metrics `used/...`, and on what."""
+    run.metrics({f"used/{name}": value for name, value in usage.observed().items() if name != "started"})
+    run.tags({"millrace.device": device, "millrace.gpu": "; ".join(gpus)})
