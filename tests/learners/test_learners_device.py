@@ -67,8 +67,15 @@ def test_a_driver_without_a_device_has_none(two: None, monkeypatch: pytest.Monke
 @pytest.mark.parametrize("learner", [XGBoostLearner(), TorchMLPLearner()], ids=["xgboost", "torch_mlp"])
 def test_a_gpu_that_is_there_is_used(two: None, learner: object) -> None:
     engine = engine_of(learner)  # type: ignore[arg-type]
-    assert place(2, fallback=False, engine=engine, learner="x") == Placement("cuda", 2, "Trained on 2 x One")
+    assert place(1, fallback=False, engine=engine, learner="x") == Placement("cuda", 1, "Trained on 1 x One")
     assert place(1, fallback=True, engine=engine, learner="x").device == "cuda"
+
+
+def test_several_gpus_are_used_by_who_can(two: None) -> None:
+    mlp = engine_of(TorchMLPLearner())
+    assert place(2, fallback=False, engine=mlp, learner="mlp") == Placement("cuda", 2, "Trained on 2 x One")
+    one = place(2, fallback=False, engine=XGBOOST, learner="xgboost")
+    assert one == Placement("cuda", 1, "Trained on 1 x One: learner 'xgboost' uses one GPU of 2")
 
 
 def test_who_asks_for_none_gets_none(two: None) -> None:

@@ -74,6 +74,8 @@ def place(asked: int, *, fallback: bool, engine: Any, learner: str) -> Placement
         raise MillraceError(f"learner '{learner}' trains on the CPU only", next_step="Choose a profile without a GPU")
     found = gpus()
     if len(found) >= asked:
+        if asked > 1 and not getattr(engine, "several", False):
+            return Placement("cuda", 1, f"Trained on 1 x {found[0]}: learner '{learner}' uses one GPU of {asked}")
         return Placement("cuda", asked, f"Trained on {asked} x {found[0]}")
     said = f"{asked} GPU{'s' * (asked > 1)} asked for, {len(found) or 'none'} found"
     if fallback:

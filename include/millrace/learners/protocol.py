@@ -84,6 +84,8 @@ class Learner(Protocol):
     media_type: ClassVar[str]
     devices: ClassVar[tuple[Device, ...]] = ("cpu",)
     """What it can train on. A learner that leaves this out trains on the CPU."""
+    several: ClassVar[bool] = False
+    """Whether it trains on several GPUs together."""
 
     def fit(
         self, train: Matrix, holdout: Matrix, params: Any, settings: Settings, checkpoints: Checkpoints, report: Report

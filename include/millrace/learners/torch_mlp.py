@@ -33,6 +33,7 @@ class TorchMLP:
     file: ClassVar[str] = "weights.safetensors"
     media_type: ClassVar[str] = "application/vnd.safetensors"
     devices: ClassVar[tuple[Device, ...]] = ("cpu", "cuda")
+    several: ClassVar[bool] = True
 
     def fit(
         self,

@@ -38,6 +38,7 @@ class XGBoost:
     file: ClassVar[str] = "weights.ubj"
     media_type: ClassVar[str] = "application/ubjson"
     devices: ClassVar[tuple[Device, ...]] = ("cpu", "cuda")
+    several: ClassVar[bool] = False
 
     def fit(
         self,
