@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 SERVICES = ("api-server", "scheduler", "dag-processor", "triggerer", "mlflow")
 S3_USER = "millrace"
-WAIT_S = 300
+WAIT_S = 420
 
 
 def main() -> int:

@@ -18,7 +18,7 @@ from millrace.cli.local import _free_ports
 from millrace.cli.rest import AirflowApi
 
 STACK = ROOT / "include" / "images" / "stack.py"
-UP_S = 420
+UP_S = 600
 
 
 @dataclass
@@ -92,7 +92,7 @@ class Stack:
         docker("start", found)
 
     def logs(self) -> str:
-        return self.compose("logs", "--no-color", "--tail", "40", check=False)[-12000:]
+        return self.compose("logs", "--no-color", "--tail", "15", check=False)[-12000:]
 
 
 def until(done: Callable[[], Any], what: str, seconds: float, explain: Callable[[], str] = str) -> Any:
