@@ -23,11 +23,12 @@ def test_init_writes_a_project(millrace, tmp_path, monkeypatch):
     assert {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()} == {
         ".gitignore", "README.md", "dags/.gitkeep", "feature_repo/feature_store.yaml", "include/environments/dev.yaml",
         "include/environments/prod.yaml", "include/pipelines/.gitkeep", "include/project.yaml",
-        "include/schemas/environment.schema.json", "include/schemas/pipeline.schema.json",
+        "include/schemas/compute.schema.json", "include/schemas/environment.schema.json",
+        "include/schemas/pipeline.schema.json",
         "include/schemas/project.schema.json", "plugins/millrace_plugin.py",
     }  # fmt: skip
     # each said
-    assert said.out.count("wrote ") == 12
+    assert said.out.count("wrote ") == 13
     # a project by the folder's name, that has no problem
     monkeypatch.chdir(folder)
     assert ProjectTree.at().project.name == "my_shop_2"

@@ -8,6 +8,7 @@ from typing import Any
 from airflow.sdk import Asset, task
 
 from millrace.airflow.retry import RETRIES, RETRY_DELAY, retry_policy
+from millrace.airflow.run import in_process
 from millrace.airflow.site import Site
 
 POOL = "millrace_compute"
@@ -18,6 +19,22 @@ def step(function: Callable[..., Any], **arguments: Any) -> Callable[..., Any]:
     """A task of a plain function; `arguments` are the operator's (task_id, pool, outlets, trigger_rule ...)."""
     decorated: Callable[..., Any] = task(**arguments)(function)
     return decorated
+
+
+def job_step(site: Site, steps: Callable[..., Any], job: str) -> Callable[..., Any]:
+    """A task of one job, in the compute profile that spec and environment name for it (see `run.Steps`)."""
+    name = site.placed.profile(job)
+    profile = site.placed.compute_profile(name)
+    if profile is None:
+        return step(in_process(steps), pool=POOL)
+    # Named here and not above: a project without pods loads no word of Kubernetes.
+    from millrace.airflow.pods.task import PodTask
+
+    def made(**arguments: Any) -> Any:
+        pool = {"pool": profile.pool, "pool_slots": profile.slots} if profile.pool else {}
+        return PodTask(task_id=steps.__name__, steps=steps, arguments=arguments, profile=name, **pool).output
+
+    return made
 
 
 def dag_id(pipeline: str, part: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from airflow.sdk import DAG, CronPartitionTimetable, Param, PartitionedAtRuntime, TaskGroup
 
-from millrace.airflow.common import POOL, arguments, features_asset, scored_asset, step
+from millrace.airflow.common import arguments, features_asset, job_step, scored_asset, step
 from millrace.airflow.site import Site
 from millrace.airflow.tasks import features as tasks
 from millrace.airflow.tasks import online
@@ -46,7 +46,7 @@ def build(site: Site) -> DAG:
         for name, source in spec.sources.items():
             for other in references(gate_checks(site.tree.suite(spec.name, source.gate), source.gate)):
                 gated[other] >> gated[name]  # whose published Snapshot its checks look into
-        made = step(tasks.transform, pool=POOL)(partition=partition, sources=gated, **here)
+        made = job_step(site, tasks.transform, "transform")(partition=partition, sources=gated, **here)
         passed = step(tasks.gate_features)(partition=partition, features=made, **here)
         published = step(tasks.publish, outlets=[features_asset(site)])(partition=partition, features=passed, **here)
         materialized: Any = step(online.materialize)(partition=partition, features=published, **here)

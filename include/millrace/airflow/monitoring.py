@@ -7,7 +7,7 @@ from typing import Any
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import DAG, Param, PartitionedAssetTimetable, task
 
-from millrace.airflow.common import POOL, arguments, dag_id, scored_asset, step
+from millrace.airflow.common import arguments, dag_id, job_step, scored_asset, step
 from millrace.airflow.site import Site
 from millrace.airflow.tasks import monitoring as tasks
 from millrace.airflow.tasks.features import resolve_partition
@@ -24,8 +24,8 @@ def build(site: Site) -> DAG:
         params={"partition": Param(None, type=["null", "string"], title="Partition")},
     ) as dag:
         partition: Any = step(resolve_partition, task_id="partition")(**here)
-        drift = step(tasks.drift, pool=POOL)(partition=partition, **here)
-        performance = step(tasks.performance, pool=POOL)(partition=partition, **here)
+        drift = job_step(site, tasks.drift, "drift")(partition=partition, **here)
+        performance = job_step(site, tasks.performance, "performance")(partition=partition, **here)
         decision = task.short_circuit(tasks.decide)(partition=partition, drift=drift, performance=performance, **here)
         retrain = TriggerDagRunOperator(
             task_id="retrain",

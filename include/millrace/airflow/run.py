@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+from collections.abc import Callable, Generator
+from functools import wraps
 from typing import Any
 
 from airflow.sdk.exceptions import AirflowFailException
@@ -23,27 +25,47 @@ VARIABLES = {
 }
 
 
-def run_job(request: JobRequest) -> JobResult:
-    """Run a job in this process and return its result, whatever it is. The job is found by name, never imported here.
+Steps = Generator[JobRequest, tuple[Outcome, JobResult], Any]
+"""A task of one job, wherever that runs: it yields the request, is sent the outcome, and returns the task's value. It
+may return without a request where there is nothing to do. Run again after a wait it must ask the same."""
 
-    Compute profiles other than `process` are refused until a runner for them exists.
+
+def in_process(steps: Callable[..., Steps]) -> Callable[..., Any]:
+    """The task that runs its job in its own process."""
+
+    @wraps(steps)
+    def call(**arguments: Any) -> Any:
+        work = steps(**arguments)
+        try:
+            work.send(outcome_of(next(work)))
+        except StopIteration as done:
+            return done.value
+        raise RuntimeError(f"{steps.__name__} asks for more than one job")
+
+    return call
+
+
+def run_job(request: JobRequest) -> JobResult:
+    """Run a job in this process and return its result, whatever it is.
+
+    The job is found by name, never imported here.
     """
-    if request.means.profile != "process":
-        raise AirflowFailException(
-            f"job '{request.identity.job}' asks for compute profile '{request.means.profile}'; "
-            "allowed here: process. Change 'compute' in the pipeline or the environment"
-        )
     for name, value in VARIABLES.items():
         os.environ.setdefault(name, value)
     runner = importlib.import_module("millrace.jobs.runner")
     result: JobResult = runner.run(request)
-    _log(request, result)
+    report(request, result)
     return result
 
 
 def outcome_of(request: JobRequest) -> tuple[Outcome, JobResult]:
     """Run a job and return its outcome. Raises InfrastructureError to be retried, AirflowFailException for good."""
     result = run_job(request)
+    return settled(request, result)
+
+
+def settled(request: JobRequest, result: JobResult) -> tuple[Outcome, JobResult]:
+    """A result's outcome; its error as the exception that says whether Airflow tries again."""
     if result.error is not None:
         message = f"{request.identity.job} failed: {result.error.message}"
         if may_retry(result.error.retry):
@@ -68,7 +90,8 @@ def unpack(value: dict[str, Any]) -> Artifact:
     return Artifact.model_validate(value)
 
 
-def _log(request: JobRequest, result: JobResult) -> None:
+def report(request: JobRequest, result: JobResult) -> None:
+    """Say in the task's log how a job ended."""
     seen = result.observed
     what = f"{request.identity.job} {' '.join(request.identity.scope[-1:])}".strip()
     if result.error is not None:

@@ -7,7 +7,7 @@ from typing import Any
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import DAG, CronTriggerTimetable, Param
 
-from millrace.airflow.common import POOL, arguments, dag_id, step
+from millrace.airflow.common import arguments, dag_id, job_step, step
 from millrace.airflow.site import Site
 from millrace.airflow.tasks import training as tasks
 
@@ -25,9 +25,9 @@ def build(site: Site) -> DAG:
         params=_form(site),
     ) as dag:
         claimed: Any = step(tasks.claim)(**here)
-        data = step(tasks.training_set, pool=POOL)(claimed=claimed, **here)
-        model = step(tasks.train, pool=POOL)(claimed=claimed, data=data, **here)
-        judged = step(tasks.evaluate, pool=POOL)(claimed=claimed, data=data, model=model, **here)
+        data = job_step(site, tasks.training_set, "build_training_set")(claimed=claimed, **here)
+        model = job_step(site, tasks.train, "train")(claimed=claimed, data=data, **here)
+        judged = job_step(site, tasks.evaluate, "evaluate")(claimed=claimed, data=data, model=model, **here)
         registered = step(tasks.register)(claimed=claimed, data=data, model=model, judged=judged, **here)
         release = TriggerDagRunOperator(
             task_id="release",

@@ -11,6 +11,7 @@ from typing import Any
 
 from millrace.errors import SpecError
 from millrace.spec.bundle import Bundle
+from millrace.spec.compute import POD_JOBS, PROCESS, Compute, ComputeProfile
 from millrace.spec.environment import ApprovalSpec, Environment, PipelineOverlay, Project
 from millrace.spec.pipeline import PipelineSpec
 from millrace.spec.yaml_file import line_of, load, read_text, read_yaml
@@ -61,6 +62,12 @@ class ProjectTree:
                 allowed=[name],
             )
         return found
+
+    @cached_property
+    def compute(self) -> Compute:
+        """include/compute.yaml; without the file there is only the profile `process`. Raises SpecError."""
+        path = self.root / "include" / "compute.yaml"
+        return load(Compute, path) if path.is_file() else Compute(version=1)
 
     def environments(self) -> list[str]:
         """Names of all environments, sorted."""
@@ -157,7 +164,28 @@ class Placed:
                 )
             if problem := spec.location_problem(source, location):
                 raise SpecError(problem, where=where, given=location)
-        return cls(tree, env, spec)
+        placed = cls(tree, env, spec)
+        placed._check_compute(path)
+        return placed
+
+    def _check_compute(self, path: Path) -> None:
+        """Every profile that is asked for exists, and for a job that can run there. Raises SpecError."""
+        written = self.tree.folder(self.spec.name) / "pipeline.yaml"
+        asked: list[tuple[Path, tuple[str, ...], str]]
+        asked = [(written, ("compute",), job) for job in self.spec.compute if job not in self.overlay.compute]
+        asked += [(path, ("pipelines", self.spec.name, "compute"), job) for job in self.overlay.compute]
+        for file, keys, job in asked:
+            name = self.profile(job)
+            if name == PROCESS:
+                continue
+            where = f"{file}:{line_of(file, *keys, job)}"
+            if job not in POD_JOBS:
+                raise SpecError(f"job '{job}' runs in its task's process; it has no other compute profile",
+                                where=where, given=name, allowed=[PROCESS],
+                                next_step=f"Jobs that run in pods: {', '.join(POD_JOBS)}")  # fmt: skip
+            if name not in self.tree.compute.profiles:
+                raise SpecError("include/compute.yaml has no such compute profile", where=where, given=name,
+                                allowed=[PROCESS, *sorted(self.tree.compute.profiles)])  # fmt: skip
 
     @property
     def overlay(self) -> PipelineOverlay:
@@ -185,4 +213,10 @@ class Placed:
 
     def profile(self, job: str) -> str:
         """Name of the ComputeProfile for a job."""
-        return self.overlay.compute.get(job) or self.spec.compute.get(job) or "process"
+        return self.overlay.compute.get(job) or self.spec.compute.get(job) or PROCESS
+
+    def compute_profile(self, name: str) -> ComputeProfile | None:
+        """A profile of include/compute.yaml, None for `process`."""
+        if name == PROCESS:
+            return None
+        return self.tree.compute.profiles[name]

@@ -9,11 +9,17 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
+from millrace.spec.compute import Compute
 from millrace.spec.environment import Environment, Project
 from millrace.spec.pipeline import PipelineSpec
 
 FOLDER = Path(__file__).parent / "schemas"
-MODELS: dict[str, type[BaseModel]] = {"pipeline": PipelineSpec, "environment": Environment, "project": Project}
+MODELS: dict[str, type[BaseModel]] = {
+    "pipeline": PipelineSpec,
+    "environment": Environment,
+    "project": Project,
+    "compute": Compute,
+}
 
 
 class _Strict(GenerateJsonSchema):

@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from millrace.airflow.common import features_asset, scored_asset
 from millrace.airflow.gate import require
 from millrace.airflow.retry import InfrastructureError, NotYet, may_retry
-from millrace.airflow.run import outcome_of, pack, run_job, unpack, unstored
+from millrace.airflow.run import Steps, outcome_of, pack, run_job, unpack, unstored
 from millrace.airflow.site import Site
 from millrace.contract import Artifact
 from millrace.errors import SpecError
@@ -114,14 +114,14 @@ def gate_raw(partition: str, source: str, landed: list[Packed], root: str, pipel
     return landed
 
 
-def transform(partition: str, sources: dict[str, list[Packed]], root: str, pipeline: str) -> Packed:
+def transform(partition: str, sources: dict[str, list[Packed]], root: str, pipeline: str) -> Steps:
     """Run transform.sql over the raw Snapshots; returns the features Snapshot."""
     site = Site.at(root, pipeline)
     inputs = [
         (source, unpack(item["artifact"]), item["partition"]) for source in sorted(sources) for item in sources[source]
     ]
     request = site.request("transform", scope=(partition,), inputs=inputs, context=get_current_context())
-    outcome, _ = outcome_of(request)
+    outcome, _ = yield request
     return pack(outcome.outputs["data"])
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow.sdk import get_current_context
 
-from millrace.airflow.run import outcome_of, unpack
+from millrace.airflow.run import Steps, unpack
 from millrace.airflow.site import Site
 from millrace.contract import Artifact
 from millrace.ledger import Champion
@@ -18,7 +18,7 @@ from millrace.rules.governor import decide as govern
 log = logging.getLogger(__name__)
 
 
-def drift(partition: str, root: str, pipeline: str) -> dict[str, Any] | None:
+def drift(partition: str, root: str, pipeline: str) -> Steps:
     """Compare the window with the sketch of what the champion was trained on (an Evidently report)."""
     site = Site.at(root, pipeline)
     champion = site.ledger.champion(pipeline)
@@ -30,7 +30,7 @@ def drift(partition: str, root: str, pipeline: str) -> dict[str, Any] | None:
     inputs: list[tuple[str, Artifact, str | None]] = [("model", unpack(champion.body["model"]), None)]
     inputs += [("current", artifact, key) for key, artifact in current]
     inputs += [("predictions", artifact, key) for key, artifact in _current(site, "predictions", window)]
-    outcome, result = outcome_of(
+    outcome, result = yield (
         site.request(
             "drift",
             scope=tuple(key for key, _ in current),
@@ -44,7 +44,7 @@ def drift(partition: str, root: str, pipeline: str) -> dict[str, Any] | None:
     return {**outcome.facts, "champion": champion.version, "report": report}
 
 
-def performance(partition: str, root: str, pipeline: str) -> dict[str, Any] | None:
+def performance(partition: str, root: str, pipeline: str) -> Steps:
     """Compare the champion's loss on the window with its own holdout loss, on labels known by now."""
     site = Site.at(root, pipeline)
     champion = site.ledger.champion(pipeline)
@@ -55,7 +55,7 @@ def performance(partition: str, root: str, pipeline: str) -> dict[str, Any] | No
     if not predictions:
         log.info("%s %s: no predictions to compare with outcomes", pipeline, partition)
         return None
-    outcome, _ = outcome_of(
+    outcome, _ = yield (
         site.request(
             "performance",
             scope=tuple(key for key, _ in predictions),

@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from pydantic import ValidationError
 
 from millrace.airflow.gate import require
-from millrace.airflow.run import outcome_of, pack, unpack
+from millrace.airflow.run import Steps, outcome_of, pack, unpack
 from millrace.airflow.site import Site
 from millrace.contract import Artifact
 from millrace.spec import Duration
@@ -59,10 +59,10 @@ def claim(root: str, pipeline: str) -> dict[str, Any]:
     }
 
 
-def training_set(claimed: dict[str, Any], root: str, pipeline: str) -> Packed:
+def training_set(claimed: dict[str, Any], root: str, pipeline: str) -> Steps:
     """Join labels and features point in time, over the pinned Snapshots."""
     site = Site.at(root, pipeline)
-    outcome, _ = outcome_of(
+    outcome, _ = yield (
         site.request(
             "build_training_set",
             scope=_scope(claimed),
@@ -75,10 +75,10 @@ def training_set(claimed: dict[str, Any], root: str, pipeline: str) -> Packed:
     return pack(outcome.outputs["data"])
 
 
-def train(claimed: dict[str, Any], data: Packed, root: str, pipeline: str) -> dict[str, Any]:
+def train(claimed: dict[str, Any], data: Packed, root: str, pipeline: str) -> Steps:
     """Train the challenger; one MLflow run per attempt."""
     site = Site.at(root, pipeline)
-    outcome, result = outcome_of(
+    outcome, result = yield (
         site.request(
             "train",
             scope=_scope(claimed),
@@ -90,7 +90,7 @@ def train(claimed: dict[str, Any], data: Packed, root: str, pipeline: str) -> di
     return {"model": pack(outcome.outputs["model"]), "mlflow_run": result.observed.mlflow_run}
 
 
-def evaluate(claimed: dict[str, Any], data: Packed, model: dict[str, Any], root: str, pipeline: str) -> dict[str, Any]:
+def evaluate(claimed: dict[str, Any], data: Packed, model: dict[str, Any], root: str, pipeline: str) -> Steps:
     """Judge the challenger by thresholds, and against the champion on the same frozen rows. A fail ends the run."""
     site = Site.at(root, pipeline)
     champion = site.ledger.champion(pipeline)
@@ -100,7 +100,7 @@ def evaluate(claimed: dict[str, Any], data: Packed, model: dict[str, Any], root:
     ]
     if champion is not None and champion.model_digest != unpack(model["model"]).digest:
         inputs.append(("champion", unpack(champion.body["model"]), None))
-    outcome, result = outcome_of(
+    outcome, result = yield (
         site.request("evaluate", scope=_scope(claimed), inputs=inputs, context=get_current_context())
     )
     require(site, outcome, claimed["until"], "evaluation")

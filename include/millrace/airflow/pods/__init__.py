@@ -1,0 +1,1 @@
+"""Jobs in Kubernetes pods, through the KubernetesPodOperator."""

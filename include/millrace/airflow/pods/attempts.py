@@ -1,0 +1,117 @@
+"""What was asked of the cluster for a request, and how each pod ended: kept in the store, so that any try can go on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from millrace.airflow.pods.causes import NoGPU, OutOfMemory, PodFailed
+from millrace.contract import JobRequest, JobResult
+from millrace.errors import NotFound
+from millrace.spec.compute import Compute
+from millrace.store import ObjectStore
+
+MEMORY, CAPACITY = "memory", "capacity"
+
+
+def request_key(request: JobRequest) -> str:
+    """Where a pod finds its request."""
+    return f"requests/{request.run.pipeline}/{request.request_digest.removeprefix('sha256:')}/request.json"
+
+
+@dataclass
+class Attempts:
+    """Attempts at one request, oldest first: {run, profile, end}."""
+
+    objects: ObjectStore
+    request: JobRequest
+    made: list[dict[str, Any]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, objects: ObjectStore, request: JobRequest) -> Attempts:
+        """What is on record."""
+        found = cls(objects, request)
+        try:
+            found.made = json.loads(objects.get(found._key))
+        except (NotFound, ValueError):
+            pass
+        return found
+
+    @property
+    def _key(self) -> str:
+        return request_key(self.request).replace("request.json", "attempts.json")
+
+    def _ends(self) -> list[tuple[str, str]]:
+        """(profile, how it ended) of this run's attempts: another run may find more memory or a GPU."""
+        run = self.request.run
+        return [(a["profile"], a.get("end", "")) for a in self.made if a["run"] == f"{run.dag_id}/{run.run_id}"]
+
+    def profile(self, asked: str, compute: Compute) -> str:
+        """The profile for the next pod: a larger one after a lack of memory, the fallback after one of GPUs."""
+        name = asked
+        for profile, end in self._ends():
+            if profile == name and end == MEMORY:
+                name = compute.profiles[name].larger or name
+            elif profile == name and end == CAPACITY:
+                name = compute.profiles[name].fallback or name
+        return name
+
+    def ask(self, request: JobRequest, profile: str) -> None:
+        """Put the request where the pod finds it, and forget an earlier error, which the pod's own result replaces."""
+        means = request.means.model_copy(update={"profile": profile})
+        self.objects.put(request_key(request), request.model_copy(update={"means": means}).model_dump_json().encode())
+        key = request.place.result
+        if key is not None:
+            try:
+                stale = JobResult.parse(self.objects.get(key)).outcome is None
+            except NotFound:
+                stale = False
+            if stale and not self._open():
+                self.objects.delete(key)
+        if not self._open():
+            run = request.run
+            self.made.append({"run": f"{run.dag_id}/{run.run_id}", "try": run.try_number, "profile": profile})
+            self._write()
+
+    def _open(self) -> bool:
+        """Whether the last attempt was not seen to end: its pod may be at work, and is taken up."""
+        return bool(self.made) and "end" not in self.made[-1]
+
+    def end(self, pod: Any, cause: Exception | None, result: JobResult | None) -> None:
+        """Note how the last pod ended, and what it took."""
+        if not self.made:
+            return
+        last = self.made[-1]
+        if result is not None and result.outcome is not None:
+            last["end"] = "outcome"
+        elif isinstance(cause, OutOfMemory) or (result and result.error and result.error.retry == "larger"):
+            last["end"] = MEMORY
+        elif type(cause).__name__ == "NoCapacity":
+            last["end"] = CAPACITY
+        else:
+            last["end"] = type(cause).__name__ if cause else "gone"
+        if pod is not None:
+            statuses = pod.status.container_statuses or []
+            last |= {"pod": pod.metadata.name, "node": pod.spec.node_name,
+                     "image": statuses[0].image_id if statuses else None}  # fmt: skip
+        self._write()
+
+    def _write(self) -> None:
+        self.objects.put(self._key, json.dumps(self.made, indent=1).encode())
+
+    def after_memory(self, asked: str, compute: Compute, why: str) -> Exception:
+        """What to raise: once the larger profile is tried, then it ends."""
+        used = self.made[-1]["profile"] if self.made else asked
+        following = compute.profiles[used].larger
+        tried = sum(end == MEMORY for _, end in self._ends())
+        if following is None or tried > 1:
+            return PodFailed(f"{why}, with profile '{used}' (memory {compute.profiles[used].memory})"
+                             + ("" if following else "; it names no larger one"))  # fmt: skip
+        return OutOfMemory(f"{why} with profile '{used}'; the next try takes '{following}'")
+
+    def after_capacity(self, asked: str, compute: Compute, why: Exception) -> Exception:
+        """What to raise: a GPU profile with a fallback tries that, others end."""
+        used = self.made[-1]["profile"] if self.made else asked
+        fallback = compute.profiles[used].fallback
+        return NoGPU(f"{why}; the next try takes '{fallback}'") if fallback else why

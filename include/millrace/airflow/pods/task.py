@@ -1,0 +1,148 @@
+"""PodTask: the task of a job that runs in a pod. It asks, waits without a worker, and takes the stored result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowException
+
+from millrace.airflow.pods.attempts import Attempts
+from millrace.airflow.pods.causes import Interrupted, NoCapacity, OutOfMemory, OutOfSight, PodFailed
+from millrace.airflow.run import Steps, report, settled
+from millrace.airflow.site import Site
+from millrace.contract import JobRequest, JobResult
+from millrace.errors import ContractError, NotFound
+
+
+class PodTask(BaseOperator):
+    """Runs `steps`, whose job goes to a pod of a compute profile.
+
+    It holds no Kubernetes at parse time: the operator that does the work is made when the request is known. Only the
+    store carries the result; a stored one that answers the request is taken before a pod is made and after it is gone.
+    """
+
+    template_fields: Sequence[str] = ("arguments",)
+
+    def __init__(self, *, steps: Callable[..., Steps], arguments: dict[str, Any], profile: str, **more: Any) -> None:
+        super().__init__(**more)
+        self.steps = steps
+        self.arguments = arguments
+        self.profile = profile
+        self._pod: Any = None
+
+    def execute(self, context: Any) -> Any:
+        """Ask, and wait: deferred where the profile says so."""
+        work = self.steps(**self.arguments)
+        try:
+            request = next(work)
+        except StopIteration as done:
+            return done.value
+        site = self._site()
+        if (result := _answer(site, request)) is not None and result.outcome is not None:
+            self.log.info("The store has this request's result already; no pod is made")
+            return self._close(work, request, result)
+        attempts = Attempts.of(site.objects, request)
+        profile = attempts.profile(self.profile, site.tree.compute)
+        pod = self._operator(site, request, profile)
+        attempts.ask(request, profile)
+        failure = _ended_badly(lambda: pod.execute_async(context) if pod.deferrable else pod.execute_sync(context))
+        return self._finish(site, work, request, failure)
+
+    def trigger_reentry(self, context: Any, event: dict[str, Any]) -> Any:
+        """The triggerer saw something: more log, or the end."""
+        work = self.steps(**self.arguments)
+        try:
+            request = next(work)
+        except StopIteration as done:
+            return done.value
+        site = self._site()
+        attempts = Attempts.of(site.objects, request)
+        pod = self._operator(site, request, attempts.profile(self.profile, site.tree.compute))
+        if event.get("name") != pod.name:
+            raise OutOfSight("What the job should look at has changed since it was asked; asking again")
+        failure = _ended_badly(lambda: pod.trigger_reentry(context, event))
+        return self._finish(site, work, request, failure)
+
+    def on_kill(self) -> None:
+        """A person or Airflow ends the task."""
+        if self._pod is not None:
+            self._pod.on_kill()
+
+    def _site(self) -> Site:
+        return Site.at(self.arguments["root"], self.arguments["pipeline"])
+
+    def _operator(self, site: Site, request: JobRequest, profile: str) -> Any:
+        from millrace.airflow.pods.attempts import request_key
+        from millrace.airflow.pods.manifest import pod_operator
+
+        compute = site.tree.compute
+        self._pod = pod_operator(
+            request, profile, compute.profiles[profile], compute, site.tree.root, request_key(request)
+        )
+        return self._pod
+
+    def _finish(self, site: Site, work: Steps, request: JobRequest, failure: Exception | None) -> Any:
+        """The task's value from the stored result, or the reason why there is none."""
+        result = _answer(site, request)
+        attempts = Attempts.of(site.objects, request)
+        cause = self._pod.cause
+        attempts.end(self._pod.seen, cause, result)
+        if result is not None and result.outcome is not None:
+            return self._close(work, request, result)
+        if isinstance(cause, OutOfMemory) or (result and result.error and result.error.retry == "larger"):
+            raise attempts.after_memory(self.profile, site.tree.compute, str(cause or "the job ran out of memory"))
+        if isinstance(cause, NoCapacity):
+            raise attempts.after_capacity(self.profile, site.tree.compute, cause)
+        if result is not None and result.error is not None:
+            report(request, result)
+            if result.error.retry == "resume":
+                raise Interrupted(f"{request.identity.job} was asked to leave: {result.error.message}")
+            settled(request, result)
+        if isinstance(failure, NoCapacity):
+            raise attempts.after_capacity(self.profile, site.tree.compute, failure)
+        if cause is not None:
+            raise cause
+        if self._pod.seen is None:
+            raise Interrupted(f"The pod of {request.identity.job} is gone and left no result")
+        if failure is not None:
+            raise OutOfSight(f"{type(failure).__name__}: {failure}")
+        raise PodFailed(f"The pod of {request.identity.job} succeeded and left no result in the store")
+
+    def _close(self, work: Steps, request: JobRequest, result: JobResult) -> Any:
+        report(request, result)
+        try:
+            work.send(settled(request, result))
+        except StopIteration as done:
+            return done.value
+        raise RuntimeError(f"{self.task_id} asks for more than one job")
+
+
+def _ended_badly(run: Callable[[], Any]) -> Exception | None:
+    """Run the operator; what it raises at the pod's end is looked at together with the result. Deferral goes on."""
+    try:
+        run()
+    except (OutOfSight, PodFailed) as err:
+        if isinstance(err, NoCapacity):
+            return err
+        raise
+    except AirflowException as err:
+        from airflow.sdk.exceptions import AirflowFailException
+
+        if isinstance(err, AirflowFailException):
+            raise
+        return err
+    except Exception as err:
+        return err
+    return None
+
+
+def _answer(site: Site, request: JobRequest) -> JobResult | None:
+    """The stored result of exactly this request."""
+    assert request.place.result is not None
+    try:
+        result = JobResult.parse(site.objects.get(request.place.result))
+    except (NotFound, ContractError):
+        return None
+    return result if result.request_digest == request.request_digest else None
