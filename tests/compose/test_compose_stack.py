@@ -55,7 +55,7 @@ def test_only_the_pages_are_published_and_nobody_is_root(stack: Stack):
         seen = json.loads(docker("inspect", found).stdout)[0]
         for port in (p for bound in seen["NetworkSettings"]["Ports"].values() for p in bound or []):
             published.setdefault(service, set()).add(port["HostIp"])
-        users[service] = set(docker("top", found, "-eo", "uid").stdout.split()[1:])
+        users[service] = {line.split()[1] for line in docker("top", found, "-eo", "pid,uid").stdout.splitlines()[1:]}
         assert seen["HostConfig"]["ReadonlyRootfs"] and seen["HostConfig"]["CapDrop"] == ["ALL"]
         assert seen["HostConfig"]["Memory"] > 0 and seen["HostConfig"]["PidsLimit"] > 0
     assert published == {"api-server": {"127.0.0.1"}, "mlflow": {"127.0.0.1"}}
@@ -75,8 +75,9 @@ def test_a_stranger_is_refused(stack: Stack):
         urllib.request.urlopen(f"{stack.airflow}/api/v2/dags", timeout=30)
     assert caught.value.code == 401
     # MLflow answers under its own names only
-    assert urllib.request.urlopen(f"{stack.mlflow}/version", timeout=30).status == 200
-    asked = urllib.request.Request(f"{stack.mlflow}/version", headers={"Host": "elsewhere.example"})
+    runs = f"{stack.mlflow}/api/2.0/mlflow/experiments/search?max_results=1"
+    assert urllib.request.urlopen(runs, timeout=30).status == 200
+    asked = urllib.request.Request(runs, headers={"Host": "elsewhere.example"})
     with pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(asked, timeout=30)
     assert caught.value.code == 403
@@ -91,6 +92,7 @@ def test_the_loop_outlives_its_servers(stack: Stack):
     stack.run("scheduler", "airflow", "backfill", "create", "--dag-id", DAG["features"], "--from-date", "2013-01-01",
               "--to-date", "2013-02-01", "--max-active-runs", "2", "--run-backwards")  # fmt: skip
     until(lambda: ended(api, "features", 2), "the backfill", LONG_S, lambda: explain(api))
+    assert {r["state"] for r in runs(api, "features")} == {"success"}, explain(api)
     api.trigger(DAG["training"], {"reason": "first model"})
     until(lambda: ended(api, "training", 1) and ended(api, "release", 1), "training", LONG_S, lambda: explain(api))
     before = stack.python(STATE)

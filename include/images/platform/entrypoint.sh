@@ -12,4 +12,8 @@ if [ -n "${REDISCLI_AUTH_FILE:-}" ]; then
   REDISCLI_AUTH=$(cat "$REDISCLI_AUTH_FILE")
   export REDISCLI_AUTH
 fi
+# A volume is empty at first.
+if [ -n "${MILLRACE_DUCKDB_TEMP:-}" ]; then
+  mkdir -p "$MILLRACE_DUCKDB_TEMP"
+fi
 exec "$@"

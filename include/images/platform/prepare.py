@@ -38,8 +38,7 @@ def main() -> None:
     ledger(settings)
     if (project / "feature_repo" / "feature_store.yaml").is_file():
         run(sys.executable, "-m", "millrace.cli.app", "apply", cwd=project)
-    slots = max(1, (os.cpu_count() or 1) // THREADS_PER_TASK)
-    run("airflow", "pools", "set", POOL, str(slots), "cores / threads of a job")
+    pool(max(1, (os.cpu_count() or 1) // THREADS_PER_TASK))
     if password := os.environ.get("MILLRACE_ADMIN_PASSWORD_FILE"):
         user(Path(password).read_text().strip())
     say("ready")
@@ -103,6 +102,13 @@ def ledger(settings: Settings) -> None:
     from millrace.ledger import Ledger
 
     Ledger.open(settings.ledger)
+
+
+def pool(slots: int) -> None:
+    """Give the pool of heavy tasks its slots."""
+    from airflow.models.pool import Pool
+
+    Pool.create_or_update_pool(POOL, slots, "cores / threads of a job", include_deferred=False)
 
 
 def user(password: str) -> None:
