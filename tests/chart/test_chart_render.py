@@ -7,7 +7,7 @@ import re
 
 import pytest
 import yaml
-from chart_cluster import KUBERNETES
+from chart_cluster import KUBERNETES, ROOT
 from chart_helm import CHART, SITE, matches, merged, of_kind, pods
 
 TOKENS = {"m-scheduler", "m-triggerer"}
@@ -113,8 +113,8 @@ def test_every_pod_is_denied_what_no_policy_allows(helm):
         ("airflow", {"app.kubernetes.io/component": "dag-processor"}, {53, 443, 5432, 6379, 6432, 7070, 8080}),
         ("airflow", {"app.kubernetes.io/component": "scheduler"}, {53, 443, 5432, 6379, 6432, 6443, 7070, 8080}),
         ("millrace-jobs", {}, {53, 443, 7070}),
-        ("millrace-jobs", {"millrace.dev/job": "train"}, {53, 443, 7070}),
-        ("millrace-jobs", {"millrace.dev/job": "materialize"}, {53, 443, 6379, 6432, 7070}),
+        ("millrace-jobs", {"millrace.io/job": "train"}, {53, 443, 7070}),
+        ("millrace-jobs", {"millrace.io/job": "build_training_set"}, {53, 443, 6379, 6432, 7070}),
     ],
 )
 def test_ports_that_a_pod_may_reach(helm, namespace, labels, ports):
@@ -127,6 +127,16 @@ def test_ports_that_a_pod_may_reach(helm, namespace, labels, ports):
         if policy["metadata"]["namespace"] == namespace and matches(spec["podSelector"], labels):
             reached |= {port["port"] for rule in spec.get("egress", ()) for port in rule["ports"]}
     assert reached == ports
+
+
+def test_the_jobs_that_a_policy_names_are_those_that_use_feast(helm):
+    from millrace.airflow.site import REACH
+    from millrace.spec.compute import POD_JOBS
+
+    (policy,) = [p for p in of_kind(helm.render(), "NetworkPolicy") if p["metadata"]["name"] == "m-feast-jobs"]
+    (named,) = policy["spec"]["podSelector"]["matchExpressions"]
+    assert set(named["values"]) == {job for job in POD_JOBS if "registry" in REACH.get(job, ())}
+    assert f'"{named["key"]}"' in (ROOT / "include" / "millrace" / "airflow" / "pods" / "manifest.py").read_text()
 
 
 def test_nobody_reaches_the_pods_of_jobs(helm):
@@ -195,7 +205,7 @@ def test_only_the_migration_sees_the_first_users_password(helm):
 
 def test_settings_have_the_names_that_compose_gives_them(helm):
     # Given the stack on one machine: moving from it to a cluster changes values, not names
-    compose = yaml.safe_load((KUBERNETES.parents[1] / "docker-compose.yaml").read_text())
+    compose = yaml.safe_load((ROOT / "docker-compose.yaml").read_text())
     there = set(compose["x-environment"]) - {
         "AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK"
     }  # pods have a probe of their own

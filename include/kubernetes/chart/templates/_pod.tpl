@@ -46,7 +46,8 @@
 - {name: MILLRACE_MLFLOW, value: {{ .Values.services.mlflow | quote }}}
 - {name: MILLRACE_STORE, value: {{ .Values.services.store | quote }}}
 - {name: MILLRACE_CACHE, value: /var/lib/millrace/cache}
-- {name: MILLRACE_DUCKDB_TEMP, value: /var/lib/millrace/spill}
+# A request says where to spill, so it must be a folder that the pods of jobs have too.
+- {name: MILLRACE_DUCKDB_TEMP, value: /tmp}
 {{- if hasPrefix "redis" .Values.services.online }}
 - {name: REDISCLI_AUTH_FILE, value: {{ $secrets }}/redis-password}
 {{- end }}
