@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -57,7 +59,7 @@ def test_two_processes_are_one_within_tolerance() -> None:
 
 def test_ranks_that_must_leave_go_on_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leaving, "_asked", None)
-    params = learner(epochs=12, segments=6, dropout=0.2, batch_size=25)
+    params = learner(epochs=8, segments=4, dropout=0.2, batch_size=25)
     checkpoints = Checkpoints(open_store(tmp_path), "c", "sha256:r")
 
     def ask_after_a_segment() -> None:
@@ -76,7 +78,7 @@ def test_ranks_that_must_leave_go_on_to_the_same_bytes(tmp_path: Path, monkeypat
     reported: list[Any] = []
     again = fit(params, checkpoints, reported.extend)
     assert again.data == fit(params).data
-    assert [step for step, _ in reported] == list(range(1, 13))
+    assert [step for step, _ in reported] == list(range(1, 9))
 
 
 def test_a_killed_rank_ends_all_and_may_be_tried_again(tmp_path: Path) -> None:
@@ -93,6 +95,30 @@ def test_a_killed_rank_ends_all_and_may_be_tried_again(tmp_path: Path) -> None:
     killing.join()
     assert said.value.retry == "resume"
     assert ranks_of(os.getpid()) == []
+
+
+ORPHANS = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from test_learners_ranks import Checkpoints, fit, learner, open_store
+fit(learner(epochs=4000, segments=2000, batch_size=25), Checkpoints(open_store(Path(sys.argv[2])), "c", "sha256:r"))
+"""
+
+
+def test_ranks_do_not_outlive_who_started_them(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", ORPHANS, str(Path(__file__).parent), str(tmp_path)])
+    while not list(tmp_path.glob("c/00001.json")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    ranks = ranks_of(process.pid)
+    assert len(ranks) == 2
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 40
+    while any(Path(f"/proc/{rank}").exists() for rank in ranks):
+        assert time.monotonic() < deadline, "they train on for nobody"
+        time.sleep(0.05)
 
 
 def test_what_a_rank_finds_wrong_is_said_as_it_would_be_alone() -> None:

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
@@ -83,6 +84,7 @@ def fit(
 def _run(folder: Path, ranks: int, settings: Settings, report: Report) -> list[Point]:
     """Start the ranks, watch over them, and return the whole learning curve. Raises what ended rank 0."""
     curve: list[Point] | None = None
+    prctl = ctypes.CDLL(None).prctl  # looked up before the fork: after it only the call itself is safe
     with (folder / _LOG).open("wb") as log:
         process = subprocess.Popen(
             [
@@ -99,7 +101,7 @@ def _run(folder: Path, ranks: int, settings: Settings, report: Report) -> list[P
                 "NCCL_SOCKET_IFNAME": "lo",
             },
             start_new_session=True,
-            preexec_fn=_end_with_parent,
+            preexec_fn=lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGTERM),  # end when this process does, however it did
         )
         told = False
         try:
@@ -144,11 +146,6 @@ def _tell(folder: Path, curve: list[Point] | None, report: Report) -> list[Point
     return [*known, *new]
 
 
-def _end_with_parent() -> None:
-    """In the child: end when the parent does, however that ended."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
 class _Reader(Checkpoints):
     """Checkpoints of a rank that writes none."""
 
@@ -182,7 +179,9 @@ def _rank(folder: Path) -> None:
         weights = torch_training.fit(train, holdout, params, settings, checkpoints, report, group)
     except Exception as err:
         _say(folder, err)
-        raise
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)  # an orderly end would wait for ranks that wait for this one
     if group.rank == 0:
         temporary = folder / f".tmp-{_WEIGHTS}"
         temporary.write_bytes(weights.data)
