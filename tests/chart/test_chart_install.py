@@ -6,16 +6,21 @@ import json
 import subprocess
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import yaml
-from chart_cluster import Cluster, until
+from chart_cluster import ROOT, Cluster, until
 from chart_helm import CHART, SITE, Helm, merged, pods
 from chart_services import is_here, missing, services
 from chart_site import DAG, MONTHS, RELEASE, Site, ended, image, images_missing, known, runs, states
+from kubernetes.client.rest import ApiException
 
 from millrace import __version__
+from millrace.contract import Identity, JobRequest, Means, Place, Run
 from millrace.ledger import Ledger
+from millrace.spec import ProjectTree
+from millrace.spec.compute import Compute, ComputeProfile
 
 pytestmark = pytest.mark.timeout(2400)
 LONG_S = 900
@@ -58,6 +63,45 @@ def test_every_object_is_admitted_by_the_api_server(cluster, helm, namespace):
     answer = cluster.kubectl("create", "--dry-run=server", "-f", "-", given={**pod, "spec": {**spec, **accounts}},
                              check=False)  # fmt: skip
     assert "violates PodSecurity" in answer
+
+
+def test_the_jobs_namespace_takes_a_pod_of_every_compute_profile(cluster, helm, namespace):
+    # Given the rules of the jobs' namespace, with room for a GPU
+    airflow, jobs = namespace("airflow"), namespace("jobs", enforce="restricted")
+    room = {"namespace": jobs, "quota": {"requests.nvidia.com/gpu": "1"}}
+    objects = helm.render(merged(SITE, {"jobs": room}), namespace=airflow)
+    rules = [o for o in objects if o["kind"] in ("ResourceQuota", "LimitRange")]
+    rules += [o for o in objects if o["kind"] == "ServiceAccount" and o["metadata"]["namespace"] == jobs]
+    assert len(rules) == 3
+    cluster.kubectl("apply", "-f", "-", given=rules)
+    # Then a pod of each of the reference project's profiles is admitted, and may use what its node has left
+    compute = ProjectTree(ROOT).compute
+    assert len(compute.profiles) >= 4
+    for name, profile in compute.profiles.items():
+        pod = job_pod(name, profile, compute)
+        pod.metadata.namespace, pod.spec.priority_class_name = jobs, None
+        taken = cluster.core.create_namespaced_pod(jobs, pod, dry_run="All")
+        assert "cpu" not in taken.spec.containers[0].resources.limits
+        assert taken.spec.service_account_name == "millrace-job"
+    # and one that asks for more than the quota has is refused with the quota's name
+    with pytest.raises(ApiException) as caught:
+        pod.spec.containers[0].resources.limits["nvidia.com/gpu"] = "2"
+        cluster.core.create_namespaced_pod(jobs, pod, dry_run="All")
+    assert "exceeded quota: m-jobs" in caught.value.body
+
+
+def job_pod(name: str, profile: ComputeProfile, compute: Compute) -> Any:
+    """The pod of a job of a profile, as Millrace asks for it."""
+    from millrace.airflow.pods.manifest import pod_operator
+
+    digest = "sha256:" + "0" * 64
+    request = JobRequest(
+        identity=Identity(job="train", spec_digest=digest, code_digest=digest),
+        place=Place(store="s3://bucket/store"),
+        run=Run(project="p", environment="prod", pipeline="flights", dag_id="d", run_id="r", task_id="train"),
+        means=Means(profile=name),
+    )
+    return pod_operator(request, name, profile, compute, ROOT, "key").build_pod_request_obj()
 
 
 @pytest.fixture(scope="module")
