@@ -17,6 +17,7 @@ import yaml
 from chart_cluster import Cluster
 from chart_services import S3_KEY, S3_SECRET, Services
 
+from millrace import __version__
 from millrace.cli.local import down, up
 from millrace.cli.rest import AirflowApi
 from millrace.settings import Settings
@@ -26,7 +27,8 @@ from millrace.store import ObjectStore, open_store
 ROOT = Path(__file__).resolve().parents[2]
 PIPELINE = "flight_delays"
 JOBS = ("transform", "build_training_set", "train", "evaluate")
-IMAGE = os.environ.get("MILLRACE_TEST_JOBS_IMAGE", "millrace-jobs:0.1.0")
+IMAGE = f"{os.environ.get('MILLRACE_JOBS_IMAGE', 'millrace-jobs')}:{__version__}"
+"""The variable is that of docker-compose.yaml."""
 SMALL = {"cpu": "100m", "memory": "2Gi", "deadline": "PT20M", "schedule_timeout": "PT1M", "startup_timeout": "PT2M"}
 LIMIT_S = 400
 
@@ -143,6 +145,8 @@ def pod_site(
         "AIRFLOW__WORKERS__API_RETRIES": "10",
     }  # fmt: skip
     before = dict(os.environ)
+    for name in [n for n in before if n.startswith(("MILLRACE_", "AIRFLOW"))]:
+        del os.environ[name]
     os.environ.update(variables)
     try:
         tree = ProjectTree(folder)
