@@ -137,14 +137,17 @@ def up(tree: ProjectTree, settings: Settings, others: list[ProjectTree] | None =
     env["PATH"] = f"{binaries}{os.pathsep}{env.get('PATH', '')}"
     # A database file that several processes open first loses that race in its migrations; made here, once.
     log = home / "logs" / "prepare.log"
-    prepare = "import sys; from millrace.jobs.registry import ensure_database; ensure_database(sys.argv[1])"
-    _run([sys.executable, "-c", prepare, settings.mlflow], env, log)
+    served = settings.mlflow.startswith(("http://", "https://"))  # a server of the site, which has its own UI
+    if not served:
+        prepare = "import sys; from millrace.jobs.registry import ensure_database; ensure_database(sys.argv[1])"
+        _run([sys.executable, "-c", prepare, settings.mlflow], env, log)
     _run([*AIRFLOW, "db", "migrate"], env, log)
     processes = [_start(name, [*AIRFLOW, *words], env, home) for name, words in _components(ports).items()]
-    processes.append(_start("mlflow", _mlflow_command(settings, ports["mlflow"]), env, home))
+    if not served:
+        processes.append(_start("mlflow", _mlflow_command(settings, ports["mlflow"]), env, home))
     running = Running(
         airflow_url=f"http://localhost:{ports['api']}",
-        mlflow_url=f"http://localhost:{ports['mlflow']}",
+        mlflow_url=settings.mlflow if served else f"http://localhost:{ports['mlflow']}",
         user=USER,
         password_file=str(passwords),
         processes=processes,
