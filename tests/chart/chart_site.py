@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from chart_cluster import ROOT, Cluster
+from chart_cluster import ROOT, Cluster, until
 from chart_helm import CHART, Helm, merged
 from chart_services import BUCKET, S3_KEY, S3_SECRET, Services
 
@@ -38,11 +38,45 @@ def image(name: str) -> str:
     return os.environ.get(f"MILLRACE_{name.upper()}_IMAGE", f"millrace-{name}")
 
 
-def images_missing(cluster: Cluster) -> list[str]:
-    """The images that no node of the cluster has. A registry is not asked: tests pull nothing."""
-    there = {n.removeprefix("docker.io/library/") for node in cluster.core.list_node().items
-             for found in node.status.images or () for n in found.names or ()}  # fmt: skip
-    return [wanted for name in ("platform", "jobs") if (wanted := f"{image(name)}:{__version__}") not in there]
+def images_missing(cluster: Cluster, namespace: str) -> list[str]:
+    """The images that the cluster does not have, found by starting them: a node tells only of some, and late.
+
+    A registry is not asked: tests pull nothing.
+    """
+    return [
+        wanted
+        for name in ("platform", "jobs")
+        if not _starts(cluster, namespace, wanted := f"{image(name)}:{__version__}")
+    ]
+
+
+def restricted_pod(name: str, of: str, command: list[str], **labels: str) -> dict[str, Any]:
+    """A pod of one command that `restricted` admits, from an image that the node has."""
+    container = {
+        "name": "run", "image": of, "imagePullPolicy": "Never", "command": command,
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+    }  # fmt: skip
+    security = {"runAsNonRoot": True, "runAsUser": 4711, "seccompProfile": {"type": "RuntimeDefault"}}
+    spec = {"restartPolicy": "Never", "automountServiceAccountToken": False, "securityContext": security,
+            "containers": [container]}  # fmt: skip
+    return {"metadata": {"name": name, "labels": labels}, "spec": spec}
+
+
+def _starts(cluster: Cluster, namespace: str, of: str) -> bool:
+    name = f"has-{of.partition(':')[0].replace('/', '-')}"
+    cluster.core.create_namespaced_pod(namespace, restricted_pod(name, of, ["true"]))
+
+    def end() -> str | None:
+        status = cluster.core.read_namespaced_pod(name, namespace).status
+        waiting = [c.state.waiting.reason for c in status.container_statuses or () if c.state.waiting]
+        return (
+            status.phase if status.phase in ("Succeeded", "Failed") else next((w for w in waiting if "Err" in w), None)
+        )
+
+    try:
+        return bool(until(end, f"a container of {of}", 180) == "Succeeded")
+    finally:
+        cluster.core.delete_namespaced_pod(name, namespace, grace_period_seconds=0)
 
 
 class Site:

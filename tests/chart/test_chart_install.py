@@ -13,7 +13,7 @@ import yaml
 from chart_cluster import ROOT, Cluster, until
 from chart_helm import CHART, SITE, Helm, merged, pods
 from chart_services import is_here, missing, services
-from chart_site import DAG, MONTHS, RELEASE, Site, ended, image, images_missing, known, runs, states
+from chart_site import DAG, MONTHS, RELEASE, Site, ended, image, images_missing, known, restricted_pod, runs, states
 from kubernetes.client.rest import ApiException
 
 from millrace import __version__
@@ -114,11 +114,11 @@ def site(
         pytest.skip("the chart is installed only on a cluster whose node is this machine: services are started here")
     if lacking := missing():
         pytest.skip(f"not installed here: {', '.join(lacking)}")
-    if lacking := images_missing(cluster):
-        pytest.skip(f"the node lacks {', '.join(lacking)}: make images, then load them there")
     folder = tmp_path_factory.mktemp("site")
     namespace = cluster.make_namespace("release", {"enforce": "restricted"})
     try:
+        if lacking := images_missing(cluster, namespace):
+            pytest.skip(f"the cluster lacks {', '.join(lacking)}: make images, then load them there")
         with services(address, s3_endpoint, folder) as found:
             made = Site(cluster, deployer, found, folder, namespace)
             made.prepare()
@@ -214,6 +214,8 @@ def test_an_upgrade_keeps_everything(cluster, site):
     done = site.helm.run("upgrade", RELEASE, str(CHART), "--namespace", site.namespace, "--timeout", "3m", values=wrong)
     assert done.returncode != 0
     assert alive(cluster, site) == now
+    # until one comes that can
+    site.upgrade()
 
 
 @pytest.mark.loop
@@ -273,21 +275,15 @@ def connects(cluster: Cluster, site: Site, job: str, port: int, namespace: str |
     """What a restricted pod in the jobs' namespace hears when it opens a connection to the services."""
     name = f"try-{job}-{port}".replace("_", "-")
     namespace = namespace or site.jobs
-    security = {"runAsNonRoot": True, "runAsUser": 4711, "seccompProfile": {"type": "RuntimeDefault"}}
-    container = {
-        "name": "try", "image": f"{image('platform')}:{__version__}", "imagePullPolicy": "Never",
-        "command": ["python", "-I", "-c", CONNECT, site.services.host, str(port)],
-        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-    }  # fmt: skip
-    cluster.core.create_namespaced_pod(namespace, {
-        "metadata": {"name": name, "labels": {"millrace.io/job": job}},
-        "spec": {"restartPolicy": "Never", "automountServiceAccountToken": False, "securityContext": security,
-                 "containers": [container]},
-    })  # fmt: skip
+    command = ["python", "-I", "-c", CONNECT, site.services.host, str(port)]
+    labels = {"millrace.io/job": job}
+    cluster.core.create_namespaced_pod(
+        namespace, restricted_pod(name, f"{image('platform')}:{__version__}", command, **labels)
+    )
     try:
         ends = ("Succeeded", "Failed")
         until(lambda: cluster.core.read_namespaced_pod(name, namespace).status.phase in ends, "the connection", 120)
-        return cluster.core.read_namespaced_pod_log(name, namespace).strip()
+        return cluster.kubectl("-n", namespace, "logs", name).strip()
     finally:
         cluster.core.delete_namespaced_pod(name, namespace, grace_period_seconds=0)
 
