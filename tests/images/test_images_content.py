@@ -54,7 +54,7 @@ import os, shutil
 from importlib.util import cache_from_source
 from pathlib import Path
 left = [n for n in ("gcc", "cc", "g++", "uv", "readelf") if shutil.which(n)]
-left += [str(p) for f in ("/root/.cache", "/src", "/build", "/uv", "/run/ca.crt") if (p := Path(f)).exists()]
+left += [str(p) for f in ("/root/.cache", "/src", "/build", "/uv") for p in Path(f).glob("*")]  # mounts leave a folder
 left += [str(p) for p in Path("/var/lib/apt/lists").glob("*_Packages")]
 site = next(Path("/opt/millrace/lib").glob("python3*/site-packages"))
 bare = [p for p in site.rglob("*.py") if not os.path.exists(cache_from_source(str(p)))]
