@@ -126,3 +126,13 @@ def test_secrets_are_strong_files_in_a_closed_folder_and_stay(tmp_path):
     assert {path.name: path.read_text() for path in folder.iterdir()} == first
     # and the settings name the version that is here, once
     assert settings.read_text().count("MILLRACE_VERSION=") == 1
+
+
+def test_the_online_store_of_an_unknown_address_is_refused():
+    from types import SimpleNamespace
+
+    from millrace.feast_stores.addressed import EntityRowOnlineStore
+
+    config = SimpleNamespace(online_store=SimpleNamespace(path="http://cache", password_file=None))
+    with pytest.raises(SpecError, match="no online store has such an address"):
+        EntityRowOnlineStore().fetch(config, "t", "v", [b"k"])
