@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from millrace.spec.base import Model, Name
+from millrace.spec.compute import ProfileName
 from millrace.spec.durations import Duration
 
 
@@ -22,7 +23,7 @@ class PipelineOverlay(Model):
 
     locations: dict[Name, str] = Field(default_factory=dict, description="Source -> location pattern.")
     scheduled: bool | None = Field(default=None, description="Whether features run by the clock.")
-    compute: dict[str, Name] = Field(default_factory=dict, description="Job -> ComputeProfile.")
+    compute: dict[str, ProfileName] = Field(default_factory=dict, description="Job -> ComputeProfile.")
     approval: ApprovalSpec | None = None
 
 

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from millrace.errors import SpecError
 from millrace.spec.base import Classification, Mistakes, Model, Name
+from millrace.spec.compute import ProfileName
 from millrace.spec.durations import Duration
 from millrace.spec.embedding import Embedding
 from millrace.spec.media import EMBEDDED, UNEXPLAINED, coordinates
@@ -104,7 +105,9 @@ class PipelineSpec(Model):
     training: TrainingSpec | None = None
     evaluation: EvaluationSpec | None = None
     monitoring: MonitoringSpec | None = None
-    compute: dict[str, Name] = Field(default_factory=dict, description="Job -> ComputeProfile; process where left out.")
+    compute: dict[str, ProfileName] = Field(
+        default_factory=dict, description="Job -> ComputeProfile; process where left out."
+    )
 
     @model_validator(mode="after")
     def _whole(self) -> PipelineSpec:

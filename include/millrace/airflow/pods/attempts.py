@@ -20,6 +20,14 @@ def request_key(request: JobRequest) -> str:
     return f"requests/{request.run.pipeline}/{request.request_digest.removeprefix('sha256:')}/request.json"
 
 
+def gpu_limits(asked: str, used: str, compute: Compute) -> dict[str, str]:
+    """The GPUs of the profile that was asked for, and whether the job runs in a fallback without them."""
+    wanted, given = compute.profiles[asked].gpu, compute.profiles[used].gpu
+    if not wanted and not given:
+        return {}
+    return {"gpus": str(max(wanted, given)), **({"gpu_fallback": "cpu"} if given < wanted else {})}
+
+
 @dataclass
 class Attempts:
     """Attempts at one request, oldest first: {run, profile, end}."""
@@ -57,9 +65,9 @@ class Attempts:
                 name = compute.profiles[name].fallback or name
         return name
 
-    def ask(self, request: JobRequest, profile: str) -> None:
+    def ask(self, request: JobRequest, profile: str, limits: dict[str, str]) -> None:
         """Put the request where the pod finds it, and forget an earlier error, which the pod's own result replaces."""
-        means = request.means.model_copy(update={"profile": profile})
+        means = request.means.model_copy(update={"profile": profile, "limits": {**request.means.limits, **limits}})
         self.objects.put(request_key(request), request.model_copy(update={"means": means}).model_dump_json().encode())
         key = request.place.result
         if key is not None:

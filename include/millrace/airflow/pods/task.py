@@ -8,7 +8,7 @@ from typing import Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException
 
-from millrace.airflow.pods.attempts import Attempts
+from millrace.airflow.pods.attempts import Attempts, gpu_limits, request_key
 from millrace.airflow.pods.causes import Interrupted, NoCapacity, OutOfMemory, OutOfSight, PodFailed
 from millrace.airflow.run import Steps, report, settled
 from millrace.airflow.site import Site
@@ -46,7 +46,7 @@ class PodTask(BaseOperator):
         attempts = Attempts.of(site.objects, request)
         profile = attempts.profile(self.profile, site.tree.compute)
         pod = self._operator(site, request, profile)
-        attempts.ask(request, profile)
+        attempts.ask(request, profile, gpu_limits(self.profile, profile, site.tree.compute))
         failure = _ended_badly(lambda: pod.execute_async(context) if pod.deferrable else pod.execute_sync(context))
         return self._finish(site, work, request, failure)
 
@@ -74,7 +74,6 @@ class PodTask(BaseOperator):
         return Site.at(self.arguments["root"], self.arguments["pipeline"])
 
     def _operator(self, site: Site, request: JobRequest, profile: str) -> Any:
-        from millrace.airflow.pods.attempts import request_key
         from millrace.airflow.pods.manifest import pod_operator
 
         compute = site.tree.compute
