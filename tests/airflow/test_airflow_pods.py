@@ -77,7 +77,7 @@ def test_a_pod_of_each_profile_is_restricted_and_sized_as_said() -> None:
     ("spec__host_network", True, "host_network"),
     ("spec__host_pid", True, "host_pid"),
     ("spec__automount_service_account_token", None, "token"),
-    ("spec__containers__0__security_context", None, "run_as_non_root" ),
+    ("spec__containers__0__security_context", None, "escalation"),
     ("spec__containers__0__security_context__privileged", True, "privileged"),
     ("spec__containers__0__security_context__run_as_user", 0, "root"),
     ("spec__containers__0__security_context__read_only_root_filesystem", False, "root filesystem"),
