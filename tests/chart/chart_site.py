@@ -75,6 +75,9 @@ def _starts(cluster: Cluster, namespace: str, of: str) -> bool:
 
     try:
         return bool(until(end, f"a container of {of}", 180) == "Succeeded")
+    except AssertionError as err:
+        events = cluster.kubectl("-n", namespace, "get", "events", "-o", "custom-columns=:.message", check=False)
+        raise AssertionError(f"{err}: {events.strip()[-500:]}") from None
     finally:
         cluster.core.delete_namespaced_pod(name, namespace, grace_period_seconds=0)
 
