@@ -34,8 +34,11 @@ up: setup ## start Airflow and MLflow for this project
 down: ## stop what `make demo` or `make up` started
 	@if [ -x $(BIN)/millrace ]; then $(BIN)/millrace down; fi
 
-test: setup ## all tests
-	@$(BIN)/python -m pytest
+test: setup ## all tests; those through a real scheduler, which mostly wait, run beside the others
+	@mkdir -p .millrace; $(BIN)/python -m pytest -m loop >.millrace/test-loop.log 2>&1 & loop=$$!; \
+	trap 'kill $$loop 2>/dev/null; exit 130' INT TERM; \
+	$(BIN)/python -m pytest -m "not loop"; others=$$?; \
+	wait $$loop; loop=$$?; cat .millrace/test-loop.log; exit $$((others != 0 || loop != 0))
 
 lint: setup ## ruff, mypy, import contracts, committed schemas
 	@$(BIN)/ruff check .
