@@ -135,7 +135,7 @@ def pod_site(
     variables = {
         **keys, "AWS_ENDPOINT_URL": services.addresses["s3"], "AWS_REGION": "us-east-1",
         "MILLRACE_STORE": f"{services.addresses['store']}-{namespace}", "MILLRACE_MLFLOW": services.addresses["mlflow"],
-        "MILLRACE_FEAST_REGISTRY": services.addresses["registry"],
+        "MILLRACE_FEAST_REGISTRY": services.addresses["registry"].replace("+psycopg2", "+psycopg"),
         "AIRFLOW_CONN_KUBERNETES_DEFAULT": json.dumps(connection),
         # What makes a lost worker known in seconds and not in minutes; the grown stack sets the same names.
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",

@@ -52,6 +52,10 @@ class JobPod(KubernetesPodOperator):
             )
         return pod
 
+    def convert_config_file_to_dict(self) -> None:
+        """The Connection alone says where the cluster is: with KUBECONFIG set the triggerer would be told twice."""
+        self._config_dict = None
+
     def find_pod(self, namespace: str, context: Any, *, exclude_checked: bool = True) -> Any:
         """The request's pod, whichever run or try made it; None where there is none."""
         return self._patiently(lambda: self._read(str(self.name), namespace))
