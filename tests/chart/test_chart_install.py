@@ -222,8 +222,9 @@ def test_an_upgrade_keeps_everything(cluster, site):
 def test_uninstalling_leaves_nothing(cluster, site):
     site.uninstall()
     chosen = f"app.kubernetes.io/instance={RELEASE}"
-    left = cluster.kubectl("-n", site.namespace, "get", KINDS, "-l", chosen, "-o", "name", check=False)
-    assert "No resources found" in left, left
+    # The pods' own grace goes on after helm has seen their Deployments gone
+    look = ("-n", site.namespace, "get", KINDS, "-l", chosen, "-o", "name")
+    until(lambda: not cluster.kubectl(*look).strip(), "the last pods to end", 120)
     for kind, name in (("namespace", site.jobs), *(("priorityclass", name) for name in site.classes.values())):
         until(
             lambda kind=kind, name=name: "NotFound" in cluster.kubectl("get", kind, name, check=False),
