@@ -13,6 +13,10 @@ from millrace.errors import SpecError, nearest
 PREFIX = "MILLRACE_"
 # Variables that other rooms read themselves; named here so that a misspelt one is found.
 OTHERS = {
+    "MILLRACE_PLATFORM_IMAGE",
+    "MILLRACE_JOBS_IMAGE",
+    "MILLRACE_HELM",
+    "MILLRACE_AIRFLOW_CHART",
     "MILLRACE_DATABASE",
     "MILLRACE_PROJECT",
     "MILLRACE_CACHE",

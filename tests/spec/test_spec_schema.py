@@ -45,8 +45,8 @@ def spec() -> dict:
 def test_committed_schemas_are_the_generated_ones():
     targets = schemas.targets(ProjectTree(ROOT))
     assert sorted(path.name for path in targets) == [
-        "compute.schema.json", "environment.schema.json", "job_request.schema.json", "job_result.schema.json", "pipeline.schema.json",
-        "project.schema.json",
+        "compute.schema.json", "environment.schema.json", "job_request.schema.json", "job_result.schema.json",
+        "pipeline.schema.json", "project.schema.json",
     ]  # fmt: skip
     assert schemas.differing(ProjectTree(ROOT)) == [], "run 'millrace schema' and commit"
 
