@@ -72,6 +72,11 @@ def session(master: str) -> SparkSession:
     return made
 
 
+def url(place: str) -> str:
+    """A place in the store as Hadoop's file systems name it."""
+    return place.replace("s3://", "s3a://", 1)
+
+
 def guarded(call: Callable[[], T], where: str) -> T:
     """Call Spark, and turn its errors, which may quote a row's values, into ours, which do not.
 

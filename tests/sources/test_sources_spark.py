@@ -65,7 +65,7 @@ def test_without_pyspark_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_cluster_reads_s3_by_hadoops_name() -> None:
-    from millrace.sources.spark import url
+    from millrace.spark import url
 
     assert url("s3://bucket/snapshots/a/data.parquet") == "s3a://bucket/snapshots/a/data.parquet"
     assert url("/shared/snapshots/a/data.parquet") == "/shared/snapshots/a/data.parquet"

@@ -21,7 +21,8 @@ def tree(tmp_path) -> ProjectTree:
     shutil.copytree(ROOT / "feature_repo", tmp_path / "feature_repo", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pipelines", "environments"):
         shutil.copytree(ROOT / "include" / name, tmp_path / "include" / name)
-    shutil.copy(ROOT / "include" / "project.yaml", tmp_path / "include")
+    for name in ("project.yaml", "compute.yaml"):
+        shutil.copy(ROOT / "include" / name, tmp_path / "include")
     return ProjectTree(tmp_path)
 
 
@@ -142,6 +143,19 @@ def test_an_environment_places_sources_and_leaves_the_spec_alone(tree, monkeypat
         False, "auto", "gpu", "process",
     )  # fmt: skip
     assert placed.spec == as_written.spec
+
+
+@pytest.mark.parametrize(("compute", "words"), [
+    ("train: gpuu", ["no such compute profile", "did you mean 'gpu'?"]),
+    ("land: gpu", ["runs in its task's process", "Jobs that run in pods: transform"]),
+])  # fmt: skip
+def test_a_compute_profile_that_cannot_be_is_named_with_its_line(tree, compute, words):
+    overlay(tree, f"  {PIPELINE}:\n    compute:\n      {compute}\n")
+    with pytest.raises(SpecError) as found:
+        Placed.of(tree, "dev", PIPELINE)
+    assert str(found.value).startswith(f"{tree.root}/include/environments/dev.yaml:6: ")
+    for word in words:
+        assert word in str(found.value)
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,9 @@ class Work:
         path = self.path(item)
         if master.startswith("local"):
             return str(path)
-        return self.objects.url(self.request.key(item) + DATA).replace("s3://", "s3a://", 1)  # as Hadoop names it
+        from millrace.spark import url
+
+        return url(self.objects.url(self.request.key(item) + DATA))
 
     def put(self, folder: str, name: str, data: bytes, kind: str, media_type: str) -> Artifact:
         """Store bytes under `<folder>/<pipeline>/<digest>/<name>` and return the Artifact."""
