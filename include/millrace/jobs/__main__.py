@@ -38,14 +38,14 @@ def main(argv: list[str] | None = None) -> int:
     result: JobResult | None = None
     code = USAGE_ERROR
     # The first process of a container has no default for SIGTERM: without a handler it would not even end.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _leave)
+    _on_request_to_leave(_leave)
     try:
         request = JobRequest.parse(
             _read(args.request) if args.store is None else open_store(args.store).get(args.request)
         )
         _check(request, args.job)
         result = run(request)
+        _on_request_to_leave(signal.SIG_IGN)
         code = exit_code(result)
     except ContractError as err:
         result = _error(args.job, request, JobError(type="ContractError", message=str(err)))
@@ -56,14 +56,21 @@ def main(argv: list[str] | None = None) -> int:
     except leaving.Left:
         result = result or _error(args.job, request, left())
         code = exit_code(result)
-    with leaving.watched():  # from here on it is seconds to the end
-        if args.result is not None:
-            _write(args.result, result)
-        if result.error:
-            print(f"{args.job}: {result.error.message}", file=sys.stderr)
-            if request is not None:
-                _keep(request, result)
+    # From here on it is seconds to the end. Ignored, not handled: Python takes handlers off before it has ended, and
+    # a job that is done would seem killed.
+    _on_request_to_leave(signal.SIG_IGN)
+    if args.result is not None:
+        _write(args.result, result)
+    if result.error:
+        print(f"{args.job}: {result.error.message}", file=sys.stderr)
+        if request is not None:
+            _keep(request, result)
     return code
+
+
+def _on_request_to_leave(handler: Any) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handler)
 
 
 def _leave(number: int, frame: Any) -> None:
