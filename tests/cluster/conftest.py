@@ -6,11 +6,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import boto3
+import psycopg
 import pytest
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "chart")]
 from chart_cluster import CONFIRM, Cluster, kubeconfig  # noqa: E402
+from chart_services import BUCKET, S3_KEY, S3_SECRET, is_here, missing, services  # noqa: E402
+from cluster_site import PodSite, pod_site  # noqa: E402
 
 NO_CLUSTER = f"no cluster: set KUBECONFIG to that of an administrator, and {CONFIRM}=1 if tests may use his cluster"
 left_out: list[int] = []
@@ -20,7 +24,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leave out what needs a cluster where there is none."""
     if kubeconfig() is not None:
         return
-    mine = [i for i in items if i.path.parent == HERE and "cluster" in getattr(i, "fixturenames", ())]
+    mine = [i for i in items if i.path.parent == HERE]
     if mine:
         left_out.append(len(mine))
         items[:] = [i for i in items if i not in mine]
@@ -39,3 +43,48 @@ def cluster() -> Iterator[Cluster]:
     path = kubeconfig()
     assert path is not None
     yield Cluster(path)
+
+
+@pytest.fixture(scope="session")
+def site(cluster: Cluster, s3_endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PodSite]:
+    """Airflow with two pipelines, its jobs in a namespace that enforces `restricted`."""
+    address = next(a.address for a in cluster.core.list_node().items[0].status.addresses if a.type == "InternalIP")
+    if not is_here(address):
+        pytest.skip("pods reach servers of this machine only where it is the cluster's node")
+    if lacking := missing():
+        pytest.skip(f"not installed here: {', '.join(lacking)}")
+    folder = tmp_path_factory.mktemp("pods")
+    airflow = cluster.make_namespace("airflow")
+    namespace = cluster.make_namespace("pods", {"enforce": "restricted"})
+    try:
+        with services(address, s3_endpoint, folder) as found:
+            keys = {"aws_access_key_id": S3_KEY, "aws_secret_access_key": S3_SECRET, "region_name": "us-east-1"}
+            client = boto3.client("s3", endpoint_url=s3_endpoint, **keys)
+            if BUCKET not in {b["Name"] for b in client.list_buckets()["Buckets"]}:
+                client.create_bucket(Bucket=BUCKET)
+            with psycopg.connect(
+                host=address, port=found.postgres, user="millrace", dbname="postgres", autocommit=True,
+                password=found.secret["postgres-password"],
+            ) as database:  # fmt: skip
+                database.execute("CREATE DATABASE feast")
+            with pod_site(cluster, found, airflow, namespace, folder / "site") as made:
+                yield made
+    finally:
+        cluster.drop_namespace(namespace)
+        cluster.drop_namespace(airflow)
+
+
+@pytest.fixture(scope="session")
+def trained(site: PodSite) -> dict[str, str]:
+    """Both pipelines' features and trainings, run at once; the id of each training run."""
+    months = {"flight_delays": ("2013-01", "2013-02"), "digits": ("2024-01", "2024-02", "2024-03")}
+    runs = [
+        (f"{pipeline}__features", site.trigger(f"{pipeline}__features", partition_key=month))
+        for pipeline, keys in months.items()
+        for month in keys
+    ]
+    assert {(dag, run): site.ended(dag, run) for dag, run in runs} == dict.fromkeys(runs, "success")
+    conf = {"reason": "cluster test", "learner": {"rounds": 20}}
+    trainings = {pipeline: site.trigger(f"{pipeline}__training", conf=conf) for pipeline in months}
+    assert {p: site.ended(f"{p}__training", run) for p, run in trainings.items()} == dict.fromkeys(months, "success")
+    return trainings

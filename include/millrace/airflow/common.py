@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from airflow.sdk import Asset, task
+from airflow.sdk import DAG, Asset, BaseOperator, task
 
 from millrace.airflow.retry import RETRIES, RETRY_DELAY, retry_policy
 from millrace.airflow.run import in_process
@@ -35,6 +35,17 @@ def job_step(site: Site, steps: Callable[..., Any], job: str) -> Callable[..., A
         return PodTask(task_id=steps.__name__, steps=steps, arguments=arguments, profile=name, **pool).output
 
     return made
+
+
+def sweep_pods(site: Site, dag: DAG) -> None:
+    """End a DAG with a sweep of its run's pods, where any of its jobs runs in one. A teardown: it runs however the run
+    went, and does not decide its state."""
+    pods = [each for each in dag.tasks if isinstance(each, BaseOperator) and hasattr(each, "profile")]
+    if pods:
+        from millrace.airflow.pods.sweep import sweep
+
+        swept: Any = step(sweep, task_id="sweep_pods")(root=str(site.tree.root), pipeline=site.name)
+        pods >> swept.operator.as_teardown()
 
 
 def dag_id(pipeline: str, part: str) -> str:

@@ -60,13 +60,17 @@ DEFAULT_MODULES = (
         )
     ),
 )
-"""What `start()` imports; `MILLRACE_WARM_MODULES` (comma-separated, may be empty) replaces the list."""
+"""What `start()` imports; `MILLRACE_WARM_MODULES` (comma-separated, may be empty) replaces the list, or adds to it
+where it begins with `+`: `+millrace.airflow.pods.manifest` for jobs in pods."""
 
 
 def warm_modules() -> list[str]:
     """The modules to import, from the setting or the default."""
     setting = os.environ.get("MILLRACE_WARM_MODULES")
-    return list(DEFAULT_MODULES) if setting is None else [m.strip() for m in setting.split(",") if m.strip()]
+    if setting is None:
+        return list(DEFAULT_MODULES)
+    added = setting.startswith("+")
+    return [*(DEFAULT_MODULES if added else ()), *(m.strip() for m in setting.lstrip("+").split(",") if m.strip())]
 
 
 class WarmLocalExecutor(LocalExecutor):

@@ -6,7 +6,7 @@ from typing import Any
 
 from airflow.sdk import DAG, CronPartitionTimetable, Param, PartitionedAtRuntime, TaskGroup
 
-from millrace.airflow.common import arguments, features_asset, job_step, scored_asset, step
+from millrace.airflow.common import arguments, features_asset, job_step, scored_asset, step, sweep_pods
 from millrace.airflow.site import Site
 from millrace.airflow.tasks import features as tasks
 from millrace.airflow.tasks import online
@@ -54,6 +54,7 @@ def build(site: Site) -> DAG:
         if spec.training is not None:
             scored = step(tasks.score, outlets=[scored_asset(site)])(partition=partition, features=published, **here)
             checked >> scored
+        sweep_pods(site, dag)
     return dag
 
 

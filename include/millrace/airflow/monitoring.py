@@ -7,7 +7,7 @@ from typing import Any
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import DAG, Param, PartitionedAssetTimetable, task
 
-from millrace.airflow.common import arguments, dag_id, job_step, scored_asset, step
+from millrace.airflow.common import arguments, dag_id, job_step, scored_asset, step, sweep_pods
 from millrace.airflow.site import Site
 from millrace.airflow.tasks import monitoring as tasks
 from millrace.airflow.tasks.features import resolve_partition
@@ -39,4 +39,5 @@ def build(site: Site) -> DAG:
             skip_when_already_exists=True,
         )
         decision >> retrain
+        sweep_pods(site, dag)
     return dag

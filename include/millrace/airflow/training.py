@@ -7,7 +7,7 @@ from typing import Any
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import DAG, CronTriggerTimetable, Param
 
-from millrace.airflow.common import arguments, dag_id, job_step, step
+from millrace.airflow.common import arguments, dag_id, job_step, step, sweep_pods
 from millrace.airflow.site import Site
 from millrace.airflow.tasks import training as tasks
 
@@ -42,6 +42,7 @@ def build(site: Site) -> DAG:
         settled = step(tasks.settle, trigger_rule="all_done")(**here)
         registered >> release
         registered >> settled
+        sweep_pods(site, dag)
     return dag
 
 

@@ -120,31 +120,41 @@ def airflow_environment(
 
 
 def up(tree: ProjectTree, settings: Settings, others: list[ProjectTree] | None = None) -> Running:
-    """Start what is not running yet and return when Airflow is healthy. Raises MillraceError naming the log."""
-    running = current(settings)
-    if running is not None and running.alive():
-        return running
+    """Start what is not running (any more) and return when Airflow is healthy. Raises MillraceError naming the log."""
+    before = current(settings)
+    alive = [p for p in before.processes if p.alive] if before else []
+    if before is not None and len(alive) == len(before.processes):
+        return before
     home = settings.home
     (home / "airflow").mkdir(parents=True, exist_ok=True)
     (home / "logs").mkdir(exist_ok=True)
     passwords = home / "airflow" / "simple_auth_manager_passwords.json.generated"
     # Both API servers would generate it at once, and one would read what the other has half written.
     _secret(passwords, lambda: json.dumps({USER: secrets.token_urlsafe(12)}))
-    ports = dict(zip(PORTS, _free_ports(len(PORTS)), strict=True))
-    (home / "ports.json").write_text(json.dumps(ports))
+    for process in before.processes if before else ():
+        if not process.alive:
+            _end_orphans(process)
+    if alive:  # the others know each other by these
+        ports = json.loads((home / "ports.json").read_text())
+    else:
+        ports = dict(zip(PORTS, _free_ports(len(PORTS)), strict=True))
+        (home / "ports.json").write_text(json.dumps(ports))
     env = {**os.environ, **airflow_environment(tree, settings, others)}
     binaries = Path(sys.executable).parent
     env["PATH"] = f"{binaries}{os.pathsep}{env.get('PATH', '')}"
     # A database file that several processes open first loses that race in its migrations; made here, once.
     log = home / "logs" / "prepare.log"
     served = settings.mlflow.startswith(("http://", "https://"))  # a server of the site, which has its own UI
+    commands = {name: [*AIRFLOW, *words] for name, words in _components(ports).items()}
     if not served:
-        prepare = "import sys; from millrace.jobs.registry import ensure_database; ensure_database(sys.argv[1])"
-        _run([sys.executable, "-c", prepare, settings.mlflow], env, log)
-    _run([*AIRFLOW, "db", "migrate"], env, log)
-    processes = [_start(name, [*AIRFLOW, *words], env, home) for name, words in _components(ports).items()]
-    if not served:
-        processes.append(_start("mlflow", _mlflow_command(settings, ports["mlflow"]), env, home))
+        commands["mlflow"] = _mlflow_command(settings, ports["mlflow"])
+    if not alive:
+        if not served:
+            prepare = "import sys; from millrace.jobs.registry import ensure_database; ensure_database(sys.argv[1])"
+            _run([sys.executable, "-c", prepare, settings.mlflow], env, log)
+        _run([*AIRFLOW, "db", "migrate"], env, log)
+    there = {p.name: p for p in alive}
+    processes = [there.get(name) or _start(name, words, env, home) for name, words in commands.items()]
     running = Running(
         airflow_url=f"http://localhost:{ports['api']}",
         mlflow_url=settings.mlflow if served else f"http://localhost:{ports['mlflow']}",
@@ -273,6 +283,12 @@ def _signal(pid: int, number: int, *, group: bool) -> None:
             os.kill(pid, number)
     except (ProcessLookupError, PermissionError):
         return
+
+
+def _end_orphans(process: Process) -> None:
+    """End what a process that died left in its group: workers of a killed scheduler would go on with their tasks."""
+    if not Path(f"/proc/{process.pid}").exists() or _born(process.pid) is None:  # the id was not given again
+        _signal(process.pid, signal.SIGKILL, group=True)
 
 
 def _await_end(processes: list[Process]) -> None:

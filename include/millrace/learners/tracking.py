@@ -155,6 +155,14 @@ def tracked(
     found.end("FINISHED")
 
 
+def run_of_id(uri: str, run: str) -> Tracked:
+    """A run by its id. Raises MillraceError where there is none."""
+    client = connect(uri)
+    with reaching(uri):
+        info = client.get_run(run).info
+    return Tracked(client, uri, info.experiment_id, run, info.start_time)
+
+
 def run_of_model(uri: str, pipeline: str, model: str) -> Tracked | None:
     """The newest run that made a model, None when there is none."""
     client = connect(uri)

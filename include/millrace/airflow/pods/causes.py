@@ -10,6 +10,8 @@ from millrace.airflow.retry import InfrastructureError
 
 IMAGE_REASONS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError")
 STARTS_REASONS = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
+RETRY_EXIT = 4
+"""What a job's command line says when another try may help."""
 
 
 class Interrupted(InfrastructureError):
@@ -26,6 +28,10 @@ class NoGPU(InfrastructureError):
 
 class OutOfSight(InfrastructureError):
     """The cluster did not answer while the pod was at work; the next try takes the pod up again."""
+
+
+class OutOfReach(InfrastructureError):
+    """The job could not reach the object store to leave its result, and says that another try may."""
 
 
 class PodFailed(AirflowFailException):
@@ -75,4 +81,5 @@ def _ended(name: str, ended: Any) -> Exception:
     if ended.exit_code in (137, 143):  # killed from outside: the kernel's and kubelet's own reasons were ruled out
         return Interrupted(f"Pod {name} was killed (exit {ended.exit_code})")
     lines = (ended.message or "").strip().splitlines()
-    return PodFailed(f"Pod {name} ended with exit {ended.exit_code}" + (f": {lines[-1]}" if lines else ""))
+    said = f"Pod {name} ended with exit {ended.exit_code}" + (f": {lines[-1]}" if lines else "")
+    return OutOfReach(said) if ended.exit_code == RETRY_EXIT else PodFailed(said)

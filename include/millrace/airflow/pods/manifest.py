@@ -8,8 +8,8 @@ from typing import Any
 
 from kubernetes.client import models as k8s  # type: ignore[import-untyped]
 
+from millrace.airflow.pods.labels import RUN_LABEL, run_label
 from millrace.airflow.pods.operator import JobPod
-from millrace.canonical import digest
 from millrace.contract import JobRequest
 from millrace.spec.compute import Compute, ComputeProfile, Toleration
 from millrace.spec.durations import Duration
@@ -26,11 +26,6 @@ def pod_name(request: JobRequest) -> str:
     """The same for the same request: a second pod for it cannot be made, whoever tries."""
     stem = re.sub(r"[^a-z0-9]+", "-", f"{request.run.pipeline}-{request.identity.job}")[:45].strip("-")
     return f"{stem}-{request.request_digest.removeprefix('sha256:')[:16]}"
-
-
-def run_label(dag_id: str, run_id: str) -> str:
-    """What marks all pods of a DAG run; a run's id may hold what a label may not."""
-    return digest([dag_id, run_id]).removeprefix("sha256:")[:32]
 
 
 def pod_operator(
@@ -58,7 +53,7 @@ def pod_operator(
             "millrace.io/pipeline": run.pipeline,
             "millrace.io/job": request.identity.job,
             "millrace.io/profile": profile_name,
-            "millrace.io/run": run_label(run.dag_id, run.run_id),
+            RUN_LABEL: run_label(run.dag_id, run.run_id),
         },
         container_resources=_resources(profile),
         volumes=_volumes(profile),

@@ -17,6 +17,7 @@ from kubernetes.client.exceptions import ApiException  # type: ignore[import-unt
 from urllib3.exceptions import HTTPError
 
 from millrace.airflow.pods.causes import NoCapacity, OutOfSight, cause_of
+from millrace.airflow.pods.preflight import GPU, too_large, without_gpu
 from millrace.airflow.pods.restricted import loosened
 from millrace.contract import JobRequest
 
@@ -64,10 +65,13 @@ class JobPod(KubernetesPodOperator):
         """Take up the request's pod, or make it. Raises what `cause_of` says of one that ended badly."""
         name, namespace = pod_request_obj.metadata.name, pod_request_obj.metadata.namespace
         began = time.monotonic()
-        told = False
+        looked = told = False
         while True:
             pod = self.find_pod(namespace, context)
             if pod is None:
+                if not looked:
+                    self._preflight(pod_request_obj)
+                    looked = True
                 made, full = self._create(pod_request_obj)
                 if made is not None:
                     return made
@@ -85,6 +89,29 @@ class JobPod(KubernetesPodOperator):
             else:
                 self.log.info("Taking up pod %s, which is at work on this request", name)
                 return pod
+
+    def _preflight(self, pod: Any) -> None:
+        """Say what is known before the pod is made. Raises NoCapacity where waiting could not help.
+
+        A cluster may add nodes only once a pod waits for one, so a missing GPU is said and not judged.
+        """
+        namespace, name = pod.metadata.namespace, pod.metadata.name
+        if (quotas := self._may(lambda: self.client.list_namespaced_resource_quota(namespace))) and (
+            why := too_large(pod, quotas.items)
+        ):
+            raise NoCapacity(f"Pod {name} cannot fit into namespace {namespace}: {why}")
+        asked = any(GPU in (c.resources.limits or {}) for c in pod.spec.containers)
+        if asked and (nodes := self._may(self.client.list_node)) and (why := without_gpu(pod, nodes.items)):
+            self.log.warning("%s; waiting up to %s s for one", why, self.quota_wait)
+
+    def _may(self, call: Any) -> Any:
+        """The answer, None where this account may not ask."""
+        try:
+            return self._patiently(call)
+        except ApiException as err:
+            if err.status in (401, 403):
+                return None
+            raise
 
     def _create(self, pod: Any) -> tuple[Any, str]:
         """The pod, or why it does not fit; neither where somebody else made it first."""

@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from millrace.airflow.pods.attempts import Attempts, gpu_limits, request_key
 from millrace.airflow.pods.causes import Interrupted, NoCapacity, OutOfMemory, OutOfSight, PodFailed
+from millrace.airflow.pods.preflight import out_of_reach
+from millrace.airflow.pods.tracked import note
 from millrace.airflow.run import Steps, report, settled
 from millrace.airflow.site import Site
 from millrace.contract import JobRequest, JobResult
@@ -43,6 +45,10 @@ class PodTask(BaseOperator):
         if (result := _answer(site, request)) is not None and result.outcome is not None:
             self.log.info("The store has this request's result already; no pod is made")
             return self._close(work, request, result)
+        if problems := out_of_reach(
+            request.place.store, {n: s.uri for n, s in request.means.services.items()}, site.tree.compute.env
+        ):
+            raise AirflowFailException(f"{request.identity.job} cannot run in a pod: {'; '.join(problems)}")
         attempts = Attempts.of(site.objects, request)
         profile = attempts.profile(self.profile, site.tree.compute)
         pod = self._operator(site, request, profile)
@@ -89,6 +95,9 @@ class PodTask(BaseOperator):
         cause = self._pod.cause
         attempts.end(self._pod.seen, cause, result)
         if result is not None and result.outcome is not None:
+            if self._pod.seen is not None:
+                used = attempts.made[-1]["profile"]
+                note(request, result, self._pod.seen, used, site.tree.compute.profiles[used])
             return self._close(work, request, result)
         if isinstance(cause, OutOfMemory) or (result and result.error and result.error.retry == "larger"):
             raise attempts.after_memory(self.profile, site.tree.compute, str(cause or "the job ran out of memory"))
@@ -127,8 +136,6 @@ def _ended_badly(run: Callable[[], Any]) -> Exception | None:
             return err
         raise
     except AirflowException as err:
-        from airflow.sdk.exceptions import AirflowFailException
-
         if isinstance(err, AirflowFailException):
             raise
         return err

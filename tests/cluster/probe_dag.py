@@ -1,0 +1,50 @@
+"""DAGs of one task that trains in a pod, one for each compute profile and each of two kubeconfigs.
+
+Copied into the dags folder of the project under test: what the training DAG does around that task is not needed to
+see what happens to a pod.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import DAG, Param, get_current_context
+
+from millrace.airflow.common import arguments
+from millrace.airflow.pods.task import PodTask
+from millrace.airflow.run import Steps, unpack
+from millrace.airflow.site import Site
+
+HERE = Path(__file__).resolve().parents[1]
+PIPELINE = "flight_delays"
+ROOTS = {"least": HERE, "admin": HERE.with_name("admin")}
+"""Projects that differ in the Connection of the cluster alone."""
+
+
+def train(root: str, pipeline: str, given: str) -> Steps:
+    """Train on `given["data"]` with the learner `given["learner"]`."""
+    asked: dict[str, Any] = json.loads(given)
+    _, result = yield Site.at(root, pipeline).request(
+        "train",
+        scope=tuple(asked["scope"]),
+        inputs=[("training_set", unpack(asked["data"]), None)],
+        params={"learner": asked["learner"]},
+        context=get_current_context(),
+    )
+    return result.outcome_digest
+
+
+for rights, root in ROOTS.items():
+    site = Site.at(str(root), PIPELINE)
+    for profile in site.tree.compute.profiles:
+        named = {**arguments(site, "training", "Trains in a pod."), "dag_id": f"probe__{profile}__{rights}"}
+        with DAG(**named, schedule=None, params={"given": Param({}, type="object")}) as dag:
+            PodTask(
+                task_id="train",
+                steps=train,
+                arguments={"root": str(root), "pipeline": PIPELINE, "given": "{{ params.given | tojson }}"},
+                profile=profile,
+            )
+        globals()[dag.dag_id] = dag
