@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import chart, drift, features, gates, imports, loop, parse
+from bench import chart, drift, features, gates, imports, loop, parse, pods
 from bench.row import Row
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -24,6 +24,7 @@ PARTS = {
     "imports": imports.measure,
     "parse": parse.measure,
     "loop": loop.measure,
+    "pods": pods.measure,
 }
 
 

@@ -92,3 +92,12 @@ def _answers(url: str) -> None:
         except OSError:
             time.sleep(0.1)
     raise TimeoutError(url)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_spark_session_stays() -> Iterator[None]:
+    """MLflow asks an open Spark session for its settings, and a forked process shares the one connection to it."""
+    yield
+    spark = sys.modules.get("pyspark.sql")
+    if spark is not None and (session := spark.SparkSession.getActiveSession()) is not None:
+        session.stop()

@@ -101,7 +101,8 @@ def write_compute(folder: Path, namespace: str, services: Services, connection: 
     compute = {
         "version": 1, "image": IMAGE, "image_pull_policy": "Never", "namespace": namespace, "connection": connection,
         "service_account": "millrace-job",
-        "env": {"AWS_ENDPOINT_URL": services.addresses["s3"], "AWS_REGION": "us-east-1"},
+        "env": {"AWS_ENDPOINT_URL": services.addresses["s3"], "AWS_REGION": "us-east-1", "TZ": "Pacific/Auckland",
+                "LANG": "de_DE.UTF-8"},
         "secrets": {name: {"secret": "keys", "key": name}
                     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "PGPASSWORD")},
         "profiles": profiles(),
@@ -330,7 +331,8 @@ def pod_site(cluster: Cluster, services: Services, airflow: str, namespace: str,
     with ApiGate(str(there.hostname), there.port or 443) as gate:
         files = write_kubeconfigs(cluster, gate, airflow, folder)
         variables = {
-            **keys, **recovery(), "AWS_ENDPOINT_URL": services.addresses["s3"], "AWS_REGION": "us-east-1",
+            **keys, **recovery(), "MILLRACE_WARM_MODULES": "+millrace.airflow.pods.manifest",
+            "AWS_ENDPOINT_URL": services.addresses["s3"], "AWS_REGION": "us-east-1",
             "MILLRACE_STORE": f"{services.addresses['store']}-{namespace}",
             "MILLRACE_MLFLOW": services.addresses["mlflow"],
             "MILLRACE_FEAST_REGISTRY": services.addresses["registry"].replace("+psycopg2", "+psycopg"),

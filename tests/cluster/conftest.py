@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "chart")]
+sys.path[:0] = [str(HERE), str(HERE.parent / "chart"), str(HERE.parent / "compose")]
 from chart_cluster import CONFIRM, Cluster, kubeconfig  # noqa: E402
 from chart_services import BUCKET, S3_KEY, S3_SECRET, is_here, missing, services  # noqa: E402
 from cluster_site import PodSite, pod_site  # noqa: E402

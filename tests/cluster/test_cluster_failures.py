@@ -35,9 +35,9 @@ def start(site: PodSite, trained: dict[str, str]) -> Callable[..., list[Probe]]:
     data = {"uri": done["place"]["inputs"][given["digest"]], "digest": given["digest"], "kind": given["kind"]}
     numbers = iter(range(10_000))
 
-    def begin(profile: str, rounds: int = 400, **more: Any) -> list[Probe]:
+    def begin(profile: str, rounds: int = 400, only: str | None = None, **more: Any) -> list[Probe]:
         found = []
-        for rights in RIGHTS:
+        for rights in (only,) if only else RIGHTS:
             learner = {**LONG, "rounds": rounds, "learning_rate": 0.1 + next(numbers) / 1e5}
             asked = {"data": {**data, **more}, "scope": done["identity"]["scope"], "learner": learner}
             run = site.trigger(f"probe__{profile}__{rights}", conf={"given": asked})

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
-from cluster_site import JOBS, PIPELINES, PodSite, until
+from cluster_site import IMAGE, JOBS, PIPELINES, PodSite, until
+from docker_engine import docker
+from docker_engine import missing as no_engine
 
 from millrace.contract import JobRequest, JobResult
 from millrace.ledger import Ledger
 
 pytestmark = pytest.mark.timeout(2400)
+NO_ENGINE = no_engine()
 
 
 def test_two_loops_run_in_pods_at_once_and_leave_nothing(site: PodSite, trained: dict[str, str]) -> None:
@@ -32,22 +38,57 @@ def test_two_loops_run_in_pods_at_once_and_leave_nothing(site: PodSite, trained:
         assert secret not in log
 
 
-def test_pods_give_the_outcomes_of_processes(site: PodSite, trained: dict[str, str]) -> None:
-    # Given the requests that pods answered, when each is run in this process, weights included
-    runner = importlib.import_module("millrace.jobs.runner")
+def test_process_container_and_pod_give_the_same_outcomes(
+    site: PodSite, trained: dict[str, str], tmp_path: Path
+) -> None:
+    # Given a request of each kind that a pod answered, when a process and a container answer it too: another user,
+    # clock, language, and one core
+    folder = tmp_path / "work"
+    folder.mkdir(mode=0o777)
+    folder.chmod(0o777)
     seen = set()
     for item in list(site.objects.list("requests/")):
         if not item.key.endswith("request.json"):
             continue
         request = JobRequest.parse(site.objects.get(item.key))
-        if not request.run.dag_id or not request.run.dag_id.startswith(PIPELINES):
+        kind = (request.run.pipeline, request.identity.job)
+        if kind in seen or not (request.run.dag_id or "").startswith(PIPELINES):
             continue
+        seen.add(kind)
         assert request.place.result is not None
         theirs = JobResult.parse(site.objects.get(request.place.result))
         place = request.place.model_copy(update={"result": None, "checkpoint": None})
-        ours = runner.run(request.model_copy(update={"place": place}))
-        assert ours.error is None, ours.error
-        # Then it comes to the same
-        assert ours.outcome_digest == theirs.outcome_digest, request.identity.job
-        seen.add((request.run.pipeline, request.identity.job))
+        asked = folder / "-".join((*kind, "request.json"))
+        asked.write_text(request.model_copy(update={"place": place}).model_dump_json())
+        answers = {"process": by_process(asked, request.identity.job)}
+        if NO_ENGINE is None:
+            answers["container"] = by_container(asked, request.identity.job)
+        # Then it comes to the same, weights included
+        for by, ours in answers.items():
+            assert ours.error is None, (by, kind, ours.error)
+            assert ours.outcome_digest == theirs.outcome_digest, (by, kind)
     assert seen == {(pipeline, job) for pipeline in PIPELINES for job in JOBS}
+    print("pods and processes agree" + (", containers too" if NO_ENGINE is None else f"; {NO_ENGINE}"))
+
+
+def by_process(asked: Path, job: str) -> JobResult:
+    """The result of a process of this machine, on its first core."""
+    told = asked.with_name("process.json")
+    command = ["taskset", "--cpu-list", "0", sys.executable, "-m", "millrace.jobs", job]
+    env = {**os.environ, "TZ": "America/New_York", "LC_ALL": "C.UTF-8"}
+    subprocess.run([*command, "--request", asked, "--result", told], env=env, check=True, timeout=300)
+    return JobResult.parse(told.read_bytes())
+
+
+def by_container(asked: Path, job: str) -> JobResult:
+    """The result of a container of the image that pods run, which sees the store and nothing else."""
+    told = asked.with_name("container.json")
+    told.unlink(missing_ok=True)
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_REGION", "PGPASSWORD")
+    given = {"TZ": "Asia/Kathmandu", "LC_ALL": "POSIX", "LANG": "tr_TR"}
+    words = [f"--env={name}" for name in names] + [f"--env={name}={value}" for name, value in given.items()]
+    words += ["--network=host", "--user=4321:8765", "--cpus=1", "--read-only", "--tmpfs=/tmp:mode=1777"]
+    words += ["--cap-drop=ALL", f"--volume={asked.parent}:/work"]
+    docker("run", "--rm", *words, IMAGE, job, "--request", f"/work/{asked.name}", "--result", f"/work/{told.name}",
+           timeout=300)  # fmt: skip
+    return JobResult.parse(told.read_bytes())

@@ -4,6 +4,8 @@
 - {name: AIRFLOW__CORE__EXECUTOR, value: millrace.airflow.executor.WarmLocalExecutor}
 - {name: AIRFLOW__CORE__AUTH_MANAGER, value: airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager}
 - {name: AIRFLOW__CORE__LOAD_EXAMPLES, value: "False"}
+# Jobs run in pods here: what starts them is imported once, and not by every task.
+- {name: MILLRACE_WARM_MODULES, value: "+millrace.airflow.pods.manifest"}
 - {name: AIRFLOW__CORE__PARALLELISM, value: {{ .Values.scheduler.parallelism | quote }}}
 - {name: AIRFLOW__CORE__DAGS_FOLDER, value: {{ .Values.project.path }}/dags}
 - {name: AIRFLOW__CORE__PLUGINS_FOLDER, value: {{ .Values.project.path }}/plugins}

@@ -75,14 +75,15 @@ class Attempts:
                 stale = JobResult.parse(self.objects.get(key)).outcome is None
             except NotFound:
                 stale = False
-            if stale and not self._open():
+            if stale and not self.open:
                 self.objects.delete(key)
-        if not self._open():
+        if not self.open:
             run = request.run
             self.made.append({"run": f"{run.dag_id}/{run.run_id}", "try": run.try_number, "profile": profile})
             self._write()
 
-    def _open(self) -> bool:
+    @property
+    def open(self) -> bool:
         """Whether the last attempt was not seen to end: its pod may be at work, and is taken up."""
         return bool(self.made) and "end" not in self.made[-1]
 

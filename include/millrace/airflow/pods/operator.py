@@ -181,6 +181,13 @@ class JobPod(KubernetesPodOperator):
             self._read_pod_events(seen, reraise=False)
         self._patiently(lambda: self._delete(name, namespace))
 
+    def take_away(self) -> None:
+        """Delete the request's pod, whose result is in the store; `seen` is the pod as it was."""
+        name, namespace = str(self.name), str(self.namespace)
+        self.seen = self._patiently(lambda: self._read(name, namespace))
+        if self.seen is not None:
+            self._patiently(lambda: self._delete(name, namespace))
+
     def _delete(self, name: str, namespace: str) -> None:
         try:
             self.client.delete_namespaced_pod(name, namespace)

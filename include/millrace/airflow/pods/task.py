@@ -42,14 +42,17 @@ class PodTask(BaseOperator):
         except StopIteration as done:
             return done.value
         site = self._site()
+        attempts = Attempts.of(site.objects, request)
         if (result := _answer(site, request)) is not None and result.outcome is not None:
             self.log.info("The store has this request's result already; no pod is made")
+            if attempts.open and (used := attempts.made[-1]["profile"]) in site.tree.compute.profiles:
+                self._operator(site, request, used).take_away()  # it ended while nobody looked
+                self._note(site, attempts, request, result)
             return self._close(work, request, result)
         if problems := out_of_reach(
             request.place.store, {n: s.uri for n, s in request.means.services.items()}, site.tree.compute.env
         ):
             raise AirflowFailException(f"{request.identity.job} cannot run in a pod: {'; '.join(problems)}")
-        attempts = Attempts.of(site.objects, request)
         profile = attempts.profile(self.profile, site.tree.compute)
         pod = self._operator(site, request, profile)
         attempts.ask(request, profile, gpu_limits(self.profile, profile, site.tree.compute))
@@ -93,12 +96,10 @@ class PodTask(BaseOperator):
         result = _answer(site, request)
         attempts = Attempts.of(site.objects, request)
         cause = self._pod.cause
-        attempts.end(self._pod.seen, cause, result)
         if result is not None and result.outcome is not None:
-            if self._pod.seen is not None:
-                used = attempts.made[-1]["profile"]
-                note(request, result, self._pod.seen, used, site.tree.compute.profiles[used])
+            self._note(site, attempts, request, result)
             return self._close(work, request, result)
+        attempts.end(self._pod.seen, cause, result)
         if isinstance(cause, OutOfMemory) or (result and result.error and result.error.retry == "larger"):
             raise attempts.after_memory(self.profile, site.tree.compute, str(cause or "the job ran out of memory"))
         if isinstance(cause, NoCapacity):
@@ -117,6 +118,14 @@ class PodTask(BaseOperator):
         if failure is not None:
             raise OutOfSight(f"{type(failure).__name__}: {failure}")
         raise PodFailed(f"The pod of {request.identity.job} succeeded and left no result in the store")
+
+    def _note(self, site: Site, attempts: Attempts, request: JobRequest, result: JobResult) -> None:
+        """Put on record how the last pod ended, and in the MLflow run what it was."""
+        attempts.end(self._pod.seen, None, result)
+        if self._pod.seen is not None and attempts.made:
+            used = attempts.made[-1]["profile"]
+            if profile := site.tree.compute.profiles.get(used):
+                note(request, result, self._pod.seen, used, profile)
 
     def _close(self, work: Steps, request: JobRequest, result: JobResult) -> Any:
         report(request, result)
