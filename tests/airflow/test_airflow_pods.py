@@ -15,6 +15,7 @@ from millrace.airflow.pods import causes
 from millrace.airflow.pods.attempts import Attempts, gpu_limits, request_key
 from millrace.airflow.pods.causes import cause_of
 from millrace.airflow.pods.manifest import pod_name, pod_operator
+from millrace.airflow.pods.preflight import out_of_reach, too_large, without_gpu
 from millrace.airflow.pods.restricted import loosened
 from millrace.contract import Identity, JobError, JobRequest, JobResult, Place, Run
 from millrace.spec.compute import Compute
@@ -125,6 +126,7 @@ def status(
     (status("Failed", "Evicted"), causes.Interrupted),
     (status("Failed", terminated={"exit_code": 137, "reason": "Error"}), causes.Interrupted),
     (status("Failed", terminated={"exit_code": 3, "message": "x\nKeyError: y"}), causes.PodFailed),
+    (status("Failed", terminated={"exit_code": 4, "message": "no answer"}), causes.OutOfReach),
     (status("Pending", waiting={"reason": "ErrImageNeverPull"}), causes.PodFailed),
     (status("Pending", waiting={"reason": "CreateContainerConfigError"}), causes.PodFailed),
     (status("Pending", conditions=(("PodScheduled", "False", "Unschedulable"),)), causes.NoCapacity),
@@ -190,12 +192,18 @@ def test_a_pipeline_in_pods_is_parsed_without_kubernetes(tmp_path: Path) -> None
         "import sys; sys.path.insert(0, 'dags'); from millrace.airflow import build_dags\n"
         "dags = {d.dag_id: d for d in build_dags('flight_delays', 'dags/flight_delays.py')}\n"
         "task = dags['flight_delays__training'].get_task('train')\n"
-        "print(type(task).__name__, task.profile, sorted(task.upstream_task_ids), 'kubernetes' in sys.modules)"
+        "print(type(task).__name__, task.profile, sorted(task.upstream_task_ids), 'kubernetes' in sys.modules)\n"
+        "swept = dags['flight_delays__training'].get_task('sweep_pods')\n"
+        "others = 'sweep_pods' in dags['flight_delays__features'].task_ids\n"
+        "print(swept.is_teardown, sorted(swept.upstream_task_ids), others)"
     )
     home = {"AIRFLOW_HOME": str(tmp_path / "home"), "PATH": "/usr/bin", "MILLRACE_HOME": str(tmp_path / "state")}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=home, capture_output=True, text=True,
                           timeout=120)  # fmt: skip
-    assert done.stdout.splitlines()[-1:] == ["PodTask cpu-small ['claim', 'training_set'] False"], done.stderr[-2000:]
+    assert done.stdout.splitlines()[-2:] == [
+        "PodTask cpu-small ['claim', 'training_set'] False",
+        "True ['train'] False",  # a teardown, after what runs in pods, and only where something does
+    ], done.stderr[-2000:]
 
 
 @pytest.mark.parametrize(("change", "said"), [
@@ -208,3 +216,51 @@ def test_a_pipeline_in_pods_is_parsed_without_kubernetes(tmp_path: Path) -> None
 def test_a_wrong_compute_file_is_named(change: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         Compute.model_validate({"version": 1, **change})
+
+
+@pytest.mark.parametrize(("store", "services", "env", "said"), [
+    ("s3://b/p", {"mlflow": "http://mlflow:5000", "spark": "local[2]"}, {"AWS_ENDPOINT_URL": "http://s3:7070"}, []),
+    ("s3://b/p", {}, {}, []),
+    ("/data/store", {}, {}, ["MILLRACE_STORE"]),
+    ("s3://b/p", {}, {"AWS_ENDPOINT_URL": "http://127.0.0.1:9000"}, ["the pod itself"]),
+    ("s3://b/p", {"mlflow": "sqlite:////m.db", "registry": "postgresql+psycopg://pg/feast"}, {}, ["'mlflow'"]),
+    ("s3://b/p", {"mlflow": "http://localhost:5000"}, {}, ["'mlflow'"]),
+])  # fmt: skip
+def test_what_a_pod_could_not_reach_is_said_before_it_is_made(
+    store: str, services: dict[str, str], env: dict[str, str], said: list[str]
+) -> None:
+    found = out_of_reach(store, services, env)
+    assert len(found) == len(said)
+    assert all(word in line for word, line in zip(said, found, strict=True))
+
+
+def quota(scopes: list[str] | None = None, **hard: str) -> Any:
+    given = {name.replace("__", "."): value for name, value in hard.items()}
+    return k8s.V1ResourceQuota(
+        metadata=k8s.V1ObjectMeta(name="q"), spec=k8s.V1ResourceQuotaSpec(hard=given, scopes=scopes)
+    )
+
+
+@pytest.mark.parametrize(("profile", "quotas", "said"), [
+    ("small", [], None),
+    ("small", [quota(pods="1", requests__memory="1Gi", limits__memory="1073741824", memory="1Gi")], None),
+    ("large", [quota(memory="2Gi")], "memory=8589934592, and quota 'q' allows 2Gi"),
+    ("large", [quota(requests__cpu="900m")], "requests.cpu=1, and quota 'q' allows 900m"),
+    ("large", [quota(["NotTerminating"], memory="2Gi")], None),
+    ("small", [quota(pods="0")], "pods=1"),
+    ("gpu", [quota(**{"requests__nvidia.com/gpu": "1"})], "requests.nvidia.com/gpu=2"),
+])  # fmt: skip
+def test_a_pod_that_no_waiting_would_make_fit_is_refused(profile: str, quotas: list[Any], said: str | None) -> None:
+    why = too_large(pod(profile), quotas)
+    assert (why is None) if said is None else said in str(why)
+
+
+def test_a_missing_gpu_is_said() -> None:
+    def node(gpus: str, **labels: str) -> Any:
+        status = k8s.V1NodeStatus(allocatable={"nvidia.com/gpu": gpus})
+        return k8s.V1Node(metadata=k8s.V1ObjectMeta(name="n", labels=labels), status=status)
+
+    assert without_gpu(pod("small"), []) is None
+    assert without_gpu(pod("gpu"), [node("1", kind="gpu"), node("2", kind="gpu")]) is None
+    for nodes in ([], [node("1", kind="gpu")], [node("8", kind="other")]):
+        assert without_gpu(pod("gpu"), nodes) == "No node among those with kind=gpu has 2 nvidia.com/gpu now"
