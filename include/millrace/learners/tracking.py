@@ -28,6 +28,7 @@ ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",  # nothing calls home
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # minutes of silent retries otherwise; the orchestrator retries too
     "GIT_PYTHON_REFRESH": "quiet",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # the result has the link
 }
 _BATCH = 1000  # most metrics that MLflow takes at once
 _REFUSED = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "PERMISSION_DENIED", "UNAUTHENTICATED", "BAD_REQUEST")

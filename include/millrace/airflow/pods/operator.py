@@ -16,7 +16,8 @@ from airflow.sdk.exceptions import AirflowFailException
 from kubernetes.client.exceptions import ApiException  # type: ignore[import-untyped]
 from urllib3.exceptions import HTTPError
 
-from millrace.airflow.pods.causes import NoCapacity, OutOfSight, cause_of
+from millrace.airflow.pods.causes import NoCapacity, OutOfSight, PodFailed, cause_of
+from millrace.airflow.pods.image import built_otherwise
 from millrace.airflow.pods.preflight import GPU, too_large, without_gpu
 from millrace.airflow.pods.restricted import loosened
 from millrace.contract import JobRequest
@@ -91,11 +92,13 @@ class JobPod(KubernetesPodOperator):
                 return pod
 
     def _preflight(self, pod: Any) -> None:
-        """Say what is known before the pod is made. Raises NoCapacity where waiting could not help.
+        """Say what is known before the pod is made. Raises PodFailed where waiting could not help.
 
         A cluster may add nodes only once a pod waits for one, so a missing GPU is said and not judged.
         """
         namespace, name = pod.metadata.namespace, pod.metadata.name
+        if why := built_otherwise(str(self.image), self.request.identity.code_digest):
+            raise PodFailed(why)
         if (quotas := self._may(lambda: self.client.list_namespaced_resource_quota(namespace))) and (
             why := too_large(pod, quotas.items)
         ):
