@@ -4,6 +4,7 @@ MillraceError
 ├── SpecError        a project, pipeline, environment, suite or SQL file is wrong
 ├── ContractError    a JobRequest or JobResult cannot be read
 ├── DataError        the data given are wrong (missing, empty, truncated, misnamed)
+├── CodeError        a pipeline's own code failed, or gave what cannot be used
 ├── VerdictFailed    a Gate or Duel said no (raised by Airflow tasks, never by jobs)
 ├── EvidenceError    a promotion was asked for without what it must rest on
 ├── LedgerError      the ledger's record does not hold together, or cannot take what was asked
@@ -79,6 +80,10 @@ class ContractError(MillraceError):
 
 class DataError(MillraceError):
     """The data themselves are wrong; running again on the same bytes cannot help."""
+
+
+class CodeError(MillraceError):
+    """A pipeline's own code (trainer.py) raised an exception, or gave what cannot be kept or used."""
 
 
 class VerdictFailed(MillraceError):

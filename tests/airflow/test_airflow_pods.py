@@ -206,6 +206,16 @@ def test_a_pipeline_in_pods_is_parsed_without_kubernetes(tmp_path: Path) -> None
     ], done.stderr[-2000:]
 
 
+def test_a_profile_may_have_keys_of_its_own() -> None:
+    own = {"own": {"secrets": {"A_KEY": {"secret": "few", "key": "k"}}}, "none": {"secrets": {}}, "usual": {}}
+    given = {"version": 1, "secrets": {"A_KEY": {"secret": "all", "key": "k"}}, "profiles": own}
+    compute, found = Compute.model_validate(given), {}
+    for name, profile in compute.profiles.items():
+        env = pod_operator(request(), name, profile, compute, Path("/"), "k").env_vars
+        found[name] = [e.value_from.secret_key_ref.name for e in env if e.name == "A_KEY"]
+    assert found == {"own": ["few"], "none": [], "usual": ["all"]}
+
+
 @pytest.mark.parametrize(("change", "said"), [
     ({"env": {"DB_PASSWORD": "x"}}, "no place here"),
     ({"profiles": {"a": {"larger": "b"}}}, "no such other profile"),

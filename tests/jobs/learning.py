@@ -81,10 +81,13 @@ class World:
     root: Path
     spec: dict[str, Any] = field(default_factory=spec)
     mlflow: str | None = None
+    code: dict[str, str] = field(default_factory=dict)
+    means: dict[str, Any] = field(default_factory=dict)
+    """Of requests: profile, limits."""
 
     def __post_init__(self) -> None:
         self.objects = open_store(self.root / "store")
-        self.bundle = Bundle(spec=self.spec, sql="select 1", suites={})
+        self.bundle = Bundle(spec=self.spec, sql="select 1", suites={}, code=self.code)
         self.objects.put(self.bundle.key, self.bundle.to_bytes())
 
     def snapshot(self, table: pa.Table, dataset: str = "training_set", partition: str = PARTITIONS[-1]) -> Artifact:
@@ -112,7 +115,7 @@ class World:
             ),
             place=Place(store=str(self.root / "store"), inputs={a.digest: a.uri for a in inputs.values()}),
             run=run or Run(pipeline="flights"),
-            means=Means(services={"mlflow": Service(uri=self.mlflow)} if self.mlflow else {}),
+            means=Means(services={"mlflow": Service(uri=self.mlflow)} if self.mlflow else {}, **self.means),
         )
         name = request.request_digest.removeprefix("sha256:")
         place = {"result": f"results/{job}/{name}.json", "checkpoint": f"checkpoints/{name}"}

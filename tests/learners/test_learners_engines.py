@@ -306,7 +306,7 @@ def test_a_learner_of_another_package_is_found_by_its_entry_point(ridge: Path) -
 
 
 def test_without_that_package_the_kind_is_unknown() -> None:
-    with pytest.raises(ValidationError, match="unknown kind 'ridge'; allowed: torch_mlp, xgboost"):
+    with pytest.raises(ValidationError, match="unknown kind 'ridge'; allowed: custom, torch_mlp, xgboost"):
         TrainingSpec.model_validate({"learner": {"kind": "ridge"}, "window": "P2M"})
 
 

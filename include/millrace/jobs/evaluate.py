@@ -12,7 +12,7 @@ from millrace.errors import ContractError
 from millrace.jobs.work import Work
 from millrace.learners.evaluation import facts_of, fight, measure, threshold_checks
 from millrace.learners.losses import LOSS
-from millrace.learners.model_files import Model, load
+from millrace.learners.model_files import Model
 from millrace.learners.tracking import run_of_model
 
 REACHES: tuple[str, ...] = ("mlflow",)
@@ -34,10 +34,10 @@ def run(work: Work, params: Params) -> Outcome:
     if rules is None:
         raise ContractError(f"pipeline '{work.spec.name}' has no evaluation")
     seed, item = work.request.identity.seed, work.request.input("training_set")
-    model = _model(work, "model")
+    model = work.model("model")
     found = measure(model, work.read(item), seed=seed)
     checks = threshold_checks(rules.thresholds, found)
-    champion = _model(work, "champion") if work.request.inputs("champion") else None
+    champion = work.model("champion") if work.request.inputs("champion") else None
     duel = None
     if champion is not None:
         duel, check = fight(model, champion, found, rules, seed=seed)
@@ -65,11 +65,6 @@ def run(work: Work, params: Params) -> Outcome:
     stored = work.put("evaluations", "evaluation.json", canonical_json(document), "evaluation", "application/json")
     _track(work, model, found.metrics, verdict)
     return Outcome(outputs={"evaluation": stored}, facts=facts, metrics=found.metrics, verdict=verdict)
-
-
-def _model(work: Work, role: str) -> Model:
-    item = work.request.input(role)
-    return load(work.objects, work.request.key(item), item.digest)
 
 
 def _track(work: Work, model: Model, metrics: dict[str, Metric], verdict: Verdict) -> None:

@@ -12,7 +12,7 @@ from millrace.jobs.embedded import embedding_of
 from millrace.jobs.work import Work
 from millrace.learners.classes import PROBABILITY, likeliest
 from millrace.learners.losses import Floats
-from millrace.learners.model_files import Card, classification_of, load
+from millrace.learners.model_files import Card, classification_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -38,9 +38,8 @@ def run(work: Work, params: Params) -> Outcome:
     """
     import pyarrow as pa
 
-    item, wanted = work.request.input("features"), work.request.input("model")
-    table, key = work.read(item), work.request.key(wanted)
-    model = load(work.objects, key, wanted.digest)
+    item = work.request.input("features")
+    table, model = work.read(item), work.model("model")
     card = model.card
     if card.pipeline != work.spec.name:
         raise ContractError("the model belongs to another pipeline", given=card.pipeline, allowed=[work.spec.name])

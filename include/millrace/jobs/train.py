@@ -18,9 +18,10 @@ from millrace.learners import device
 from millrace.learners.checkpoints import Checkpoints
 from millrace.learners.losses import LOSS, rounded
 from millrace.learners.model_files import Model, classification_of, save
-from millrace.learners.protocol import Settings, Weights, engine_of
+from millrace.learners.protocol import Code, Settings, Weights, engine_of, permit_code
 from millrace.learners.training import Prepared, card_of, log_training, prepare
-from millrace.spec.learner import LEARNERS
+from millrace.spec.learner import LEARNERS, CustomLearner
+from millrace.spec.trainer import TRAINER
 
 REACHES: tuple[str, ...] = ("mlflow",)
 REUSABLE = True
@@ -41,7 +42,8 @@ def run(work: Work, params: Params) -> Outcome:
     table = work.read(item)
     data = prepare(work.spec, table)
     learner = _learner(work, params)
-    engine = engine_of(learner)
+    code = _code(work) if isinstance(learner, CustomLearner) else None
+    engine = engine_of(learner, code)
     gpus, fallback = device.asked_of(work.request.means)
     placed = device.place(gpus, fallback=fallback, engine=engine, learner=learner.kind)
     if placed.note:
@@ -64,7 +66,8 @@ def run(work: Work, params: Params) -> Outcome:
         report = mlflow.points if mlflow else lambda points: None
         weights = engine.fit(data.train, data.holdout, learner, settings, checkpoints, report)
         reference = reference_of(work, table, data, lambda rows: engine.predict(weights.data, rows, learner, settings))
-        card = card_of(work.spec, identity, item.digest, data, learner, engine, weights.data)
+        text = code.text if code else None
+        card = card_of(work.spec, identity, item.digest, data, learner, engine, weights.data, text)
         embedding = work.snapshots.manifest_of(work.request.key(item), item.digest).source
         card = card.model_copy(update={"reference": digest(reference), "embedding": embedding})
         features = [f.name for f in card.encoder.features]
@@ -90,6 +93,14 @@ def _learner(work: Work, params: Params) -> Any:
         return LEARNERS.resolve(str(params.learner.get("kind"))).model_validate(params.learner)
     except (ValidationError, ValueError) as err:
         raise ContractError(f"params of job 'train', learner: {err}", allowed=LEARNERS.kinds()) from err
+
+
+def _code(work: Work) -> Code:
+    """The bundle's trainer.py, where it may be executed. Raises ContractError."""
+    permit_code(work.request.means)
+    if TRAINER not in work.bundle.code:
+        raise ContractError(f"learner 'custom' needs {TRAINER}, which pipeline '{work.spec.name}' does not have")
+    return Code(work.bundle.code[TRAINER], f"include/pipelines/{work.spec.name}/{TRAINER}")
 
 
 def _outcome(artifact: Artifact, data: Prepared, weights: Weights, learner: Any) -> Outcome:

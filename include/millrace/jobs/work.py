@@ -17,6 +17,8 @@ from millrace.store.snapshots import DATA
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from millrace.learners.model_files import Model
+
 
 STATIC = "static"
 """What stands for the partition of a source that has none."""
@@ -94,6 +96,13 @@ class Work:
         from millrace.spark import url
 
         return url(self.objects.url(self.request.key(item) + DATA))
+
+    def model(self, role: str) -> Model:
+        """The model of an input, loaded. Raises ContractError where it brings code that may not be executed here."""
+        from millrace.learners.model_files import load  # with the learners' libraries, which most jobs do not need
+
+        item = self.request.input(role)
+        return load(self.objects, self.request.key(item), item.digest, self.request.means)
 
     def put(self, folder: str, name: str, data: bytes, kind: str, media_type: str) -> Artifact:
         """Store bytes under `<folder>/<pipeline>/<digest>/<name>` and return the Artifact."""

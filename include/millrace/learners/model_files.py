@@ -14,13 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
 from millrace.canonical import canonical_json, digest
-from millrace.contract import CONTRACT_VERSION, Artifact, Classification
+from millrace.contract import CONTRACT_VERSION, Artifact, Classification, Means
 from millrace.errors import Corrupt, DataError, NotFound
 from millrace.learners.classes import Classes
 from millrace.learners.encoding import Encoder
 from millrace.learners.holdout import Holdout
 from millrace.learners.losses import Floats, Task
-from millrace.learners.protocol import Learner, Settings, engine_of
+from millrace.learners.protocol import Code, Learner, Settings, engine_of, permit_code
 from millrace.spec import PipelineSpec
 from millrace.spec.learner import LEARNERS
 from millrace.store import ObjectStore
@@ -50,6 +50,7 @@ class Card(BaseModel):
     contract: str = CONTRACT_VERSION
     pipeline: str
     learner: dict[str, Any] = Field(description="Kind and parameters.")
+    code: str | None = Field(default=None, description="Text of trainer.py that it was trained with and predicts by.")
     task: Task
     label: str
     classes: Classes = Field(default=(), description="Classes of a multiclass label, in the order of probabilities.")
@@ -126,10 +127,12 @@ def save(
     )
 
 
-def load(objects: ObjectStore, prefix: str, model: str) -> Model:
+def load(objects: ObjectStore, prefix: str, model: str, means: Means | None = None) -> Model:
     """Load a model after both digests agree. Raises NotFound, Corrupt, or DataError for weights that could hold code.
 
-    The engine comes from the learner's spec model as installed here; the files cannot name code to run.
+    The engine comes from the learner's spec model as installed here; the files cannot name code to run. Only a model of
+    the learner `custom` brings its own code, in model.json, which has the model's digest; `means` say whether it may be
+    executed here, and without them it may not: raises ContractError.
     """
     prefix = prefix.rstrip("/") + "/"
     try:
@@ -157,7 +160,11 @@ def load(objects: ObjectStore, prefix: str, model: str) -> Model:
     if digest(data) != card.weights.digest:
         raise Corrupt("the weights do not have their digest", where=objects.url(prefix + card.weights.file))
     check_weights(card.weights.file, data)
-    return Model(card, model, data, params, engine_of(params))
+    code = None
+    if card.code is not None:
+        permit_code(means or Means())
+        code = Code(card.code, f"trainer.py of model {model.removeprefix('sha256:')[:12]}")
+    return Model(card, model, data, params, engine_of(params, code))
 
 
 def load_reference(objects: ObjectStore, prefix: str, model: str) -> bytes | None:

@@ -23,7 +23,7 @@ def learning_curve(curve: list[Point], task: Task) -> bytes:
     for side, colour in _COLOURS.items():
         points = [(step, values[side]) for step, values in curve if side in values]
         if points:
-            axes.plot(*zip(*points, strict=True), label=side, color=colour)
+            axes.plot(*zip(*points, strict=True), label=side, color=colour, marker="o" if len(points) == 1 else None)
     axes.set(title="Learning curve", xlabel="rounds or epochs", ylabel=f"mean {_loss(task)}")
     axes.legend(frameon=False)
     return _png(figure)

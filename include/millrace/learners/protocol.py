@@ -16,10 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from millrace.errors import DataError, MillraceError
+from millrace.contract import Means
+from millrace.errors import ContractError, DataError, MillraceError
 from millrace.learners.checkpoints import Checkpoints, Point
 from millrace.learners.device import Device
 from millrace.learners.losses import Floats, Task
+from millrace.spec.compute import CUSTOM_CODE, PROCESS
 
 Report = Callable[[list[Point]], None]
 
@@ -76,6 +78,14 @@ class Settings:
     gpus: int = 0
 
 
+@dataclass(frozen=True)
+class Code:
+    """A pipeline's own code, which its learner executes: text, and the name that messages give the file."""
+
+    text: str
+    name: str
+
+
 class Learner(Protocol):
     """A learner's engine. Bytes depend on data, params and settings alone; each segment uses `seed + segment`."""
 
@@ -102,21 +112,37 @@ class Learner(Protocol):
         class (multiclass), shape (rows, classes). Always on the CPU, which is where models serve."""
 
 
-def engine_of(params: BaseModel) -> Learner:
-    """Import the engine that a learner's spec model names. Raises MillraceError when it is not there."""
+def permit_code(means: Means) -> None:
+    """Raise ContractError unless a request's means let custom code be executed: in a pod, or where the environment
+    allows the task's process."""
+    if means.profile == PROCESS and means.limits.get(CUSTOM_CODE) != PROCESS:
+        raise ContractError(
+            "the model's own code (trainer.py) may not be executed in the task's process here",
+            given=means.profile,
+            allowed="a compute profile of pods, or an environment with 'custom_code: process'",
+            next_step="Give this job a compute profile in the environment's file (docs/trainer.md)",
+        )
+
+
+def engine_of(params: BaseModel, code: Code | None = None) -> Learner:
+    """Import the engine that a learner's spec model names; with the code that it executes, for one that does.
+
+    Raises MillraceError when it is not there.
+    """
     path = getattr(params, "engine", None)
     kind = getattr(params, "kind", type(params).__name__)
     if not isinstance(path, str) or path.count(":") != 1:
         raise MillraceError(f"learner '{kind}' names no engine", given=path, allowed="engine = 'module:class'")
     module, _, name = path.partition(":")
     try:
-        engine: Learner = getattr(importlib.import_module(module), name)()
+        found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as err:
         raise MillraceError(
             f"the engine of learner '{kind}' cannot be imported: {err}",
             given=path,
             next_step="Install the package that brings this learner where jobs run",
         ) from err
+    engine: Learner = found() if code is None else found(code)
     return engine
 
 

@@ -89,11 +89,13 @@ def card_of(
     learner: BaseModel,
     engine: Learner,
     weights: bytes,
+    code: str | None = None,
 ) -> Card:
     """What model.json says of a training."""
     return Card(
         pipeline=spec.name,
         learner=learner.model_dump(mode="json"),
+        code=code,
         task=data.task,
         label=data.label,
         classes=data.classes,

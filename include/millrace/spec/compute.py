@@ -15,8 +15,12 @@ Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|
 """An amount as Kubernetes writes it: 500m, 2, 4Gi."""
 Label = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
 PROCESS = "process"
-POD_JOBS = ("transform", "build_training_set", "train", "evaluate", "drift", "performance")
+POD_JOBS = ("transform", "build_training_set", "train", "evaluate", "score", "drift", "performance")
 """Jobs that may run in a pod: they read and write the store, and what they make is the same wherever they run."""
+CODE_JOBS = ("train", "evaluate", "score")
+"""Jobs that execute a pipeline's own code (learner `custom`): those that train or predict."""
+CUSTOM_CODE = "custom_code"
+"""Limit of a request's means: `process` lets CODE_JOBS execute custom code in the task's own process."""
 SECRET = re.compile(r"secret|passw|token|credential|access_key|api_?key|private", re.IGNORECASE)
 """Names of variables whose value has no place in a file."""
 
@@ -52,6 +56,9 @@ class ComputeProfile(Model):
     priority_class: Label | None = None
     service_account: Label | None = Field(default=None, description="None: the file's.")
     namespace: Label | None = Field(default=None, description="None: the file's.")
+    secrets: dict[str, SecretKey] | None = Field(
+        default=None, description="Variable -> key of a Secret. None: the file's."
+    )
     image: str | None = Field(default=None, description="None: the file's. By digest where a registry has one.")
     pool: str | None = Field(default=None, description="Airflow pool; none: what runs in pods takes no slot here.")
     slots: int = Field(default=1, ge=1)

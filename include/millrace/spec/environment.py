@@ -35,6 +35,9 @@ class Environment(Model):
     description: str = ""
     approval: ApprovalSpec = ApprovalSpec()
     scheduled: bool = Field(default=True, description="Whether features run by the clock; backfill needs it.")
+    custom_code: Literal["process", "pods"] = Field(
+        default="pods", description="Where trainer.py may run; process: all who write pipelines are trusted with all."
+    )
     pipelines: dict[Name, PipelineOverlay] = Field(default_factory=dict)
 
 

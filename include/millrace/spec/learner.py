@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from millrace.spec.base import Model
 from millrace.spec.extension import Extensible
@@ -39,5 +39,14 @@ class TorchMLPLearner(Model):
     engine: ClassVar[str] = "millrace.learners.torch_mlp:TorchMLP"
 
 
-LEARNERS = Extensible("millrace.learners", XGBoostLearner, TorchMLPLearner)
+class CustomLearner(Model):
+    """The pipeline's own code, include/pipelines/<name>/trainer.py, whose weights are saved as safetensors."""
+
+    # No field holds code: these parameters also come from the training form, which starts runs and must not write code.
+    kind: Literal["custom"] = "custom"
+    params: dict[str, JsonValue] = Field(default_factory=dict, description="Given to the code as they stand.")
+    engine: ClassVar[str] = "millrace.learners.custom:Custom"
+
+
+LEARNERS = Extensible("millrace.learners", XGBoostLearner, TorchMLPLearner, CustomLearner)
 Learner = Annotated[Any, LEARNERS]

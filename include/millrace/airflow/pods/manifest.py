@@ -47,7 +47,7 @@ def pod_operator(
         image_pull_secrets=[k8s.V1LocalObjectReference(name=name) for name in compute.image_pull_secrets],
         base_container_name=BASE,
         arguments=[request.identity.job, "--store", request.place.store, "--request", key],
-        env_vars=_environment(compute),
+        env_vars=_environment(compute, profile),
         labels={
             "app.kubernetes.io/managed-by": "millrace",
             "millrace.io/pipeline": run.pipeline,
@@ -100,9 +100,10 @@ def seconds(duration: Duration) -> int:
     return int((duration.after(start) - start).total_seconds())
 
 
-def _environment(compute: Compute) -> list[k8s.V1EnvVar]:
+def _environment(compute: Compute, profile: ComputeProfile) -> list[k8s.V1EnvVar]:
     found = [k8s.V1EnvVar(name=name, value=value) for name, value in sorted(compute.env.items())]
-    for name, place in sorted(compute.secrets.items()):
+    secrets = compute.secrets if profile.secrets is None else profile.secrets
+    for name, place in sorted(secrets.items()):
         reference = k8s.V1SecretKeySelector(name=place.secret, key=place.key)
         found.append(k8s.V1EnvVar(name=name, value_from=k8s.V1EnvVarSource(secret_key_ref=reference)))
     node = k8s.V1ObjectFieldSelector(field_path="spec.nodeName")
