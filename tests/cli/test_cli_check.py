@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -112,7 +113,7 @@ PROBLEMS = [
     ("a placed job", DEV, "approval:", "pipelines: {visits: {compute: {scor: gpu}}}\napproval:", (DEV, "scor"),
      "no such job 'scor'"),
     ("an environment", DEV, "name: dev", "nme: dev",
-     (DEV, "nme:"), "unknown key 'nme'; allowed here: approval, description, name"),
+     (DEV, "nme:"), "unknown key 'nme'; allowed here: approval, custom_code, description, name"),
     ("the project", "include/project.yaml", "owner:", "onwer:",
      ("include/project.yaml", "onwer"), "unknown key 'onwer'"),
 ]  # fmt: skip
@@ -148,6 +149,24 @@ def test_a_problem_is_named_with_file_and_line(millrace, shop, file, right, wron
     for line in lines:
         assert line.split(":")[1].isdigit() and (shop / line.split(":")[0]).is_file(), line
     assert "Traceback" not in err
+
+
+def test_custom_code_is_checked_by_environment(millrace, shop):
+    # Given a trainer that the learner does not name, then one that production would run in its own process
+    trainer = shop / "include/pipelines/visits/trainer.py"
+    trainer.write_text("def fit(train, params, settings): ...\ndef predict(weights, rows, params, settings): ...\n")
+    assert "include/pipelines/visits/trainer.py:1: nothing uses this file" in millrace("check").err
+    path = shop / PIPELINE
+    line = line_of(path, "kind: xgboost")
+    text = path.read_text().replace("kind: xgboost", "kind: custom")
+    path.write_text(re.sub(r"(    kind: custom\n)(?:    .*\n)*", r"\1", text))
+    code, _, err = millrace("check")
+    assert code == 1 and err.splitlines()[-1] == "1 pipeline checked, 1 problem", err
+    assert err.startswith("include/environments/prod.yaml:1: environment 'prod' runs custom code in pods only")
+    # and a line of it that is no Python
+    trainer.write_text("def fit(:\n")
+    assert "include/pipelines/visits/trainer.py:1: not Python" in millrace("check").err
+    assert line_of(path, "kind: custom") == line
 
 
 @pytest.mark.parametrize("file", [SQL, RAW, MADE, FEAST, "feature_repo/feature_store.yaml", "dags/visits.py"])

@@ -91,6 +91,31 @@ def test_a_broken_pipeline_is_the_import_error_of_its_own_file_only(project, tmp
     assert "pipeline.yaml:" in message and "partitoin" in message and "did you mean 'partition'" in message
 
 
+def test_custom_code_is_an_import_error_where_the_environment_does_not_let_it(project, tmp_path_factory, monkeypatch):
+    import yaml
+
+    # Given a pipeline with a trainer that would be noticed if it ran, in production, whose code runs in pods only
+    folder, ran = project / "include" / "pipelines" / "flight_delays", project / "ran"
+    spec = yaml.safe_load((folder / "pipeline.yaml").read_text())
+    spec["training"]["learner"] = {"kind": "custom"}
+    (folder / "pipeline.yaml").write_text(yaml.safe_dump(spec))
+    (folder / "trainer.py").write_text(
+        f"open({str(ran)!r}, 'w')\n"
+        "def fit(train, params, settings): ...\ndef predict(weights, rows, params, settings): ...\n"
+    )
+    environments = project / "include" / "environments"
+    dev = (environments / "dev.yaml").read_text()
+    assert "custom_code: process" in dev
+    seen = parse(project / "dags", tmp_path_factory.mktemp("airflow"))
+    assert seen["errors"] == {} and not ran.exists()
+    (environments / "dev.yaml").write_text(dev.replace("custom_code: process", "custom_code: pods"))
+    seen = parse(project / "dags", tmp_path_factory.mktemp("airflow"))
+    ((file, message),) = seen["errors"].items()
+    assert file.endswith("flight_delays.py") and not ran.exists()
+    assert "dev.yaml:" in message and "runs custom code in pods only" in message and "train, evaluate, score" in message
+    assert len(seen["dags"]) == 12
+
+
 def test_a_pipeline_without_training_is_valid_and_has_one_dag(project, tmp_path_factory):
     import yaml
 

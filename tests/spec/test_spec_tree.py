@@ -204,3 +204,69 @@ def test_the_two_yaml_loaders_say_the_same(tree, monkeypatch):
     finally:
         monkeypatch.undo()
         importlib.reload(yaml_file)
+
+
+GOOD = "def fit(train, params, settings): ...\ndef predict(weights, rows, params, settings): ...\n"
+
+
+@pytest.fixture
+def custom(tree) -> ProjectTree:
+    """The pipeline with a trainer of its own."""
+    path = tree.folder(PIPELINE) / "pipeline.yaml"
+    text = path.read_text()
+    start, end = text.index("    kind: torch_mlp"), text.index("  window: P60D")
+    path.write_text(text[:start] + "    kind: custom\n    params: {penalty: 2}\n" + text[end:])
+    (tree.folder(PIPELINE) / "trainer.py").write_text(GOOD)
+    return tree
+
+
+def test_custom_code_is_in_the_spec_digest(custom):
+    before = custom.bundle(PIPELINE)
+    assert before.code == {"trainer.py": GOOD}
+    (custom.folder(PIPELINE) / "trainer.py").write_text(GOOD + "\n")
+    assert custom.bundle(PIPELINE).digest != before.digest
+
+
+def test_custom_code_runs_where_the_environment_lets_it(custom):
+    assert Placed.of(custom, "dev", PIPELINE).environment.custom_code == "process"
+    # the default is pods: every job that executes the code is asked for
+    path = custom.root / "include" / "environments" / "prod.yaml"
+    with pytest.raises(SpecError) as found:
+        Placed.of(custom, "prod", PIPELINE)
+    said = str(found.value)
+    assert said.startswith(f"{path}:1: environment 'prod' runs custom code in pods only")
+    for words in ("train, evaluate, score in the task's process (given: 'process'); allowed: cpu-large, cpu-small, gpu",
+                  f"pipelines: {PIPELINE}: compute:", "'custom_code: process'"):  # fmt: skip
+        assert words in said
+    # and with each of them in a pod, whoever says so, it is good
+    text = path.read_text() + f"custom_code: pods\npipelines:\n  {PIPELINE}:\n    compute:\n"
+    path.write_text(text + "      train: cpu-small\n      evaluate: process\n")
+    with pytest.raises(SpecError, match=r"has evaluate, score in the task's process") as found:
+        Placed.of(custom, "prod", PIPELINE)
+    line = path.read_text().splitlines().index("      evaluate: process") + 1
+    assert str(found.value).startswith(f"{path}:{line}: ")
+    path.write_text(text + "      train: cpu-small\n      evaluate: cpu-small\n      score: cpu-small\n")
+    assert Placed.of(custom, "prod", PIPELINE).profile("score") == "cpu-small"
+
+
+def test_code_and_learner_belong_together(custom):
+    written, trainer = (custom.folder(PIPELINE) / name for name in ("pipeline.yaml", "trainer.py"))
+    line = written.read_text().splitlines().index("    kind: custom") + 1
+    trainer.unlink()
+    with pytest.raises(SpecError, match=r"trainer\.py, which is not there .*allowed: custom, torch_mlp") as found:
+        Placed.of(custom, "dev", PIPELINE)
+    assert str(found.value).startswith(f"{written}:{line}: ")
+    trainer.write_text("def fit(train, params, settings): ...\n")
+    with pytest.raises(SpecError, match="there is no function 'predict'") as found:
+        Placed.of(custom, "dev", PIPELINE)
+    assert str(found.value).startswith(f"{trainer}:1: ")
+    trainer.write_text(GOOD)
+    change(written, "    kind: custom\n    params: {penalty: 2}", "    kind: xgboost")
+    with pytest.raises(SpecError, match=rf"nothing uses this file.*pipeline.yaml:{line}.*given: 'xgboost'") as found:
+        Placed.of(custom, "prod", PIPELINE)
+    assert str(found.value).startswith(f"{trainer}:1: ")
+
+
+def test_code_does_not_run_when_it_is_checked(custom):
+    (custom.folder(PIPELINE) / "trainer.py").write_text("raise SystemExit\n" + GOOD)
+    assert Placed.of(custom, "dev", PIPELINE)

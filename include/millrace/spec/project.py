@@ -11,9 +11,11 @@ from typing import Any
 
 from millrace.errors import SpecError
 from millrace.spec.bundle import Bundle
-from millrace.spec.compute import POD_JOBS, PROCESS, Compute, ComputeProfile
+from millrace.spec.compute import CODE_JOBS, POD_JOBS, PROCESS, Compute, ComputeProfile
 from millrace.spec.environment import ApprovalSpec, Environment, PipelineOverlay, Project
+from millrace.spec.learner import LEARNERS, CustomLearner
 from millrace.spec.pipeline import PipelineSpec
+from millrace.spec.trainer import TRAINER, check_trainer
 from millrace.spec.yaml_file import line_of, load, read_text, read_yaml
 
 NEEDED = "Every pipeline needs it; 'millrace new' writes one"
@@ -166,6 +168,7 @@ class Placed:
                 raise SpecError(problem, where=where, given=location)
         placed = cls(tree, env, spec)
         placed._check_compute(path)
+        placed._check_code(path)
         return placed
 
     def _check_compute(self, path: Path) -> None:
@@ -186,6 +189,41 @@ class Placed:
             if name not in self.tree.compute.profiles:
                 raise SpecError("include/compute.yaml has no such compute profile", where=where, given=name,
                                 allowed=[PROCESS, *sorted(self.tree.compute.profiles)])  # fmt: skip
+
+    def _check_code(self, path: Path) -> None:
+        """Custom code is there where the learner is `custom`, and runs only where the environment lets it. Raises
+        SpecError; the code is not executed."""
+        folder = self.tree.folder(self.spec.name)
+        written, trainer = folder / "pipeline.yaml", folder / TRAINER
+        learner = self.spec.training.learner if self.spec.training else None
+        if not isinstance(learner, CustomLearner):
+            if trainer.is_file():
+                raise SpecError(f"nothing uses this file: the pipeline's learner is not 'custom' ({written.name}:"
+                                f"{line_of(written, 'training', 'learner', 'kind')})", where=f"{trainer}:1",
+                                given=learner.kind if learner else "no training", allowed=["custom"],
+                                next_step="Set training.learner.kind to custom, or remove the file")  # fmt: skip
+            return
+        if not trainer.is_file():
+            raise SpecError(f"learner 'custom' is the code in {TRAINER}, which is not there",
+                            where=f"{written}:{line_of(written, 'training', 'learner', 'kind')}",
+                            given="custom", allowed=LEARNERS.kinds(),
+                            next_step=f"Write {TRAINER} beside {written.name} (docs/trainer.md)")  # fmt: skip
+        check_trainer(read_text(trainer), str(trainer))
+        if self.environment.custom_code == PROCESS:
+            return
+        here = [job for job in CODE_JOBS if self.profile(job) == PROCESS]
+        if here:
+            keys = next((("pipelines", self.spec.name, "compute", job) for job in here if job in self.overlay.compute),
+                        ("custom_code",))  # fmt: skip
+            raise SpecError(
+                f"environment '{self.environment.name}' runs custom code in pods only, and pipeline "
+                f"'{self.spec.name}' ({TRAINER}) has {', '.join(here)} in the task's process",
+                where=f"{path}:{line_of(path, *keys)}",
+                given=PROCESS,
+                allowed=sorted(self.tree.compute.profiles) or "a compute profile of include/compute.yaml",
+                next_step=f"Give each a compute profile here (pipelines: {self.spec.name}: compute: ..), or say "
+                "'custom_code: process' where all who write pipelines are trusted with all that Airflow may do",
+            )
 
     @property
     def overlay(self) -> PipelineOverlay:
