@@ -38,6 +38,8 @@ class JobByJob:
     mlflow: str | None = None
     published: dict[str, Artifact] = field(default_factory=dict)
     """Partition -> features."""
+    means: dict[str, Any] = field(default_factory=dict)
+    """Of requests: profile, limits."""
 
     def __post_init__(self) -> None:
         from millrace.store import SnapshotStore, open_store
@@ -76,6 +78,7 @@ class JobByJob:
         means = Means(
             services={name: Service(uri=uri) for name, uri in services.items()},
             locations=Placed.of(self.tree, "dev", self.name).locations(),
+            **self.means,
         )
         place = Place(store=self.settings.store, inputs={a.digest: a.uri for _, a, _ in inputs})
         return run(JobRequest(identity=identity, place=place, means=means))

@@ -21,18 +21,23 @@ def step(function: Callable[..., Any], **arguments: Any) -> Callable[..., Any]:
     return decorated
 
 
-def job_step(site: Site, steps: Callable[..., Any], job: str) -> Callable[..., Any]:
-    """A task of one job, in the compute profile that spec and environment name for it (see `run.Steps`)."""
+def job_step(
+    site: Site, steps: Callable[..., Any], job: str, *, pool: str | None = POOL, **operator: Any
+) -> Callable[..., Any]:
+    """A task of one job, in the compute profile that spec and environment name for it (see `run.Steps`); `pool` is that
+    of a job in this process, None for the default one, and `operator` are the operator's arguments."""
     name = site.placed.profile(job)
     profile = site.placed.compute_profile(name)
     if profile is None:
-        return step(in_process(steps), pool=POOL)
+        return step(in_process(steps), **({"pool": pool} if pool else {}), **operator)
     # Named here and not above: a project without pods loads no word of Kubernetes.
     from millrace.airflow.pods.task import PodTask
 
     def made(**arguments: Any) -> Any:
-        pool = {"pool": profile.pool, "pool_slots": profile.slots} if profile.pool else {}
-        return PodTask(task_id=steps.__name__, steps=steps, arguments=arguments, profile=name, **pool).output
+        taken = {"pool": profile.pool, "pool_slots": profile.slots} if profile.pool else {}
+        return PodTask(
+            task_id=steps.__name__, steps=steps, arguments=arguments, profile=name, **taken, **operator
+        ).output
 
     return made
 

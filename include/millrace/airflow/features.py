@@ -52,7 +52,8 @@ def build(site: Site) -> DAG:
         materialized: Any = step(online.materialize)(partition=partition, features=published, **here)
         checked = step(online.parity)(partition=partition, materialized=materialized, **here)
         if spec.training is not None:
-            scored = step(tasks.score, outlets=[scored_asset(site)])(partition=partition, features=published, **here)
+            scoring = job_step(site, tasks.score, "score", pool=None, outlets=[scored_asset(site)])
+            scored = scoring(partition=partition, features=published, **here)
             checked >> scored
         sweep_pods(site, dag)
     return dag

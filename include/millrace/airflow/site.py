@@ -11,6 +11,7 @@ from millrace.contract import Artifact, Identity, Input, JobRequest, Means, Plac
 from millrace.ledger import Ledger
 from millrace.settings import Settings
 from millrace.spec import Bundle, Partitioning, PipelineSpec, Placed, ProjectTree
+from millrace.spec.compute import CUSTOM_CODE, PROCESS
 from millrace.store import ObjectStore, Tables, open_store
 
 # What each job may reach beside the store. A job that is not named here gets no service.
@@ -122,8 +123,9 @@ class Site:
         return request.model_copy(update={"place": place})
 
     def _limits(self) -> dict[str, str]:
-        """What DuckDB may take, of what is set."""
+        """What DuckDB may take, of what is set; and whether custom code may be executed in the task's process."""
         given = {name: str(getattr(self.settings, name)) for name in ("duckdb_memory", "duckdb_temp", "duckdb_threads")}
+        given[CUSTOM_CODE] = PROCESS if self.placed.environment.custom_code == PROCESS else ""
         return {name: value for name, value in given.items() if value}
 
     def _services(self) -> dict[str, str]:

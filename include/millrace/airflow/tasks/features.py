@@ -163,7 +163,7 @@ def publish(partition: str, features: Packed, root: str, pipeline: str) -> Packe
     return features
 
 
-def score(partition: str, features: Packed, root: str, pipeline: str) -> dict[str, Any]:
+def score(partition: str, features: Packed, root: str, pipeline: str) -> Steps:
     """Score the partition with the champion of record, before its labels are used; emits the scored Asset."""
     site, context = Site.at(root, pipeline), get_current_context()
     champion = site.ledger.champion(pipeline)
@@ -171,14 +171,15 @@ def score(partition: str, features: Packed, root: str, pipeline: str) -> dict[st
     if champion is None:
         log.info("%s partition %s: no champion yet, nothing scored", pipeline, partition)
     else:
-        request = site.request(
-            "score",
-            scope=(partition,),
-            inputs=[("features", unpack(features), partition), ("model", unpack(champion.body["model"]), None)],
-            params={"version": str(champion.version)},
-            context=context,
+        outcome, _ = yield (
+            site.request(
+                "score",
+                scope=(partition,),
+                inputs=[("features", unpack(features), partition), ("model", unpack(champion.body["model"]), None)],
+                params={"version": str(champion.version)},
+                context=context,
+            )
         )
-        outcome, _ = outcome_of(request)
         data = outcome.outputs["data"]
         publish_request = site.request(
             "publish",

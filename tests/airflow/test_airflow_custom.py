@@ -1,0 +1,155 @@
+"""Custom code through Airflow's tasks: the process executes it only where the environment lets it; scoring in a pod."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+
+from millrace.airflow.pods.task import PodTask
+from millrace.airflow.run import in_process, outcome_of, pack, run_job
+from millrace.airflow.site import Site
+from millrace.airflow.tasks import features as tasks
+from millrace.cli.scaffold import init, new
+from millrace.contract import Artifact, JobRequest
+from millrace.feast_stores.apply import apply
+from millrace.ledger import Ledger
+from millrace.settings import Settings
+from millrace.spec import ProjectTree
+
+DAYS = tuple(f"2024-01-{day:02d}" for day in range(1, 11))
+TRAINER = """import numpy as np
+def fit(train, params, settings):
+    return {"share": np.array([train.label.mean()])}
+def predict(weights, rows, params, settings):
+    return np.full(len(rows), weights["share"][0])
+"""
+IN_PODS = """
+pipelines:
+  orders:
+    compute: {train: own, evaluate: own, score: own}
+"""
+
+
+class Shop:
+    """A new project whose model is custom code, trained on ten days; `emitted` are the partitions of its assets."""
+
+    def __init__(self, root: Path) -> None:
+        init(root)
+        tree = ProjectTree(root)
+        new(tree, "orders")
+        path = tree.folder("orders") / "pipeline.yaml"
+        path.write_text(re.sub(r"    kind: xgboost\n(    .*\n)*", "    kind: custom\n", path.read_text()))
+        (path.parent / "trainer.py").write_text(TRAINER)
+        (root / "include" / "compute.yaml").write_text("version: 1\nprofiles: {own: {}}\n")
+        apply(tree, Settings.load(root, {}))
+        self.root, self.emitted = root, []
+        made = [(day, self.features(day)) for day in DAYS]
+        self.last = made[-1][1]
+        inputs = [("features", artifact, day) for day, artifact in made]
+        params = {"as_of": "2024-06-01T00:00:00Z"}
+        rows = self.job("build_training_set", DAYS, inputs, params).outputs["data"]
+        self.rows = rows
+        self.model: Artifact = self.job("train", DAYS, [("training_set", rows, None)], {}).outputs["model"]
+
+    @property
+    def site(self) -> Site:
+        return Site.at(str(self.root), "orders")
+
+    def job(self, name: str, scope: tuple[str, ...], inputs: Any, params: dict[str, Any]) -> Any:
+        request = self.site.request(name, scope=scope, inputs=inputs, params=params)
+        return outcome_of(request.model_copy(update={"means": request.means.model_copy(update={"services": {
+            n: s for n, s in request.means.services.items() if n != "mlflow"}})}))[0]  # fmt: skip
+
+    def features(self, day: str) -> Artifact:
+        landed = self.job("land", (day,), [], {"source": "visits"}).outputs["data"]
+        return self.job("transform", (day,), [("visits", landed, day)], {}).outputs["data"]
+
+    def only_pods(self) -> None:
+        """The environment as production has it."""
+        path = self.root / "include" / "environments" / "dev.yaml"
+        text = path.read_text()
+        assert "custom_code: process" in text
+        path.write_text(text.replace("custom_code: process", "custom_code: pods") + IN_PODS)
+        Site.at.cache_clear()
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        return {"partition": DAYS[-1], "features": pack(self.last), "root": str(self.root), "pipeline": "orders"}
+
+    def request(self) -> JobRequest:
+        return next(tasks.score(**self.asked))
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    made = Shop(tmp_path / "shop")
+
+    class Events(dict[Any, Any]):
+        def __missing__(self, asset: Any) -> Any:
+            return SimpleNamespace(add_partitions=lambda key: made.emitted.append((asset.name, key)))
+
+    ti = SimpleNamespace(dag_id="orders__features", run_id="r", task_id="score", try_number=1)
+    monkeypatch.setattr(tasks, "get_current_context", lambda: {"ti": ti, "outlet_events": Events()})
+    champion = SimpleNamespace(version=3, body={"model": pack(made.model)})
+    monkeypatch.setattr(Ledger, "champion", lambda self, pipeline: champion)
+    return made
+
+
+def published(shop: Shop) -> list[str]:
+    return shop.site.tables.partitions("orders/predictions")
+
+
+def test_the_process_scores_where_the_environment_lets_it(shop: Shop) -> None:
+    value = in_process(tasks.score)(**shop.asked)
+    assert (value["version"], value["partition"]) == (3, DAYS[-1]) and value["rows"] > 0
+    assert published(shop) == [DAYS[-1]]
+    assert shop.emitted == [("shop.orders.scored", DAYS[-1])]
+
+
+def test_elsewhere_the_process_refuses_whatever_profile_the_request_names(shop: Shop) -> None:
+    shop.only_pods()
+    request = shop.request()
+    assert request.means.profile == "own" and "custom_code" not in request.means.limits
+    result = run_job(request)
+    assert result.error is not None and "may not be executed in the task's process" in result.error.message
+    with pytest.raises(AirflowFailException, match="score failed: .*compute profile"):
+        in_process(tasks.score)(**shop.asked)
+    assert published(shop) == [] and shop.emitted == []
+
+
+def test_a_pods_scores_are_published_and_emitted_by_its_task(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    from millrace.airflow.pods import task as pods
+    from millrace.jobs.runner import run
+
+    # Given a pod that runs the request, as it finds it in the store
+    shop.only_pods()
+    monkeypatch.setattr(pods, "out_of_reach", lambda *given: [])
+
+    class Pod:
+        deferrable, cause, seen = False, None, None
+
+        def __init__(self, request: JobRequest) -> None:
+            self.request = request
+
+        def execute_sync(self, context: Any) -> None:
+            assert run(self.request).error is None
+
+    monkeypatch.setattr(PodTask, "_operator", lambda self, site, request, profile: _kept(self, Pod(request)))
+    task = PodTask(task_id="score", steps=tasks.score, arguments=shop.asked, profile="own")
+    value = task.execute({})
+    assert value["version"] == 3 and value["rows"] > 0
+    assert published(shop) == [DAYS[-1]]
+    assert shop.emitted == [("shop.orders.scored", DAYS[-1])]
+    # and when it is run again, the stored result does
+    monkeypatch.setattr(PodTask, "_operator", None)
+    assert task.execute({}) == value
+
+
+def _kept(task: PodTask, pod: Any) -> Any:
+    task._pod = pod
+    return pod
