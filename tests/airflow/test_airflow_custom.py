@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
+from millrace.airflow import build_dags
 from millrace.airflow.pods.task import PodTask
 from millrace.airflow.run import in_process, outcome_of, pack, run_job
 from millrace.airflow.site import Site
@@ -126,8 +127,12 @@ def test_a_pods_scores_are_published_and_emitted_by_its_task(shop: Shop, monkeyp
     from millrace.airflow.pods import task as pods
     from millrace.jobs.runner import run
 
-    # Given a pod that runs the request, as it finds it in the store
+    # Given a pod that runs the request, as it finds it in the store, and the task that the DAG has for it
     shop.only_pods()
+    dag = next(d for d in build_dags("orders", str(shop.root / "dags" / "orders.py")) if d.dag_id.endswith("features"))
+    made = dag.get_task("score")
+    assert (type(made), made.profile, [a.name for a in made.outlets]) == (PodTask, "own", ["shop.orders.scored"])
+    assert made.upstream_task_ids == {"parity", "publish", "partition"} and "sweep_pods" in made.downstream_task_ids
     monkeypatch.setattr(pods, "out_of_reach", lambda *given: [])
 
     class Pod:
