@@ -64,7 +64,7 @@ def recovery() -> dict[str, str]:
 
 
 def write_project(folder: Path, namespace: str, services: Services) -> None:
-    """The reference project with two pipelines, few rounds, and their jobs in pods."""
+    """The reference project with two pipelines, one of them with a trainer of its own, and their jobs in pods."""
     from demo import data, media
 
     for name in ("dags", "plugins", "feature_repo"):
@@ -75,10 +75,15 @@ def write_project(folder: Path, namespace: str, services: Services) -> None:
     for name in PIPELINES:
         shutil.copytree(ROOT / "include" / "pipelines" / name, folder / "include" / "pipelines" / name)
     shutil.copy(ROOT / "include" / "project.yaml", folder / "include")
+    own = folder / "include" / "pipelines" / "digits"
+    spec = yaml.safe_load((own / "pipeline.yaml").read_text())
+    spec["training"]["learner"] = {"kind": "custom"}
+    (own / "pipeline.yaml").write_text(yaml.safe_dump(spec, sort_keys=False))
+    shutil.copy(Path(__file__).with_name("trainer.py"), own)
     write_compute(folder, namespace, services, "kubernetes_default")
     environments = folder / "include" / "environments"
     environments.mkdir()
-    placed = {"compute": dict.fromkeys(JOBS, "small")}
+    placed = {"compute": dict.fromkeys((*JOBS, "score"), "small")}
     environment = {
         "version": 1, "name": "dev", "approval": {"by": "auto"}, "pipelines": dict.fromkeys(PIPELINES, placed),
     }  # fmt: skip
@@ -249,8 +254,8 @@ class Probe:
     def tries(self) -> int:
         return int(self.task()["try_number"])
 
-    def ended(self, limit_s: float = LIMIT_S) -> str:
-        return self.site.ended(self.dag, self.run, limit_s)
+    def ended(self) -> str:
+        return self.site.ended(self.dag, self.run)
 
     def log(self) -> str:
         """Of all tries."""

@@ -84,7 +84,10 @@ def trained(site: PodSite) -> dict[str, str]:
         for month in keys
     ]
     assert {(dag, run): site.ended(dag, run) for dag, run in runs} == dict.fromkeys(runs, "success")
-    conf = {"reason": "cluster test", "learner": {"rounds": 20}}
-    trainings = {pipeline: site.trigger(f"{pipeline}__training", conf=conf) for pipeline in months}
+    learners = {"flight_delays": {"rounds": 20}, "digits": {}}
+    trainings = {
+        pipeline: site.trigger(f"{pipeline}__training", conf={"reason": "cluster test", "learner": learner})
+        for pipeline, learner in learners.items()
+    }
     assert {p: site.ended(f"{p}__training", run) for p, run in trainings.items()} == dict.fromkeys(months, "success")
     return trainings

@@ -18,13 +18,12 @@ from millrace.airflow.run import Steps, unpack
 from millrace.airflow.site import Site
 
 HERE = Path(__file__).resolve().parents[1]
-PIPELINE = "flight_delays"
 ROOTS = {"least": HERE, "admin": HERE.with_name("admin")}
 """Projects that differ in the Connection of the cluster alone."""
 
 
 def train(root: str, pipeline: str, given: str) -> Steps:
-    """Train on `given["data"]` with the learner `given["learner"]`."""
+    """Train a pipeline's model on `given["data"]` with the learner `given["learner"]`."""
     asked: dict[str, Any] = json.loads(given)
     _, result = yield Site.at(root, pipeline).request(
         "train",
@@ -37,14 +36,18 @@ def train(root: str, pipeline: str, given: str) -> Steps:
 
 
 for rights, root in ROOTS.items():
-    site = Site.at(str(root), PIPELINE)
+    site = Site.at(str(root), "digits")
     for profile in site.tree.compute.profiles:
         named = {**arguments(site, "training", "Trains in a pod."), "dag_id": f"probe__{profile}__{rights}"}
         with DAG(**named, schedule=None, params={"given": Param({}, type="object")}) as dag:
             PodTask(
                 task_id="train",
                 steps=train,
-                arguments={"root": str(root), "pipeline": PIPELINE, "given": "{{ params.given | tojson }}"},
+                arguments={
+                    "root": str(root),
+                    "pipeline": "{{ params.given.pipeline }}",
+                    "given": "{{ params.given | tojson }}",
+                },
                 profile=profile,
             )
         globals()[dag.dag_id] = dag

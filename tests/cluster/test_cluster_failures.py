@@ -5,6 +5,7 @@ Each test runs with the rights of rbac.yaml and, beside it, with those of an adm
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -21,27 +22,41 @@ from millrace.contract import JobRequest
 from millrace.errors import NotFound
 
 pytestmark = pytest.mark.timeout(1500)
-LONG = {"kind": "xgboost", "max_depth": 8, "segments": 20, "subsample": 0.9}
-"""A learner whose training lasts long enough to be disturbed."""
+SECONDS = 20
+"""How long a training lasts, unless a test says otherwise."""
+ROUNDS = 200
+BOOSTED = {"kind": "xgboost", "max_depth": 8, "segments": 20, "subsample": 0.9, "rounds": ROUNDS}
 
 
 @pytest.fixture(scope="session")
 def start(site: PodSite, trained: dict[str, str]) -> Callable[..., list[Probe]]:
     """Start a training in a profile, once with each of RIGHTS; no two ask for the same."""
-    requests = [json.loads(site.objects.get(i.key)) for i in list(site.objects.list("requests/"))
-                if i.key.endswith("request.json")]  # fmt: skip
-    done = next(r for r in requests if r["identity"]["job"] == "train" and r["run"]["pipeline"] == "flight_delays")
-    (given,) = done["identity"]["inputs"]
-    data = {"uri": done["place"]["inputs"][given["digest"]], "digest": given["digest"], "kind": given["kind"]}
+    done: dict[str, dict[str, Any]] = {}
+    for item in list(site.objects.list("requests/")):
+        if item.key.endswith("request.json"):
+            request = json.loads(site.objects.get(item.key))
+            if request["identity"]["job"] == "train":
+                done[request["run"]["pipeline"]] = request
     numbers = iter(range(10_000))
 
-    def begin(profile: str, rounds: int = 400, only: str | None = None, **more: Any) -> list[Probe]:
+    def begin(
+        profile: str, seconds: float = SECONDS, rights: tuple[str, ...] = RIGHTS, boosted: bool = False, **data: Any
+    ) -> list[Probe]:
+        pipeline = "flight_delays" if boosted else "digits"
+        like = done[pipeline]
+        (given,) = like["identity"]["inputs"]
         found = []
-        for rights in (only,) if only else RIGHTS:
-            learner = {**LONG, "rounds": rounds, "learning_rate": 0.1 + next(numbers) / 1e5}
-            asked = {"data": {**data, **more}, "scope": done["identity"]["scope"], "learner": learner}
-            run = site.trigger(f"probe__{profile}__{rights}", conf={"given": asked})
-            found.append(Probe(site, profile, rights, run))
+        for right in rights:
+            number = next(numbers)
+            own = {"kind": "custom", "params": {"seconds": seconds, "number": number}}
+            asked = {
+                "pipeline": pipeline,
+                "scope": like["identity"]["scope"],
+                "data": {"uri": like["place"]["inputs"][given["digest"]], "digest": given["digest"],
+                         "kind": given["kind"], **data},
+                "learner": {**BOOSTED, "learning_rate": 0.1 + number / 1e5} if boosted else own,
+            }  # fmt: skip
+            found.append(Probe(site, profile, right, site.trigger(f"probe__{profile}__{right}", conf={"given": asked})))
         return found
 
     return begin
@@ -75,6 +90,12 @@ def tasks(site: PodSite) -> dict[int, int]:
     return {task: worker for worker in _children(scheduler) for task in _children(worker)}
 
 
+def _instance(worker: int) -> str:
+    """The task instance that a worker runs, which it says in its title."""
+    title = Path(f"/proc/{worker}/cmdline").read_bytes().decode(errors="replace")
+    return title.rpartition("-- ")[2].strip("\0 ")
+
+
 def _children(pid: int) -> list[int]:
     found: list[int] = []
     for path in Path(f"/proc/{pid}/task").glob("*/children"):
@@ -85,34 +106,24 @@ def _children(pid: int) -> list[int]:
 # What dies
 
 
-def test_the_task_process_is_killed(site: PodSite, start: Callable[..., list[Probe]]) -> None:
-    probes = start("sync")
-    at_work(probes)
-    running = tasks(site)
-    assert len(running) >= 2, running
-    for task in running:
-        os.kill(task, signal.SIGKILL)
-    went_well(probes)
-    assert [probe.tries() for probe in probes] == [2, 2]
-    assert all("Taking up pod" in p.log() or "ended while nobody looked" in p.log() for p in probes)
-
-
-def test_the_worker_is_killed(site: PodSite, start: Callable[..., list[Probe]]) -> None:
-    probes = start("sync")
-    at_work(probes)
-    running = tasks(site)
-    for worker in set(running.values()):
-        os.kill(worker, signal.SIGKILL)
-    went_well(probes)
-
-
-@pytest.mark.parametrize(("profile", "names"), [
-    ("small", ["scheduler"]), ("small", ["triggerer"]), ("sync", ["scheduler"]), ("small", []),
-], ids=["scheduler", "triggerer", "scheduler and its tasks", "everything"])  # fmt: skip
-def test_a_component_is_killed(
-    site: PodSite, start: Callable[..., list[Probe]], profile: str, names: list[str]
+@pytest.mark.parametrize("order", [RIGHTS, RIGHTS[::-1]])
+def test_a_task_process_and_a_worker_are_killed(
+    site: PodSite, start: Callable[..., list[Probe]], order: tuple[str, ...]
 ) -> None:
-    probes = start(profile)
+    probes = start("sync", rights=order)
+    at_work(probes)
+    workers = {_instance(worker): (worker, task) for task, worker in tasks(site).items()}
+    # of one the process alone, of the other the worker that watches over it
+    os.kill(workers[probes[0].task()["id"]][1], signal.SIGKILL)
+    os.kill(workers[probes[1].task()["id"]][0], signal.SIGKILL)
+    went_well(probes)
+    assert probes[0].tries() == 2
+
+
+@pytest.mark.parametrize("names", [["scheduler"], ["triggerer"], []], ids=["scheduler", "triggerer", "everything"])
+def test_a_component_is_killed(site: PodSite, start: Callable[..., list[Probe]], names: list[str]) -> None:
+    # the scheduler takes along the tasks that wait for their pods
+    probes = start("small") + ([] if names == ["triggerer"] else start("sync"))
     at_work(probes)
     site.kill(*names)
     time.sleep(3)
@@ -121,7 +132,7 @@ def test_a_component_is_killed(
 
 
 def test_a_pod_that_ends_while_nobody_looks_is_not_run_again(site: PodSite, start: Callable[..., list[Probe]]) -> None:
-    probes = start("small", rounds=100)
+    probes = start("small", seconds=5)
     at_work(probes)
     site.kill("scheduler", "triggerer")
     for probe in probes:
@@ -134,11 +145,8 @@ def test_a_pod_that_ends_while_nobody_looks_is_not_run_again(site: PodSite, star
 
 
 @pytest.mark.parametrize("how", ["refusing", "hanging"])
-@pytest.mark.parametrize("profile", ["small", "sync"])
-def test_the_api_server_is_away_for_20_seconds(
-    site: PodSite, start: Callable[..., list[Probe]], how: str, profile: str
-) -> None:
-    probes = start(profile)
+def test_the_api_server_is_away_for_20_seconds(site: PodSite, start: Callable[..., list[Probe]], how: str) -> None:
+    probes = start("small") + start("sync")
     at_work(probes)
     with getattr(site.gate, how)():
         time.sleep(20)
@@ -147,7 +155,7 @@ def test_the_api_server_is_away_for_20_seconds(
 
 def test_the_api_server_is_away_when_a_pod_is_to_be_made(site: PodSite, start: Callable[..., list[Probe]]) -> None:
     with site.gate.refusing():
-        probes = start("small", rounds=10)
+        probes = start("small", seconds=0)
         time.sleep(15)
         assert not any(probe.pods() for probe in probes)
     went_well(probes, tries=1)
@@ -159,7 +167,7 @@ def test_the_api_server_is_away_when_a_pod_is_to_be_made(site: PodSite, start: C
 def test_an_evicted_training_is_resumed_and_gives_the_same_bytes(
     site: PodSite, start: Callable[..., list[Probe]]
 ) -> None:
-    probes = start("small")
+    probes = start("small", boosted=True)
     at_work(probes)
     for probe in probes:
         name = probe.pods()[0].name
@@ -176,25 +184,24 @@ def test_an_evicted_training_is_resumed_and_gives_the_same_bytes(
         assert result is not None
         (note,) = [n for n in result["observed"]["notes"] if n.startswith("Resumed from a checkpoint")]
         kept = int(re.findall(r"(\d+) rounds", note)[0])
-        assert 0 < kept < 400
-        # and the same request, undisturbed in this process, has the same outcome, weights included
-        request = JobRequest.model_validate(probe.request())
-        place = request.place.model_copy(update={"result": None, "checkpoint": None})
-        from millrace.jobs.runner import run
-
-        calm = run(request.model_copy(update={"place": place}))
-        assert calm.error is None
-        assert calm.outcome_digest == result["outcome_digest"]
+        assert 0 < kept < ROUNDS
+    # and the same request, undisturbed in this process, has the same outcome, weights included
+    request = JobRequest.model_validate(probes[0].request())
+    place = request.place.model_copy(update={"result": None, "checkpoint": None})
+    calm = importlib.import_module("millrace.jobs.runner").run(request.model_copy(update={"place": place}))
+    assert calm.error is None
+    assert calm.outcome_digest == (probes[0].result() or {})["outcome_digest"]
 
 
 def test_what_cannot_run_says_why_and_what_can_is_helped(site: PodSite, start: Callable[..., list[Probe]]) -> None:
     # Given, all at once, trainings that lack memory, time, an image, a place, a GPU, or their data
-    started = {name: start(name, rounds=10) for name in ("tight", "brief", "nowhere", "gpu", "gpu-or-not")}
-    started["lost data"] = start("small", rounds=10, uri="snapshots/flight_delays/none")
+    started = {name: start(name, seconds=1) for name in ("tight", "nowhere", "gpu", "gpu-or-not")}
+    started["brief"] = start("brief", seconds=30)
+    started["lost data"] = start("small", uri="snapshots/flight_delays/none")
     quota = {"metadata": {"name": "room"}, "spec": {"hard": {"requests.memory": "80Gi"}}}
     site.cluster.core.create_namespaced_resource_quota(site.namespace, quota)
     try:
-        started["huge"] = start("huge", rounds=10)
+        started["huge"] = start("huge")
         states = {name: [probe.ended() for probe in probes] for name, probes in started.items()}
     finally:
         site.cluster.core.delete_namespaced_resource_quota("room", site.namespace)
@@ -239,7 +246,7 @@ def test_a_full_quota_is_waited_for(site: PodSite, start: Callable[..., list[Pro
     site.cluster.core.create_namespaced_resource_quota(site.namespace, quota)
     try:
         until(lambda: _used(site) == "1", "the quota to count")
-        probes = start("small", rounds=10)
+        probes = start("small", seconds=0)
         for probe in probes:
             until(lambda probe=probe: "Waiting up to 60 s for quota" in probe.log(), "the task to wait")
         assert not any(probe.pods() for probe in probes)
