@@ -99,7 +99,8 @@ class Attempts:
         elif type(cause).__name__ == "NoCapacity":
             last["end"] = CAPACITY
         else:
-            last["end"] = type(cause).__name__ if cause else "gone"
+            left = result is not None and result.error is not None and result.error.retry == "resume"
+            last["end"] = type(cause).__name__ if cause else "Interrupted" if left else "gone"
         if pod is not None:
             statuses = pod.status.container_statuses or []
             last |= {"pod": pod.metadata.name, "node": pod.spec.node_name,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException
 
 from millrace.airflow.pods.attempts import Attempts, gpu_limits, request_key
 from millrace.airflow.pods.causes import Interrupted, NoCapacity, OutOfMemory, OutOfSight, PodFailed
@@ -95,7 +95,7 @@ class PodTask(BaseOperator):
         """The task's value from the stored result, or the reason why there is none."""
         result = _answer(site, request)
         attempts = Attempts.of(site.objects, request)
-        cause = self._pod.cause
+        cause = self._pod.cause or (failure if isinstance(failure, AirflowFailException) else None)
         if result is not None and result.outcome is not None:
             self._note(site, attempts, request, result)
             return self._close(work, request, result)
@@ -109,8 +109,6 @@ class PodTask(BaseOperator):
             if result.error.retry == "resume":
                 raise Interrupted(f"{request.identity.job} was asked to leave: {result.error.message}")
             settled(request, result)
-        if isinstance(failure, NoCapacity):
-            raise attempts.after_capacity(self.profile, site.tree.compute, failure)
         if cause is not None:
             raise cause
         if self._pod.seen is None:
@@ -137,17 +135,12 @@ class PodTask(BaseOperator):
 
 
 def _ended_badly(run: Callable[[], Any]) -> Exception | None:
-    """Run the operator; what it raises at the pod's end is looked at together with the result. Deferral goes on."""
+    """Run the operator; what it raises at the pod's end is looked at together with the result. Deferral goes on, and
+    so does a pod that was lost sight of."""
     try:
         run()
-    except (OutOfSight, PodFailed) as err:
-        if isinstance(err, NoCapacity):
-            return err
+    except OutOfSight:
         raise
-    except AirflowException as err:
-        if isinstance(err, AirflowFailException):
-            raise
-        return err
     except Exception as err:
         return err
     return None
