@@ -100,7 +100,10 @@ class Attempts:
             last["end"] = CAPACITY
         else:
             left = result is not None and result.error is not None and result.error.retry == "resume"
-            last["end"] = type(cause).__name__ if cause else "Interrupted" if left else "gone"
+            if left and not isinstance(cause, PodFailed):
+                last["end"] = "Interrupted"
+            else:
+                last["end"] = type(cause).__name__ if cause else "gone"
         if pod is not None:
             statuses = pod.status.container_statuses or []
             last |= {"pod": pod.metadata.name, "node": pod.spec.node_name,

@@ -176,7 +176,9 @@ class JobPod(KubernetesPodOperator):
         failed = sys.exc_info()[1]
         late = self.timed_out or isinstance(failed, PodLaunchTimeoutException)
         self.cause = cause_of(seen, self.base_container_name)
-        if seen.status.phase not in ENDED and not late and not isinstance(failed, PodLaunchFailedException):
+        hopeless = isinstance(self.cause, PodFailed) and not isinstance(self.cause, NoCapacity)  # it never starts
+        refused = isinstance(failed, PodLaunchFailedException)
+        if seen.status.phase not in ENDED and not (late or hopeless or refused):
             raise OutOfSight(f"Lost sight of pod {name}, which is still at work; the next try takes it up") from None
         if late and self.cause is None:
             self.cause = NoCapacity(f"Pod {name} did not start in time")

@@ -106,9 +106,10 @@ class PodTask(BaseOperator):
             raise attempts.after_capacity(self.profile, site.tree.compute, cause)
         if result is not None and result.error is not None:
             report(request, result)
-            if result.error.retry == "resume":
+            if result.error.retry == "resume" and not isinstance(cause, PodFailed):
                 raise Interrupted(f"{request.identity.job} was asked to leave: {result.error.message}")
-            settled(request, result)
+            if result.error.retry != "resume":
+                settled(request, result)
         if cause is not None:
             raise cause
         if self._pod.seen is None:
