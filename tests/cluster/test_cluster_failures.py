@@ -90,9 +90,9 @@ def tasks(site: PodSite) -> dict[int, int]:
     return {task: worker for worker in _children(scheduler) for task in _children(worker)}
 
 
-def _instance(worker: int) -> str:
-    """The task instance that a worker runs, which it says in its title."""
-    title = Path(f"/proc/{worker}/cmdline").read_bytes().decode(errors="replace")
+def _instance(pid: int) -> str:
+    """The task instance that a worker runs or a task is, which its title says."""
+    title = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
     return title.rpartition("-- ")[2].strip("\0 ")
 
 
@@ -112,7 +112,7 @@ def test_a_task_process_and_a_worker_are_killed(
 ) -> None:
     probes = start("sync", rights=order)
     at_work(probes)
-    workers = {_instance(worker): (worker, task) for task, worker in tasks(site).items()}
+    workers = {_instance(pid): (worker, task) for task, worker in tasks(site).items() for pid in (task, worker)}
     # of one the process alone, of the other the worker that watches over it
     os.kill(workers[probes[0].task()["id"]][1], signal.SIGKILL)
     os.kill(workers[probes[1].task()["id"]][0], signal.SIGKILL)

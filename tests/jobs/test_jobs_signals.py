@@ -100,7 +100,7 @@ def test_a_training_that_is_stopped_again_and_again_ends_as_an_undisturbed_one(t
     after = stopped.states()
     assert {segment: after[segment] for segment in before} == before
     parts = [segment for segment in after if "-" in segment]
-    between = kept % (steps // int(learner["segments"])) != 0
+    between = kept % (steps // int(learner["segments"])) != 0 or "batches of the next" in left.error.message
     assert len(parts) == (1 if between and "sampling" not in name else 0)
 
     # 3. run to the end: only what is left
