@@ -16,9 +16,18 @@ from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))
+import left_out
+
 KEY, SECRET = "test-access", "test-secret-key"
 VERSITYGW = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
 BUILD_S = 400
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One line for each reason why tests were left out, not one for each test."""
+    for (folder, why), count in left_out.counts.items():
+        terminalreporter.write_line(f"SKIPPED [{count}] tests/{folder}: {why}")
 
 
 @pytest.fixture(scope="session")

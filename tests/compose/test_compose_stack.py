@@ -13,7 +13,7 @@ from docker_engine import docker
 
 from millrace.errors import MillraceError
 
-pytestmark = pytest.mark.timeout(2400)
+pytestmark = [pytest.mark.timeout(2400), pytest.mark.loop]
 PIPELINE = "flight_delays"
 PARTS = ("features", "training", "release", "monitoring")
 DAG = {part: f"{PIPELINE}__{part}" for part in PARTS}
