@@ -8,7 +8,7 @@ UV := $(BIN)/uv
 STAMP := $(VENV)/.setup
 export PYTHONDONTWRITEBYTECODE=
 
-.PHONY: help setup demo test lint bench bench-gpu campaign up down lock clean images up-compose down-compose test-compose
+.PHONY: help setup demo test lint bench bench-gpu campaign up down lock clean images up-compose down-compose test-compose test-cluster
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 15
@@ -69,6 +69,12 @@ down-compose: ## stop what up-compose started; DATA=1 removes its data too
 
 test-compose: images ## the compose stack, for real: needs a Docker engine (DOCKER_HOST)
 	@$(BIN)/python -m pytest -s tests/compose tests/images
+
+test-cluster: setup ## jobs in pods and the chart, for real: needs a cluster (KUBECONFIG, and MILLRACE_TEST_CLUSTER=1)
+	@test -f "$$KUBECONFIG" -a "$$MILLRACE_TEST_CLUSTER" = 1 || { echo "no cluster: set KUBECONFIG to the file of an" \
+		"administrator, and MILLRACE_TEST_CLUSTER=1 if tests may use his cluster"; exit 1; }
+	@test -z "$$DOCKER_HOST" || $(MAKE) --no-print-directory images
+	@$(BIN)/python -m pytest -s tests/cluster tests/chart
 
 # What torch brings by itself, and only in its CUDA build: its own metadata pins the versions.
 CUDA := $(addprefix --no-emit-package ,cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cupti \

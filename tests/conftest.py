@@ -16,9 +16,18 @@ from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))
+import left_out
+
 KEY, SECRET = "test-access", "test-secret-key"
 VERSITYGW = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
 BUILD_S = 400
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One line for each reason why tests were left out, not one for each test."""
+    for (folder, why), count in left_out.counts.items():
+        terminalreporter.write_line(f"SKIPPED [{count}] tests/{folder}: {why}")
 
 
 @pytest.fixture(scope="session")
@@ -74,7 +83,9 @@ def _versitygw() -> str | None:
     built = folder / "bin" / "versitygw"
     if not built.is_file():
         try:
-            subprocess.run([go, "install", VERSITYGW], capture_output=True, check=True, timeout=BUILD_S)
+            # As for the image in tests/compose, which then is built from what this has compiled.
+            env = {**os.environ, "CGO_ENABLED": "0"}
+            subprocess.run([go, "install", VERSITYGW], env=env, capture_output=True, check=True, timeout=BUILD_S)
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as err:
             print(f"VersityGW could not be built: {str(err.stderr or err)[-300:]}")
             return None

@@ -13,33 +13,18 @@ sys.path.insert(0, str(Path(__file__).parent))
 from chart_cluster import CONFIRM, Cluster, kubeconfig
 from chart_helm import Helm
 from chart_helm import helm as find_helm
+from left_out import leave_out
 
 HERE = Path(__file__).parent
-left_out: dict[str, int] = {}
 NO_HELM = "no helm: go install helm.sh/helm/v3/cmd/helm@latest, and put it on PATH or into MILLRACE_HELM"
 NO_CLUSTER = f"no cluster: set KUBECONFIG to that of an administrator, and {CONFIRM}=1 if tests may use his cluster"
 
 
+@pytest.hookimpl(trylast=True)  # after -m and -k
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what lacks helm or a cluster."""
-    if find_helm() is None:
-        _leave_out(config, items, "helm", NO_HELM)
-    if kubeconfig() is None:
-        _leave_out(config, items, "cluster", NO_CLUSTER)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """One line for each reason, not one for each test."""
-    for why, count in left_out.items():
-        terminalreporter.write_line(f"SKIPPED [{count}] tests/chart: {why}")
-
-
-def _leave_out(config: pytest.Config, items: list[pytest.Item], fixture: str, why: str) -> None:
-    mine = [i for i in items if i.path.parent == HERE and fixture in getattr(i, "fixturenames", ())]
-    if mine:
-        left_out[why] = len(mine)
-        items[:] = [i for i in items if i not in mine]
-        config.hook.pytest_deselected(items=mine)
+    leave_out(config, items, HERE, None if find_helm() else NO_HELM, "helm")
+    leave_out(config, items, HERE, None if kubeconfig() else NO_CLUSTER, "cluster")
 
 
 @pytest.fixture(scope="session")

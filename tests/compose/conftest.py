@@ -5,6 +5,7 @@ from __future__ import annotations
 import runpy
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,18 @@ import yaml
 sys.path.insert(0, str(Path(__file__).parent))
 from compose_stack import Stack
 from docker_engine import ROOT, docker, image, missing, third_party
+from left_out import leave_out
+
+
+@pytest.hookimpl(trylast=True)  # after -m and -k
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what lacks an engine."""
+    leave_out(config, items, Path(__file__).parent, missing(), "stack")
 
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The reference project with four months of flights on the whole stack; its data go at the end."""
-    if reason := missing():
-        pytest.skip(reason)
     folder = tmp_path_factory.mktemp("compose")
     sys.path.insert(0, str(ROOT))  # reduced_flights takes the deliveries from the demo
     reduced = runpy.run_path(str(ROOT / "tests" / "loop" / "test_loop_reduced.py"))["reduced_flights"]
@@ -27,8 +33,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     print()
     for name in ("platform", "jobs"):
         print(f"image {image(name)}: built here")
-    for tag in third_party_tags():
-        third_party(tag)
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(third_party, third_party_tags()))
     stack.down("--data")
     try:
         print(f"compose up from nothing: {stack.up():.0f} s")

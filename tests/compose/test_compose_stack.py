@@ -13,7 +13,7 @@ from docker_engine import docker
 
 from millrace.errors import MillraceError
 
-pytestmark = pytest.mark.timeout(2400)
+pytestmark = [pytest.mark.timeout(2400), pytest.mark.loop]
 PIPELINE = "flight_delays"
 PARTS = ("features", "training", "release", "monitoring")
 DAG = {part: f"{PIPELINE}__{part}" for part in PARTS}
@@ -132,9 +132,8 @@ def test_an_older_volume_is_migrated_and_keeps_its_data(stack: Stack):
     # Given the volumes of the loop as an older Airflow left them
     before, head = stack.python(STATE), revision(stack)
     stack.down()
-    old = ["run", "--rm", "prepare", "airflow", "db", "downgrade", "--yes", "--to-version", "3.2.0"]
-    stack.compose(*old, timeout=600)
-    older = stack.compose("run", "--rm", "prepare", "python", "-c", REVISION, timeout=300).split()[-1]
+    old = f'airflow db downgrade --yes --to-version 3.2.0 && python -c "{REVISION}"'
+    older = stack.compose("run", "--rm", "prepare", "sh", "-c", old, timeout=600).split()[-1]
     assert older != head
     # When it is started
     print(f"compose up from an older volume: {stack.up():.0f} s")

@@ -11,13 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "compose"))
-from docker_engine import ROOT, docker, image, missing
+from docker_engine import ROOT, docker, image
 
 from millrace.contract import Artifact, Identity, Input, JobRequest, JobResult, Means, Place, Service, code_digest
 
-pytestmark = [pytest.mark.timeout(1200), pytest.mark.skipif(missing() is not None, reason=missing() or "")]
+pytestmark = pytest.mark.timeout(1200)
 MONTHS = ("2013-01", "2013-02")
 XGBOOST = {"kind": "xgboost", "rounds": 30, "max_depth": 4, "subsample": 0.8, "segments": 2}
 TORCH = {"kind": "torch_mlp", "hidden": [32], "epochs": 2, "batch_size": 512, "segments": 2}
