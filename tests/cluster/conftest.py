@@ -15,26 +15,15 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "chart"), str(HERE.parent / "compos
 from chart_cluster import CONFIRM, Cluster, kubeconfig  # noqa: E402
 from chart_services import BUCKET, S3_KEY, S3_SECRET, is_here, missing, services  # noqa: E402
 from cluster_site import PodSite, pod_site  # noqa: E402
+from left_out import leave_out  # noqa: E402
 
 NO_CLUSTER = f"no cluster: set KUBECONFIG to that of an administrator, and {CONFIRM}=1 if tests may use his cluster"
-left_out: list[int] = []
 
 
+@pytest.hookimpl(trylast=True)  # after -m and -k
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what needs a cluster where there is none."""
-    if kubeconfig() is not None:
-        return
-    mine = [i for i in items if i.path.parent == HERE]
-    if mine:
-        left_out.append(len(mine))
-        items[:] = [i for i in items if i not in mine]
-        config.hook.pytest_deselected(items=mine)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """One line for all of them."""
-    for count in left_out:
-        terminalreporter.write_line(f"SKIPPED [{count}] tests/cluster: {NO_CLUSTER}")
+    leave_out(config, items, HERE, None if kubeconfig() else NO_CLUSTER)
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from millrace.contract import Identity, JobRequest, Place, Run
 from millrace.spec import ProjectTree
 from millrace.spec.compute import POD_JOBS
 
+pytestmark = pytest.mark.loop
 ROOT = Path(__file__).resolve().parents[2]
 COMPUTE = ProjectTree(ROOT).compute
 

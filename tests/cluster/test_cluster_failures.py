@@ -21,7 +21,7 @@ from cluster_site import RIGHTS, PodSite, Probe, until
 from millrace.contract import JobRequest
 from millrace.errors import NotFound
 
-pytestmark = pytest.mark.timeout(1500)
+pytestmark = [pytest.mark.timeout(1500), pytest.mark.loop]
 SECONDS = 20
 """How long a training lasts, unless a test says otherwise."""
 ROUNDS = 200

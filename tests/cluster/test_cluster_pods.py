@@ -15,7 +15,7 @@ from docker_engine import missing as no_engine
 from millrace.contract import JobRequest, JobResult
 from millrace.ledger import Ledger
 
-pytestmark = pytest.mark.timeout(2400)
+pytestmark = [pytest.mark.timeout(2400), pytest.mark.loop]
 NO_ENGINE = no_engine()
 
 
