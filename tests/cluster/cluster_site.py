@@ -26,7 +26,8 @@ from millrace import __version__
 from millrace.airflow.pods.labels import run_label
 from millrace.cli.local import down, up
 from millrace.cli.rest import AirflowApi
-from millrace.errors import MillraceError, NotFound
+from millrace.contract import JobResult
+from millrace.errors import MillraceError
 from millrace.settings import Settings
 from millrace.spec import Placed, ProjectTree
 from millrace.store import ObjectStore, open_store
@@ -273,13 +274,9 @@ class Probe:
                     return found
         raise AssertionError(f"no request of {self.dag} {self.run}")
 
-    def result(self) -> dict[str, Any] | None:
+    def result(self) -> JobResult:
         """The stored result of its request."""
-        try:
-            found: dict[str, Any] = json.loads(self.site.objects.get(self.request()["place"]["result"]))
-        except NotFound:
-            return None
-        return found
+        return JobResult.parse(self.site.objects.get(self.request()["place"]["result"]))
 
 
 def until(answer: Callable[[], Any], what: str, limit_s: float = 120) -> Any:

@@ -24,7 +24,7 @@ from millrace.errors import NotFound
 pytestmark = [pytest.mark.timeout(1500), pytest.mark.loop]
 SECONDS = 20
 """How long a training lasts, unless a test says otherwise."""
-ROUNDS = 200
+ROUNDS = 500
 BOOSTED = {"kind": "xgboost", "max_depth": 8, "segments": 20, "subsample": 0.9, "rounds": ROUNDS}
 
 
@@ -168,11 +168,12 @@ def test_an_evicted_training_is_resumed_and_gives_the_same_bytes(
     site: PodSite, start: Callable[..., list[Probe]]
 ) -> None:
     probes = start("small", boosted=True)
-    at_work(probes)
     for probe in probes:
-        name = probe.pods()[0].name
-        place = probe.request()["place"]["checkpoint"]
+        until(probe.at_work, f"{probe.dag}'s pod to run")
+    places = [probe.request()["place"]["checkpoint"] for probe in probes]
+    for probe, place in zip(probes, places, strict=True):
         until(lambda place=place: list(site.objects.list(place)), "a checkpoint")
+        name = probe.pods()[0].name
         site.cluster.core.create_namespaced_pod_eviction(
             name, site.namespace, {"metadata": {"name": name, "namespace": site.namespace}}
         )
@@ -180,9 +181,7 @@ def test_an_evicted_training_is_resumed_and_gives_the_same_bytes(
         assert probe.ended() == "success", probe.log()
         assert len(probe.pods()) == 2
         assert [a["end"] for a in probe.attempts()] == ["Interrupted", "outcome"]
-        result = probe.result()
-        assert result is not None
-        (note,) = [n for n in result["observed"]["notes"] if n.startswith("Resumed from a checkpoint")]
+        (note,) = [n for n in probe.result().observed.notes if n.startswith("Resumed from a checkpoint")]
         kept = int(re.findall(r"(\d+) rounds", note)[0])
         assert 0 < kept < ROUNDS
     # and the same request, undisturbed in this process, has the same outcome, weights included
@@ -190,7 +189,7 @@ def test_an_evicted_training_is_resumed_and_gives_the_same_bytes(
     place = request.place.model_copy(update={"result": None, "checkpoint": None})
     calm = importlib.import_module("millrace.jobs.runner").run(request.model_copy(update={"place": place}))
     assert calm.error is None
-    assert calm.outcome_digest == (probes[0].result() or {})["outcome_digest"]
+    assert calm.outcome_digest == probes[0].result().outcome_digest
 
 
 def test_what_cannot_run_says_why_and_what_can_is_helped(site: PodSite, start: Callable[..., list[Probe]]) -> None:
@@ -216,8 +215,7 @@ def test_what_cannot_run_says_why_and_what_can_is_helped(site: PodSite, start: C
             ("small", "outcome"),
         ]
         assert probe.request()["means"]["limits"] == {"gpus": "1", "gpu_fallback": "cpu"}
-        result = probe.result()
-        assert result is not None and any("GPU" in note for note in result["observed"]["notes"]), result["observed"]
+        assert any("GPU" in note for note in probe.result().observed.notes), probe.result().observed
     # and the others ended at the first try, with the reason
     assert states == {name: ["failed"] * 2 for name in ("brief", "nowhere", "gpu", "lost data", "huge")}
     for name, said in {
