@@ -222,7 +222,7 @@ class PodSite:
         """The log of a task's try."""
         path = f"/dags/{dag}/dagRuns/{run}/taskInstances/{task}/logs/{number}?full_content=true"
         content = self.api.call("GET", path)["content"]
-        return "\n".join(str(line.get("event", line)) if isinstance(line, dict) else str(line) for line in content)
+        return "\n".join(_said(line) for line in content)
 
 
 @dataclass
@@ -277,6 +277,14 @@ class Probe:
     def result(self) -> JobResult:
         """The stored result of its request."""
         return JobResult.parse(self.site.objects.get(self.request()["place"]["result"]))
+
+
+def _said(line: Any) -> str:
+    """A line of a log as people see it, exceptions included."""
+    if not isinstance(line, dict):
+        return str(line)
+    errors = [f"{each['exc_type']}: {each['exc_value']}" for each in line.get("error_detail") or []]
+    return " ".join([str(line.get("event", line)), *errors])
 
 
 def until(answer: Callable[[], Any], what: str, limit_s: float = 120) -> Any:
