@@ -22,7 +22,7 @@ NO_ENGINE = no_engine()
 def test_two_loops_run_in_pods_at_once_and_leave_nothing(site: PodSite, trained: dict[str, str]) -> None:
     # Given two pipelines whose features are made and models trained in pods, at the same time
     runs = {f"{pipeline}__training/{run}" for pipeline, run in trained.items()}
-    made = site.attempts()
+    made = [a for a in site.attempts() if a["run"].startswith(PIPELINES)]
     # Then each of these jobs ran in one pod that left an outcome, and none is left
     assert len(made) == 2 + 3 + 2 * 3 and {a["end"] for a in made} == {"outcome"}, made
     assert all(a["node"] and a["image"] for a in made)
