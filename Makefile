@@ -41,7 +41,7 @@ test: setup ## all tests; those through a real scheduler, on a cluster and on an
 	$(BIN)/python -m pytest -m loop tests/cluster tests/compose >.millrace/test-stack.log 2>&1 & stack=$$!; \
 	trap 'kill $$loop $$stack 2>/dev/null; exit 130' INT TERM; \
 	$(BIN)/python -m pytest -m "not loop"; others=$$?; \
-	wait $$loop; loop=$$?; wait $$stack; stack=$$?; cat .millrace/test-loop.log .millrace/test-stack.log; \
+	wait $$loop; loop=$$?; wait $$stack; stack=$$?; cat .millrace/test-stack.log .millrace/test-loop.log; \
 	exit $$((others != 0 || loop != 0 || (stack != 0 && stack != 5)))
 
 lint: setup ## ruff, mypy, import contracts, committed schemas

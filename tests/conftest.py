@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import socket
@@ -112,3 +113,4 @@ def _no_spark_session_stays() -> Iterator[None]:
     spark = sys.modules.get("pyspark.sql")
     if spark is not None and (session := spark.SparkSession.getActiveSession()) is not None:
         session.stop()
+        logging.getLogger("py4j").setLevel(logging.WARNING)  # it speaks at exit, when the captured streams are closed
