@@ -145,17 +145,21 @@ def test_an_environment_places_sources_and_leaves_the_spec_alone(tree, monkeypat
     assert placed.spec == as_written.spec
 
 
+def refused_at_line_6(tree, words):
+    with pytest.raises(SpecError) as found:
+        Placed.of(tree, "dev", PIPELINE)
+    assert str(found.value).startswith(f"{tree.root}/include/environments/dev.yaml:6: ")
+    for word in words:
+        assert word in str(found.value)
+
+
 @pytest.mark.parametrize(("compute", "words"), [
     ("train: gpuu", ["no such compute profile", "did you mean 'gpu'?"]),
     ("land: gpu", ["runs in its task's process", "Jobs that run in pods: transform"]),
 ])  # fmt: skip
 def test_a_compute_profile_that_cannot_be_is_named_with_its_line(tree, compute, words):
     overlay(tree, f"  {PIPELINE}:\n    compute:\n      {compute}\n")
-    with pytest.raises(SpecError) as found:
-        Placed.of(tree, "dev", PIPELINE)
-    assert str(found.value).startswith(f"{tree.root}/include/environments/dev.yaml:6: ")
-    for word in words:
-        assert word in str(found.value)
+    refused_at_line_6(tree, words)
 
 
 @pytest.mark.parametrize(
@@ -170,11 +174,7 @@ def test_a_compute_profile_that_cannot_be_is_named_with_its_line(tree, compute, 
 )
 def test_an_overlay_that_cannot_be_is_named_with_its_line(tree, source, location, words):
     overlay(tree, f"  {PIPELINE}:\n    locations:\n      {source}: '{location}'\n")
-    with pytest.raises(SpecError) as found:
-        Placed.of(tree, "dev", PIPELINE)
-    assert str(found.value).startswith(f"{tree.root}/include/environments/dev.yaml:6: ")
-    for word in words:
-        assert word in str(found.value)
+    refused_at_line_6(tree, words)
 
 
 def test_a_project_without_pipelines_is_a_project(tree):
