@@ -64,7 +64,8 @@ def _form(site: Site) -> dict[str, Param]:
             {},
             type="object",
             title="Learner parameters",
-            description=f"Overrides of the {training.learner.kind} learner's parameters, such as " + '{"rounds": 300}.',
+            description=f"Overrides of the {training.learner.kind} learner's parameters; those of the spec are "
+            f"{training.learner.model_dump_json(exclude={'kind'})}.",
         ),
         "decision": Param(
             None, type=["null", "string"], title="Decision", description="Set by monitoring; leave empty by hand."
