@@ -14,7 +14,7 @@ from typing import Any
 
 from docker_engine import ROOT, docker
 
-from millrace.cli.local import _free_ports
+from millrace.cli.processes import free_ports
 from millrace.cli.rest import AirflowApi
 
 STACK = ROOT / "include" / "images" / "stack.py"
@@ -30,7 +30,7 @@ class Stack:
     name: str = "millrace-test"
 
     def __post_init__(self) -> None:
-        airflow, mlflow = _free_ports(2)
+        airflow, mlflow = free_ports(2)
         changes = {
             "MILLRACE_PROJECT_DIR": self.project,
             "MILLRACE_INCOMING": self.project / ".millrace" / "incoming",

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from millrace.cli.processes import Process, end_orphans, free_ports, start, stop
 from millrace.cli.rest import AirflowApi
 from millrace.errors import MillraceError
 from millrace.settings import Settings
@@ -26,21 +25,6 @@ USER = "admin"
 PORTS = ("api", "execution", "scheduler_log", "triggerer_log", "mlflow")
 THREADS_PER_TASK = 2
 START_LIMIT_S = 180
-STOP_LIMIT_S = 20
-
-
-@dataclass(frozen=True)
-class Process:
-    """A started process group: leader's id and its start time, which tells it from a later process of that id."""
-
-    name: str
-    pid: int
-    born: str
-
-    @property
-    def alive(self) -> bool:
-        """Whether the leader is still there."""
-        return _born(self.pid) == self.born
 
 
 @dataclass(frozen=True)
@@ -133,11 +117,11 @@ def up(tree: ProjectTree, settings: Settings, others: list[ProjectTree] | None =
     _secret(passwords, lambda: json.dumps({USER: secrets.token_urlsafe(12)}))
     for process in before.processes if before else ():
         if not process.alive:
-            _end_orphans(process)
+            end_orphans(process)
     if alive:  # the others know each other by these
         ports = json.loads((home / "ports.json").read_text())
     else:
-        ports = dict(zip(PORTS, _free_ports(len(PORTS)), strict=True))
+        ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
         (home / "ports.json").write_text(json.dumps(ports))
     env = {**os.environ, **airflow_environment(tree, settings, others)}
     binaries = Path(sys.executable).parent
@@ -154,7 +138,7 @@ def up(tree: ProjectTree, settings: Settings, others: list[ProjectTree] | None =
             _run([sys.executable, "-c", prepare, settings.mlflow], env, log)
         _run([*AIRFLOW, "db", "migrate"], env, log)
     there = {p.name: p for p in alive}
-    processes = [there.get(name) or _start(name, words, env, home) for name, words in commands.items()]
+    processes = [there.get(name) or start(name, words, env, home) for name, words in commands.items()]
     running = Running(
         airflow_url=f"http://localhost:{ports['api']}",
         mlflow_url=settings.mlflow if served else f"http://localhost:{ports['mlflow']}",
@@ -177,15 +161,9 @@ def down(settings: Settings) -> bool:
     running = current(settings)
     if running is None:
         return False
-    found = [p for p in running.processes if p.alive]
-    for process in found:
-        _signal(process.pid, signal.SIGTERM, group=False)
-    _await_end(found)
-    for process in found:
-        _signal(process.pid, signal.SIGKILL, group=True)  # what outlived its leader: idle workers, parsers
-    _await_end(found)
+    found = stop(running.processes)
     (settings.home / "up.json").unlink(missing_ok=True)
-    return bool(found)
+    return found
 
 
 def current(settings: Settings) -> Running | None:
@@ -245,81 +223,10 @@ def _port_variables(ports: Mapping[str, int]) -> dict[str, str]:
     }
 
 
-def _start(name: str, command: list[str], env: dict[str, str], home: Path) -> Process:
-    with (home / "logs" / f"{name}.log").open("ab") as log:
-        started = subprocess.Popen(
-            command, env=env, cwd=home, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-        )
-    return Process(name, started.pid, _born(started.pid) or "")
-
-
 def _run(command: list[str], env: dict[str, str], log: Path) -> None:
     with log.open("ab") as handle:
         if subprocess.run(command, env=env, stdout=handle, stderr=handle, stdin=subprocess.DEVNULL).returncode:
             raise MillraceError(f"'{' '.join(command[1:4])}' failed", next_step=f"Read {log}")
-
-
-def _born(pid: int) -> str | None:
-    """Start time of a live process as the kernel counts it; None when there is none or it is a zombie."""
-    stat = Path(f"/proc/{pid}/stat")
-    try:
-        fields = stat.read_text().rpartition(")")[2].split()
-    except OSError:
-        if Path("/proc/self/stat").exists():
-            return None
-        try:  # no /proc (macOS): the id alone has to do
-            os.kill(pid, 0)
-        except OSError:
-            return None
-        return str(pid)
-    return None if fields[0] == "Z" else fields[19]
-
-
-def _signal(pid: int, number: int, *, group: bool) -> None:
-    try:
-        if group:
-            os.killpg(pid, number)
-        else:
-            os.kill(pid, number)
-    except (ProcessLookupError, PermissionError):
-        return
-
-
-def _end_orphans(process: Process) -> None:
-    """End what a process that died left in its group: workers of a killed scheduler would go on with their tasks."""
-    if not Path(f"/proc/{process.pid}").exists() or _born(process.pid) is None:  # the id was not given again
-        _signal(process.pid, signal.SIGKILL, group=True)
-
-
-def _await_end(processes: list[Process]) -> None:
-    """Return when all have ended and those of this process are reaped, or after the limit."""
-    limit = time.monotonic() + STOP_LIMIT_S
-    left = list(processes)
-    while left and time.monotonic() < limit:
-        left = [process for process in left if not _ended(process)]
-        time.sleep(0.1 if left else 0)
-
-
-def _ended(process: Process) -> bool:
-    """Whether a process is gone, and reaped where it is a child of this one.
-
-    A child is asked for by `waitpid` alone: its main thread may be a zombie while others of it still run.
-    """
-    try:
-        return os.waitpid(process.pid, os.WNOHANG)[0] != 0
-    except ChildProcessError:
-        return not process.alive
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 def _secret(path: Path, make: Callable[[], str] = lambda: secrets.token_urlsafe(48)) -> str:
