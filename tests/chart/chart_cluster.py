@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 KUBERNETES = ROOT / "include" / "kubernetes"
 CONFIRM = "MILLRACE_TEST_CLUSTER"
 """Must be 1: a kubeconfig alone may be that of a cluster which people work on."""
+NO_CLUSTER = f"no cluster: set KUBECONFIG to that of an administrator, and {CONFIRM}=1 if tests may use his cluster"
 
 
 def kubeconfig() -> Path | None:

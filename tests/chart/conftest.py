@@ -10,14 +10,13 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from chart_cluster import CONFIRM, Cluster, kubeconfig
+from chart_cluster import NO_CLUSTER, Cluster, kubeconfig
 from chart_helm import Helm
 from chart_helm import helm as find_helm
 from left_out import leave_out
 
 HERE = Path(__file__).parent
 NO_HELM = "no helm: go install helm.sh/helm/v3/cmd/helm@latest, and put it on PATH or into MILLRACE_HELM"
-NO_CLUSTER = f"no cluster: set KUBECONFIG to that of an administrator, and {CONFIRM}=1 if tests may use his cluster"
 
 
 @pytest.hookimpl(trylast=True)  # after -m and -k

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from chart_cluster import ROOT, Cluster, until
 from chart_helm import CHART, SITE, Helm, merged, pods
-from chart_services import is_here, missing, services
+from chart_services import address_here, services
 from chart_site import DAG, MONTHS, RELEASE, Site, ended, image, images_missing, known, restricted_pod, runs, states
 from kubernetes.client.rest import ApiException
 
@@ -109,11 +109,7 @@ def site(
     cluster: Cluster, deployer: Helm, s3_endpoint: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:
     """A release of the chart, installed once for the tests below, in this order."""
-    address = next(a.address for a in cluster.core.list_node().items[0].status.addresses if a.type == "InternalIP")
-    if not is_here(address):
-        pytest.skip("the chart is installed only on a cluster whose node is this machine: services are started here")
-    if lacking := missing():
-        pytest.skip(f"not installed here: {', '.join(lacking)}")
+    address = address_here(cluster)
     folder = tmp_path_factory.mktemp("site")
     namespace = cluster.make_namespace("release", {"enforce": "restricted"})
     try:

@@ -12,12 +12,10 @@ import pytest
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "chart"), str(HERE.parent / "compose")]
-from chart_cluster import CONFIRM, Cluster, kubeconfig  # noqa: E402
-from chart_services import BUCKET, S3_KEY, S3_SECRET, is_here, missing, services  # noqa: E402
+from chart_cluster import NO_CLUSTER, Cluster, kubeconfig  # noqa: E402
+from chart_services import BUCKET, S3_KEY, S3_SECRET, address_here, services  # noqa: E402
 from cluster_site import PodSite, pod_site  # noqa: E402
 from left_out import leave_out  # noqa: E402
-
-NO_CLUSTER = f"no cluster: set KUBECONFIG to that of an administrator, and {CONFIRM}=1 if tests may use his cluster"
 
 
 @pytest.hookimpl(trylast=True)  # after -m and -k
@@ -37,11 +35,7 @@ def cluster() -> Iterator[Cluster]:
 @pytest.fixture(scope="session")
 def site(cluster: Cluster, s3_endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PodSite]:
     """Airflow with two pipelines, its jobs in a namespace that enforces `restricted`."""
-    address = next(a.address for a in cluster.core.list_node().items[0].status.addresses if a.type == "InternalIP")
-    if not is_here(address):
-        pytest.skip("pods reach servers of this machine only where it is the cluster's node")
-    if lacking := missing():
-        pytest.skip(f"not installed here: {', '.join(lacking)}")
+    address = address_here(cluster)
     folder = tmp_path_factory.mktemp("pods")
     airflow = cluster.make_namespace("airflow")
     namespace = cluster.make_namespace("pods", {"enforce": "restricted"})

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from cluster_site import PodSite, Probe
+from cluster_probe import Probe
+from cluster_site import PodSite
 from test_cluster_failures import start  # noqa: F401  a fixture
 
 ROUNDS = 3

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from chart_cluster import Cluster
-from cluster_site import until
+from cluster_watch import until
 
 from millrace.airflow.pods.manifest import pod_operator
 from millrace.contract import Identity, JobRequest, Place, Run

@@ -16,7 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster_site import RIGHTS, PodSite, Probe, until
+from cluster_probe import Probe
+from cluster_project import IMAGE
+from cluster_site import RIGHTS, PodSite
+from cluster_watch import until
 
 from millrace.contract import JobRequest
 from millrace.errors import NotFound
@@ -299,8 +302,6 @@ def test_a_cleared_task_takes_up_its_pod_or_its_result(site: PodSite, start: Cal
 
 
 def _restricted(*command: str) -> dict[str, Any]:
-    from cluster_site import IMAGE
-
     context = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
     return {"name": "main", "image": IMAGE, "imagePullPolicy": "Never", "command": list(command),
             "securityContext": context}  # fmt: skip

@@ -1,4 +1,4 @@
-"""ApiGate: a way to the API server that can refuse or hold back what goes through it, as a broken network would."""
+"""Relay: a way to a server that can refuse or hold back what goes through it, as a broken network would."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from contextlib import contextmanager
 from typing import Any
 
 
-class ApiGate:
-    """Listens on a port of this machine and hands bytes over to `host`:`to`."""
+class Relay:
+    """Listens at `at`, a host and a port (0: a free one), and hands bytes over to `host`:`to`."""
 
-    def __init__(self, host: str, to: int) -> None:
-        self.host, self.to, self.port = host, to, 0
+    def __init__(self, host: str, to: int, at: tuple[str, int] = ("127.0.0.1", 0)) -> None:
+        self.host, self.to = host, to
+        self._at, self.port = at
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._open = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
 
-    def __enter__(self) -> ApiGate:
+    def __enter__(self) -> Relay:
         self._thread.start()
         self._do(self._listen())
         self._loop.call_soon_threadsafe(self._open.set)
@@ -53,7 +54,7 @@ class ApiGate:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
     async def _listen(self) -> None:
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._connected, self._at, self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def _close(self) -> None:
