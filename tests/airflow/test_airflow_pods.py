@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from kubernetes.client import models as k8s
 from millrace.airflow.pods import causes
 from millrace.airflow.pods.attempts import Attempts, gpu_limits, request_key
 from millrace.airflow.pods.causes import cause_of
+from millrace.airflow.pods.labels import label
 from millrace.airflow.pods.manifest import pod_name, pod_operator
 from millrace.airflow.pods.preflight import out_of_reach, too_large, without_gpu
 from millrace.airflow.pods.restricted import loosened
@@ -86,6 +88,9 @@ def test_a_pod_of_each_profile_is_restricted_and_sized_as_said() -> None:
     ("spec__containers__0__security_context__capabilities", k8s.V1Capabilities(drop=["ALL"], add=["SYS_ADMIN"]), "SYS"),
     ("spec__containers__0__ports", [k8s.V1ContainerPort(container_port=1, host_port=1)], "port"),
     ("spec__containers__0__env", [k8s.V1EnvVar(name="DB_PASSWORD", value="x")], "literal secret"),
+    ("spec__containers__0__security_context__se_linux_options", k8s.V1SELinuxOptions(type="spc_t"), "SELinux"),
+    ("spec__security_context__app_armor_profile", k8s.V1AppArmorProfile(type="Unconfined"), "AppArmor"),
+    ("spec__security_context__windows_options", k8s.V1WindowsSecurityContextOptions(host_process=True), "host"),
     ("spec__init_containers", [k8s.V1Container(name="site")], "container 'site'"),
     ("spec__volumes", [k8s.V1Volume(name="v", host_path=k8s.V1HostPathVolumeSource(path="/"))], "reaches the node"),
 ])  # fmt: skip
@@ -99,6 +104,13 @@ def test_the_name_is_the_request_and_nothing_else() -> None:
     name = pod().metadata.name
     assert name.startswith("my-flights-train-") and len(name) <= 63 and name == pod_name(request())
     assert pod(given=request("manual__2013-01-01T00:00:00+00:00")).metadata.labels["millrace.io/run"].isalnum()
+
+
+@pytest.mark.parametrize("name", ["flights", "flights_", "f" * 63, "f" * 64, "Flüge", ""])
+def test_a_label_holds_any_name(name: str) -> None:
+    held = label(name)
+    assert re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?", held)
+    assert (held == name) == (name in ("flights", "f" * 63))
 
 
 def status(

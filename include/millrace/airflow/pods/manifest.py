@@ -8,7 +8,7 @@ from typing import Any
 
 from kubernetes.client import models as k8s  # type: ignore[import-untyped]
 
-from millrace.airflow.pods.labels import RUN_LABEL, run_label
+from millrace.airflow.pods.labels import RUN_LABEL, label, run_label
 from millrace.airflow.pods.operator import JobPod
 from millrace.contract import JobRequest
 from millrace.spec.compute import Compute, ComputeProfile, Toleration
@@ -50,9 +50,9 @@ def pod_operator(
         env_vars=_environment(compute, profile),
         labels={
             "app.kubernetes.io/managed-by": "millrace",
-            "millrace.io/pipeline": run.pipeline,
-            "millrace.io/job": request.identity.job,
-            "millrace.io/profile": profile_name,
+            "millrace.io/pipeline": label(run.pipeline),
+            "millrace.io/job": label(request.identity.job),
+            "millrace.io/profile": label(profile_name),
             RUN_LABEL: run_label(run.dag_id, run.run_id),
         },
         container_resources=_resources(profile),

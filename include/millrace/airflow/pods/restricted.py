@@ -13,6 +13,9 @@ SYSCTLS = ("kernel.shm_rmid_forced", "net.ipv4.ip_local_port_range", "net.ipv4.i
            "net.ipv4.tcp_syncookies", "net.ipv4.ping_group_range")  # fmt: skip
 
 
+SELINUX = (None, "", "container_t", "container_init_t", "container_kvm_t", "container_engine_t")
+
+
 def loosened(pod: Any) -> list[str]:
     """Every way in which a pod, as it would be sent to the cluster, is looser than allowed; empty if it is not.
 
@@ -57,6 +60,8 @@ def _container(container: Any, pod: Any) -> Iterator[str]:
         yield "is privileged"
     if own is None or own.read_only_root_filesystem is not True:
         yield "may write to its root filesystem"
+    for held in (own, pod):
+        yield from _isolation(held)
     if own is not None and own.proc_mount not in (None, "Default"):
         yield "has another proc mount"
     capabilities = own.capabilities if own else None
@@ -69,3 +74,16 @@ def _container(container: Any, pod: Any) -> Iterator[str]:
     for variable in container.env or []:
         if variable.value and SECRET.search(variable.name):
             yield f"variable {variable.name} holds a literal secret"
+
+
+def _isolation(context: Any) -> Iterator[str]:
+    """What a security context, a container's or the pod's, takes away of the kernel's own barriers."""
+    if context is None:
+        return
+    selinux, apparmor, windows = context.se_linux_options, context.app_armor_profile, context.windows_options
+    if selinux is not None and (selinux.type not in SELINUX or selinux.user or selinux.role):
+        yield "has SELinux options of its own"
+    if apparmor is not None and apparmor.type == "Unconfined":
+        yield "is not confined by AppArmor"
+    if windows is not None and windows.host_process:
+        yield "is a process of the host"
