@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -23,6 +24,11 @@ import left_out
 KEY, SECRET = "test-access", "test-secret-key"
 VERSITYGW = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
 BUILD_S = 400
+
+
+def pytest_configure() -> None:
+    """Asked to end, run the fixtures' ends too: they stop servers. In the background an interrupt would be ignored."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -47,7 +48,7 @@ class PodSite:
         """Airflow's REST API."""
         return self.running.api
 
-    @property
+    @cached_property
     def objects(self) -> ObjectStore:
         """The store that tasks and pods share."""
         return open_store(self.settings.store)

@@ -27,7 +27,7 @@ from millrace.errors import NotFound
 pytestmark = [pytest.mark.timeout(1500), pytest.mark.loop]
 SECONDS = 20
 """How long a training lasts, unless a test says otherwise."""
-ROUNDS = 500
+ROUNDS = 1000
 BOOSTED = {"kind": "xgboost", "max_depth": 8, "segments": 20, "subsample": 0.9, "rounds": ROUNDS}
 
 
