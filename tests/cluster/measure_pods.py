@@ -17,6 +17,7 @@ from cluster_site import PodSite
 from test_cluster_failures import start  # noqa: F401  a fixture
 
 ROUNDS = 3
+ROWS = Path(os.environ["MILLRACE_BENCH_ROWS"])
 
 
 def test_what_a_pod_adds(site: PodSite, start: Callable[..., list[Probe]], tmp_path: Path) -> None:  # noqa: F811
@@ -37,4 +38,4 @@ def test_what_a_pod_adds(site: PodSite, start: Callable[..., list[Probe]], tmp_p
             subprocess.run([*words, "--result", str(tmp_path / "result.json")], check=True, capture_output=True)
             bare.append(time.monotonic() - clock)
     rows = {name: statistics.median(values) for name, values in {**took, "bare": bare}.items()}
-    Path(os.environ["MILLRACE_BENCH_ROWS"]).write_text(json.dumps(rows))
+    ROWS.write_text(json.dumps(rows))

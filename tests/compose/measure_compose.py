@@ -21,6 +21,7 @@ from millrace.spec import ProjectTree
 
 DAG = {part: f"flight_delays__{part}" for part in ("features", "training", "release", "monitoring")}
 LIMIT_S = 900
+ROWS = Path(os.environ["MILLRACE_BENCH_ROWS"])
 
 
 def test_the_loop_on_both(stack: Stack, tmp_path: Path) -> None:
@@ -33,7 +34,7 @@ def test_the_loop_on_both(stack: Stack, tmp_path: Path) -> None:
         rows["embedded"] = loop(up(ProjectTree(project), settings).api)
     finally:
         down(settings)
-    Path(os.environ["MILLRACE_BENCH_ROWS"]).write_text(json.dumps(rows))
+    ROWS.write_text(json.dumps(rows))
 
 
 def loop(api: AirflowApi) -> float:
