@@ -12,7 +12,7 @@ from pathlib import Path
 def measured(root: Path, folder: Path, file: str) -> dict[str, float]:
     """Run a `measure_*.py` below tests/ and return the numbers that it wrote. Raises RuntimeError with what it said."""
     told = folder / "rows.json"
-    env = {**os.environ, "MILLRACE_BENCH_ROWS": str(told)}
+    env = {**os.environ, "BENCH_ROWS": str(told)}
     command = [sys.executable, "-m", "pytest", "-q", file]
     done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True)
     if done.returncode or not told.is_file():

@@ -17,7 +17,7 @@ from cluster_site import PodSite
 from test_cluster_failures import start  # noqa: F401  a fixture
 
 ROUNDS = 3
-ROWS = Path(os.environ["MILLRACE_BENCH_ROWS"])
+ROWS = Path(os.environ["BENCH_ROWS"])
 
 
 def test_what_a_pod_adds(site: PodSite, start: Callable[..., list[Probe]], tmp_path: Path) -> None:  # noqa: F811

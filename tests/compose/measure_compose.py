@@ -21,7 +21,7 @@ from millrace.spec import ProjectTree
 
 DAG = {part: f"flight_delays__{part}" for part in ("features", "training", "release", "monitoring")}
 LIMIT_S = 900
-ROWS = Path(os.environ["MILLRACE_BENCH_ROWS"])
+ROWS = Path(os.environ["BENCH_ROWS"])
 
 
 def test_the_loop_on_both(stack: Stack, tmp_path: Path) -> None:
