@@ -19,6 +19,25 @@ began = time.perf_counter()
 import {modules}
 print(time.perf_counter() - began)
 """
+# In a process of its own, such as a pod: the first question to an MLflow server (which nobody answers), and Feast.
+LEAN = {
+    "talking to MLflow": (
+        "from millrace.learners.tracking import connect; connect(a).search_experiments()",
+        "from mlflow import MlflowClient; MlflowClient(a).search_experiments()",
+    ),
+    "importing Feast": ("import millrace.feast_stores", "import feast"),
+}
+ALONE = """
+import os, re, time
+os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+a = "http://127.0.0.1:9"
+try:
+    {code}
+except Exception:
+    pass
+peak = re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())  # ru_maxrss would count the parent's
+print(time.process_time(), int(peak[1]) / 1024 if peak else 0)
+"""
 WARM = r"""
 import json, multiprocessing, sys, time
 from millrace.airflow.executor import WarmLocalExecutor
@@ -41,7 +60,7 @@ print(json.dumps(seen))
 
 
 def measure(root: Path, folder: Path) -> list[Row]:
-    """Median of five warm and of three cold imports per kind of task."""
+    """Median of five warm and of three cold imports per kind of task; of three for a process of its own."""
     env = {**os.environ, "AIRFLOW_HOME": str(folder), "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR"}
 
     def python(*args: str) -> str:
@@ -55,4 +74,10 @@ def measure(root: Path, folder: Path) -> list[Row]:
     for name, modules in JOBS.items():
         cold = sorted(float(python(COLD.format(modules=modules))) for _ in range(3))[1]
         rows.append(Row(f"import cost of a {name} task, warm against cold", warm[name], cold, "s", "< 0.05"))
+    for name, codes in LEAN.items():
+        seen = [
+            sorted([float(x) for x in python(ALONE.format(code=code)).split()] for _ in range(3))[1] for code in codes
+        ]
+        for at, what, unit in ((0, "CPU", "CPU-s"), (1, "peak memory", "MB")):
+            rows.append(Row(f"{name} in a process of its own, {what}", seen[0][at], seen[1][at], unit, "stated"))
     return rows

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import importlib
 import os
-import sys
 import time
 
 from airflow.executors.local_executor import LocalExecutor
+
+from millrace.imports import hidden
 
 # Waiting OpenMP threads must not spin: on two busy cores a training takes up to fifteen times as long. The variable is
 # read when the library is loaded, which here happens first.
@@ -92,16 +93,12 @@ class WarmLocalExecutor(LocalExecutor):
         variables = dict(os.environ)
         missing = []
         # Great Expectations would bring pyspark along where it is installed: memory that only Spark's jobs need.
-        hidden = "pyspark" not in sys.modules
-        if hidden:
-            sys.modules["pyspark"] = None  # type: ignore[assignment]
-        for name in warm_modules():
-            try:
-                importlib.import_module(name)
-            except Exception as err:  # a broken library must cost its own jobs only, never the scheduler
-                missing.append(f"{name} ({type(err).__name__})")
-        if hidden:
-            del sys.modules["pyspark"]
+        with hidden("pyspark"):
+            for name in warm_modules():
+                try:
+                    importlib.import_module(name)
+                except Exception as err:  # a broken library must cost its own jobs only, never the scheduler
+                    missing.append(f"{name} ({type(err).__name__})")
         # Some libraries set variables at import (Feast: PROMETHEUS_MULTIPROC_DIR) that are not meant for every child.
         for name in set(os.environ) - set(variables):
             del os.environ[name]

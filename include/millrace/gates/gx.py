@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from millrace.imports import hidden
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -45,23 +47,10 @@ def load(spark: bool = False) -> Any:
         for module in [m for m in sys.modules if m.partition(".")[0] == "great_expectations"]:
             del sys.modules[module]
         class_validators._FUNCS -= {name for name in class_validators._FUNCS if name.startswith("great_expectations.")}
-    with quiet(), _hidden("pyspark"):
+    with quiet(), hidden("pyspark"):
         import great_expectations
         import great_expectations.expectations  # registers every expectation
     return great_expectations
-
-
-@contextmanager
-def _hidden(name: str) -> Iterator[None]:
-    """Make an installed library look missing to what is imported meanwhile, unless it has been imported already."""
-    if name in sys.modules:
-        yield
-        return
-    sys.modules[name] = None  # type: ignore[assignment]  # what Python itself keeps for 'do not import'
-    try:
-        yield
-    finally:
-        del sys.modules[name]
 
 
 def validator(engine: Any, data: Any) -> Any:

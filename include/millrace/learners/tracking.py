@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
 import re
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -182,10 +184,29 @@ def connect(uri: str) -> MlflowClient:
     """A client of a tracking server or database; telemetry off."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    _without_feast()
     with reaching(uri):
         from mlflow import MlflowClient
 
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def _without_feast() -> None:
+    """Load MLflow's providers of request headers, but for Feast's: ADR 0020.
+
+    Feast registers one for its own server. To load it MLflow imports all of Feast and, through it, torch: in a process
+    of its own more than a small training takes.
+    """
+    if "mlflow.tracking.request_header.registry" in sys.modules:
+        return
+    from mlflow.utils import plugins
+
+    found = plugins.get_entry_points
+    plugins.get_entry_points = lambda group: [each for each in found(group) if not each.value.startswith("feast.")]
+    try:
+        importlib.import_module("mlflow.tracking.request_header.registry")
+    finally:
+        plugins.get_entry_points = found
 
 
 @contextmanager

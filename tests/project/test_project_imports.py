@@ -1,0 +1,43 @@
+"""What a job's process of its own imports: nothing that it does not use."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import entry_points
+
+import pytest
+
+
+def imported(code: str) -> set[str]:
+    """Those of Feast and torch that a process has imported after running the code."""
+    code += "\nimport sys; print(*{'feast', 'torch'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+def test_talking_to_mlflow_does_not_bring_feast() -> None:
+    # Feast asks MLflow to import it for every header of a request
+    assert any(e.value.startswith("feast.") for e in entry_points(group="mlflow.request_header_provider"))
+    asked = """
+import os
+from millrace.errors import Unavailable
+from millrace.learners.tracking import connect, reaching
+os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+try:
+    with reaching("http://127.0.0.1:9"):
+        connect("http://127.0.0.1:9").search_experiments()
+    raise SystemExit("somebody answers")
+except Unavailable:
+    pass
+from mlflow.tracking.request_header import registry
+assert len(list(registry._request_header_provider_registry)) >= 2
+"""
+    assert imported(asked) == set()
+
+
+@pytest.mark.parametrize("module", ["training", "materialize", "apply"])
+def test_feast_does_not_bring_torch(module: str) -> None:
+    assert imported(f"import millrace.feast_stores.{module}") == {"feast"}
+    assert imported(f"import millrace.feast_stores.{module}\nimport torch; torch.ones(1)") == {"feast", "torch"}
