@@ -24,6 +24,8 @@ from millrace.contract import JobRequest
 
 OUTAGE = 120
 """Seconds that the API server may be away while a pod is looked for or made."""
+SETTLING = 5
+"""Seconds after the end of a log in which a pod is expected to end."""
 ENDED = ("Succeeded", "Failed")
 OVER = {"failed", "success", "skipped", "upstream_failed", "removed"}
 
@@ -158,6 +160,17 @@ class JobPod(KubernetesPodOperator):
                 if time.monotonic() > until:
                     raise OutOfSight(f"The cluster does not answer ({type(err).__name__})") from None
                 time.sleep(2)
+
+    def await_pod_completion(self, pod: Any) -> None:
+        """As the stock operator; then look five times a second for the end of a pod whose log has ended, which it does
+        every two seconds."""
+        super().await_pod_completion(pod)
+        until = time.monotonic() + SETTLING
+        while time.monotonic() < until:
+            seen = self._patiently(lambda: self._read(pod.metadata.name, pod.metadata.namespace))
+            if seen is None or seen.status.phase in ENDED:
+                return
+            time.sleep(0.2)
 
     def trigger_reentry(self, context: Any, event: dict[str, Any]) -> Any:
         """As the stock operator; a pod that did not start in time is known as such."""
