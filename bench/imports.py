@@ -79,5 +79,6 @@ def measure(root: Path, folder: Path) -> list[Row]:
             sorted([float(x) for x in python(ALONE.format(code=code)).split()] for _ in range(3))[1] for code in codes
         ]
         for at, what, unit in ((0, "CPU", "CPU-s"), (1, "peak memory", "MB")):
-            rows.append(Row(f"{name} in a process of its own, {what}", seen[0][at], seen[1][at], unit, "stated"))
+            stock = "as installed" if unit == "CPU-s" else None
+            rows.append(Row(f"{name} in a process of its own, {what}", seen[0][at], seen[1][at], unit, "stated", stock))
     return rows
