@@ -33,8 +33,8 @@ os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
 a = "http://127.0.0.1:9"
 try:
     {code}
-except Exception:
-    pass
+except Exception as err:
+    assert type(err).__name__ == "MlflowException", err
 peak = re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())  # ru_maxrss would count the parent's
 print(time.process_time(), int(peak[1]) / 1024 if peak else 0)
 """
