@@ -6,7 +6,7 @@ import json
 
 import pytest
 import yaml
-from chart_cluster import KUBERNETES, Cluster
+from chart_cluster import KUBERNETES, Cluster, until
 from kubernetes.client.rest import ApiException
 
 from kubernetes import client
@@ -42,6 +42,8 @@ class Place:
         cluster.kubectl("apply", "-f", "-", given=self.objects)
         self.worker = cluster.as_account(airflow, "millrace-worker")
         self.job = cluster.as_account(jobs, "millrace-job")
+        # the server hears of a binding a moment after it is made
+        until(lambda: allowed(self.worker, jobs, "", "pods", "create"), "the rights to be given")
 
 
 @pytest.fixture
@@ -104,9 +106,9 @@ def test_one_verb_more_or_less_is_seen(place):
     role["rules"][0]["verbs"].remove("patch")
     role["rules"].append({"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]})
     place.cluster.kubectl("apply", "-f", "-", given=role)
-    # Then the same questions tell
-    assert not allowed(place.worker, place.jobs, "", "pods", "patch")
-    assert allowed(place.worker, place.jobs, "", "secrets", "get")
+    # Then the same questions tell, once the server has heard of it
+    until(lambda: not allowed(place.worker, place.jobs, "", "pods", "patch"), "the right to patch pods to go")
+    until(lambda: allowed(place.worker, place.jobs, "", "secrets", "get"), "the right to get secrets")
 
 
 def test_nodes_only_where_the_optional_manifest_is_applied(place):
@@ -119,6 +121,7 @@ def test_nodes_only_where_the_optional_manifest_is_applied(place):
             each["subjects"][0]["namespace"] = place.airflow
     place.cluster.kubectl("apply", "-f", "-", given=objects)
     try:
+        until(lambda: allowed(place.worker, "", "", "nodes", "list"), "the right to list nodes")
         assert client.CoreV1Api(place.worker).list_node().items
         assert [v for v in VERBS if allowed(place.worker, "", "", "nodes", v)] == ["list"]
         assert not allowed(place.worker, "", "", "nodes/proxy", "get")
