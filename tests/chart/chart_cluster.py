@@ -87,7 +87,7 @@ def documents(given: Any) -> str:
     return yaml.safe_dump_all(given if isinstance(given, list) else [given])
 
 
-def until(answer: Callable[[], Any], what: str, limit_s: float = 60) -> Any:
+def until(answer: Callable[[], Any], what: str, limit_s: float = 120) -> Any:
     """The first true answer. Fails naming what was waited for."""
     end = time.monotonic() + limit_s
     while not (found := answer()):

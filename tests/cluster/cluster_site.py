@@ -15,10 +15,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
-from chart_cluster import KUBERNETES, Cluster
+from chart_cluster import KUBERNETES, Cluster, until
 from chart_services import S3_KEY, S3_SECRET, Services
 from cluster_project import PARTS, PIPELINES, profiles, recovery, write_project
-from cluster_watch import Watcher, until
+from cluster_watch import Watcher
 from relay import Relay
 
 from millrace.cli.local import down, up

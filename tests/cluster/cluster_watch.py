@@ -5,9 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from chart_cluster import Cluster
 
@@ -54,12 +52,3 @@ class Watcher(threading.Thread):
             seen.last, seen.node = time.monotonic(), pod.spec.node_name
             if not seen.phases or seen.phases[-1] != pod.status.phase:
                 seen.phases.append(pod.status.phase)
-
-
-def until(answer: Callable[[], Any], what: str, limit_s: float = 120) -> Any:
-    """The first true answer. Fails naming what was waited for."""
-    end = time.monotonic() + limit_s
-    while not (found := answer()):
-        assert time.monotonic() < end, f"waited {limit_s:.0f} s for {what}"
-        time.sleep(0.5)
-    return found

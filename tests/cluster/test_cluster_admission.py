@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chart_cluster import Cluster
-from cluster_watch import until
+from chart_cluster import Cluster, until
 
 from millrace.airflow.pods.manifest import pod_operator
 from millrace.contract import Identity, JobRequest, Place, Run

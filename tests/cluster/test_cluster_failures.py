@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chart_cluster import until
 from cluster_probe import Probe
 from cluster_project import IMAGE
 from cluster_site import RIGHTS, PodSite
-from cluster_watch import until
 
 from millrace.contract import JobRequest
 from millrace.errors import NotFound

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from chart_cluster import until
 from cluster_project import IMAGE, JOBS, PIPELINES
 from cluster_site import PodSite
-from cluster_watch import until
 from docker_engine import docker
 from docker_engine import missing as no_engine
 
