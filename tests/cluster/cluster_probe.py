@@ -48,7 +48,7 @@ class Probe:
 
     def log(self) -> str:
         """Of all tries."""
-        return "\n".join(self.site.log(self.dag, self.run, "train", n + 1) for n in range(self.tries()))
+        return self.site.log(self.dag, self.run, "train")
 
     def attempts(self) -> list[dict[str, Any]]:
         return self.site.attempts(run=f"{self.dag}/{self.run}")
