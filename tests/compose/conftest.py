@@ -1,4 +1,4 @@
-"""The stack, up once for all tests of the folder that want it."""
+"""The stack, up once for all tests of a module, and gone before the next one's."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     leave_out(config, items, Path(__file__).parent, missing(), "stack")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The reference project with four months of flights on the whole stack; its data go at the end."""
     folder = tmp_path_factory.mktemp("compose")

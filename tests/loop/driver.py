@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -37,6 +38,7 @@ def main(root: str, pipeline: str, first: str, last: str, by_rest: str, by_hand:
             if not d["dag_id"].startswith(pipeline)
         ]
         report["died"] = [p.name for p in running.processes if not p.alive]
+        report["interfaces"] = [name for _, name in socket.if_nameindex()]
         report["processes"] = {p.name: p.pid for p in running.processes}
     finally:
         down(settings)
