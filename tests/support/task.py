@@ -1,0 +1,82 @@
+"""The context of an Airflow task, without an Airflow: for the functions of `millrace.airflow.tasks`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow.sdk.execution_time.context import OutletEventAccessors, set_current_context
+
+from millrace.contract import JobRequest, JobResult, Outcome
+
+
+@dataclass
+class TaskInstance:
+    """As much of Airflow's task instance as tasks use. `xcoms` is what other tasks of the run have returned."""
+
+    dag_id: str
+    task_id: str
+    run_id: str
+    try_number: int = 1
+    xcoms: dict[str, Any] = field(default_factory=dict)
+    log_url: str | None = None
+
+    def xcom_pull(self, task_ids: str) -> Any:
+        return self.xcoms.get(task_ids)
+
+
+@dataclass
+class DagRun:
+    """As much of Airflow's run as tasks use."""
+
+    run_id: str
+    partition_key: str | None = None
+    conf: dict[str, Any] = field(default_factory=dict)
+
+
+@contextmanager
+def running(
+    dag_id: str = "orders__features",
+    task_id: str = "task",
+    *,
+    run_id: str = "manual__1",
+    partition_key: str | None = None,
+    params: dict[str, Any] | None = None,
+    xcoms: dict[str, Any] | None = None,
+    try_number: int = 1,
+) -> Iterator[dict[str, Any]]:
+    """Be inside a task: `get_current_context()` gives what is yielded here, as in a task of a real run."""
+    context = {
+        "ti": TaskInstance(dag_id, task_id, run_id, try_number, xcoms or {}),
+        "dag_run": DagRun(run_id, partition_key, params or {}),
+        "params": params or {},
+        "outlet_events": OutletEventAccessors(),
+        "run_id": run_id,
+    }
+    context["task_instance"] = context["ti"]
+    with set_current_context(context):  # type: ignore[arg-type]
+        yield context
+
+
+def request_of(steps: Any) -> JobRequest:
+    """The request that a task of one job (`run.Steps`) asks for."""
+    request = next(steps)
+    assert isinstance(request, JobRequest)
+    return request
+
+
+def answered(steps: Any, outcome: Outcome, **observed: Any) -> Any:
+    """What such a task returns when its job gave this outcome."""
+    result = JobResult(job="any", request_digest="sha256:" + "0" * 64, outcome=outcome, observed=observed)
+    return value_of(steps, (outcome, result))
+
+
+def value_of(steps: Any, sent: Any = None) -> Any:
+    """What such a task returns; without `sent`, one that asks for no job."""
+    try:
+        steps.send(sent) if sent is not None else next(steps)
+    except StopIteration as done:
+        return done.value
+    raise AssertionError("the task asks for another job")
