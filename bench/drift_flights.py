@@ -63,10 +63,9 @@ class Flights:
         for name, source in self.bare.spec.sources.items():
             key = month if source.partitioned else "static"
             landed = self.bare.run("land", (key,), [], {"source": name}, locations=locations).outputs["data"]
-            self.bare.run("publish", (key,), [("data", landed, key)], {"dataset": f"raw.{name}"})
             raw.append((name, landed, key))
         made = self.bare.run("transform", (month,), raw).outputs["data"]
-        self.bare.run("publish", (month,), [("data", made, month)], {"dataset": "features"})
+        self.bare.tables.move(f"{self.bare.spec.name}/features", month, made)
 
     def _model(self, until: str) -> tuple[Artifact, Artifact]:
         _, model, evaluation = self.bare.train([m for m in data.MONTHS if m <= until])

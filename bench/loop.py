@@ -95,12 +95,12 @@ def _features(tree: ProjectTree, settings: Settings, bare: Bare) -> None:
         landed = bare.run("land", (key,), [], {"source": name}, locations=locations).outputs["data"]
         params: dict[str, Any] = {"suite": source.gate, "event_time": source.event_time if source.partitioned else None}
         bare.run("validate", (key,), [("data", landed, key)], params)
-        bare.run("publish", (key,), [("data", landed, key)], {"dataset": f"raw.{name}"})
+        bare.tables.move(f"{PIPELINE}/raw.{name}", key, landed)
         raw.append((name, landed, key))
     made = bare.run("transform", (MONTH,), raw).outputs["data"]
     params = {"suite": spec.features.gate, "event_time": spec.features.event_time}
     bare.run("validate", (MONTH,), [("data", made, MONTH)], params)
-    bare.run("publish", (MONTH,), [("data", made, MONTH)], {"dataset": "features"})
+    bare.tables.move(f"{PIPELINE}/features", MONTH, made)
     feast = {"registry": settings.feast_registry, "online": settings.feast_online}
     bare.run("materialize", (MONTH,), [("data", made, MONTH)], services=feast)
 

@@ -7,12 +7,11 @@ import os
 import subprocess
 import sys
 
-import pyarrow as pa
 import pytest
 
-from millrace.contract import Identity, Input, JobRequest, JobResult, Place, code_digest
+from millrace.contract import Identity, JobRequest, JobResult, Means, Place, code_digest
 from millrace.spec import Bundle
-from millrace.store import SnapshotStore, open_store
+from millrace.store import open_store
 
 CODE = code_digest()
 SPEC = {
@@ -24,26 +23,25 @@ SPEC = {
 
 
 @pytest.fixture
-def publish(tmp_path):
-    """A function that makes a request to publish a Snapshot; `job` and other parts of identity can be said."""
+def land(tmp_path):
+    """A function that makes a request to land a month; `job` and other parts of identity can be said."""
     objects = open_store(str(tmp_path / "store"))
     bundle = Bundle(spec=SPEC, sql="", suites={})
     objects.put(bundle.key, bundle.to_bytes())
-    table = pa.table({"id": ["a"], "event_timestamp": pa.array([0], pa.timestamp("us", "UTC"))})
-    made = SnapshotStore(objects).write(table, pipeline="sales", dataset="features", partition="2024-01")
+    (tmp_path / "202401.csv").write_text("id\na\n")
 
     def make(**identity) -> JobRequest:
         base = {
-            "job": "publish",
-            "params": {"dataset": "features"},
+            "job": "land",
+            "params": {"source": "orders"},
             "scope": ("2024-01",),
             "code_digest": CODE,
             "spec_digest": bundle.digest,
-            "inputs": (Input(role="data", kind="snapshot", digest=made.digest),),
         }
         return JobRequest(
             identity=Identity(**{**base, **identity}),
-            place=Place(store=str(tmp_path / "store"), inputs={made.digest: made.uri}),
+            place=Place(store=str(tmp_path / "store")),
+            means=Means(locations={"orders": str(tmp_path / "{year}{month}.csv")}),
         )  # fmt: skip
 
     return make
@@ -63,11 +61,11 @@ def command(tmp_path, job: str, text: str | None) -> tuple[int, JobResult | None
     return done.returncode, JobResult.parse(result.read_text()) if result.exists() else None, done.stderr
 
 
-def test_0_an_outcome_was_written(tmp_path, publish):
-    request = publish()
-    code, result, said = command(tmp_path, "publish", request.model_dump_json())
+def test_0_an_outcome_was_written(tmp_path, land):
+    request = land()
+    code, result, said = command(tmp_path, "land", request.model_dump_json())
     assert (code, said) == (0, "")
-    assert result.outcome.facts["moved"] is True and result.error is None
+    assert result.outcome.facts["rows"] == 1 and result.error is None
     assert result.request_digest == request.request_digest
 
 
@@ -81,40 +79,40 @@ def test_0_an_outcome_was_written(tmp_path, publish):
     ],
     ids=["newer", "unknown field", "another job", "empty"],
 )
-def test_2_the_request_cannot_be_read(tmp_path, publish, change, words):
-    value = json.loads(publish().model_dump_json())
+def test_2_the_request_cannot_be_read(tmp_path, land, change, words):
+    value = json.loads(land().model_dump_json())
     change(value)
-    code, result, said = command(tmp_path, "publish", json.dumps(value))
+    code, result, said = command(tmp_path, "land", json.dumps(value))
     assert code == 2
     assert result.outcome is None and result.error.type == "ContractError" and result.error.retry == "never"
     assert words in result.error.message and words in said
 
 
 def test_2_there_is_no_request(tmp_path):
-    code, result, said = command(tmp_path, "publish", None)
+    code, result, said = command(tmp_path, "land", None)
     assert code == 2 and "cannot read the request" in result.error.message and "cannot read the request" in said
 
 
 @pytest.mark.parametrize(
     ("job", "identity", "words"),
     [
-        ("publsh", {"job": "publsh"}, "no such job (given: 'publsh')"),
-        ("publish", {"params": {"dataset": "features", "hurry": 1}}, "params of job 'publish', hurry"),
-        ("publish", {"params": {}}, "dataset: Field required"),
-        ("publish", {"inputs": ()}, "exactly one input of role 'data', found 0"),
-        ("publish", {"spec_digest": "sha256:" + "9" * 64}, "no such"),
+        ("lend", {"job": "lend"}, "no such job (given: 'lend')"),
+        ("land", {"params": {"source": "orders", "hurry": 1}}, "params of job 'land', hurry"),
+        ("land", {"params": {}}, "source: Field required"),
+        ("land", {"scope": ()}, "works on one partition"),
+        ("land", {"spec_digest": "sha256:" + "9" * 64}, "no such"),
     ],
 )
-def test_3_failed_for_good(tmp_path, publish, job, identity, words):
-    code, result, said = command(tmp_path, job, publish(**identity).model_dump_json())
+def test_3_failed_for_good(tmp_path, land, job, identity, words):
+    code, result, said = command(tmp_path, job, land(**identity).model_dump_json())
     assert code == 3
     assert result.outcome is None and result.error.retry == "never"
     assert words in result.error.message and result.error.message in said
 
 
-def test_4_failed_and_may_be_tried_again(tmp_path, publish):
+def test_4_failed_and_may_be_tried_again(tmp_path, land):
     # Given a store whose server does not answer
-    request = publish()
+    request = land()
     place = request.place.model_copy(update={"store": "s3://bucket/prefix"})
     (tmp_path / "request.json").write_text(request.model_copy(update={"place": place}).model_dump_json())
     result = tmp_path / "result.json"
@@ -123,14 +121,14 @@ def test_4_failed_and_may_be_tried_again(tmp_path, publish):
         "AWS_DEFAULT_REGION": "us-east-1", "AWS_MAX_ATTEMPTS": "1", "MILLRACE_CACHE": str(tmp_path / "cache"),
     }  # fmt: skip
     done = subprocess.run(
-        [sys.executable, "-m", "millrace.jobs", "publish", "--request", tmp_path / "request.json", "--result", result],
+        [sys.executable, "-m", "millrace.jobs", "land", "--request", tmp_path / "request.json", "--result", result],
         capture_output=True, text=True, timeout=60, env=env,
     )  # fmt: skip
     assert done.returncode == 4, done.stderr
     assert JobResult.parse(result.read_text()).error.retry == "same"
 
 
-def test_a_rerun_replaces_the_result_whole(tmp_path, publish):
+def test_a_rerun_replaces_the_result_whole(tmp_path, land):
     (tmp_path / "result.json").write_text("half a res")
-    code, result, _ = command(tmp_path, "publish", publish().model_dump_json())
+    code, result, _ = command(tmp_path, "land", land().model_dump_json())
     assert code == 0 and result.outcome is not None

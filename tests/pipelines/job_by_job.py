@@ -118,7 +118,7 @@ class JobByJob:
         """land, gate, publish raw."""
         raw = self.land(key)
         assert not (failed := self.gate(key, raw, f"raw.{self.source}")), failed
-        self.job("publish", [key], [("data", raw, key)], dataset=f"raw.{self.source}")
+        self.tables.move(f"{self.name}/raw.{self.source}", key, raw)
         return raw
 
     def features(self, key: str, raw: Artifact | None = None) -> Artifact:
@@ -126,7 +126,7 @@ class JobByJob:
         raw = raw or self.take(key)
         made = self.job("transform", [key], [(self.source, raw, key)]).outputs["data"]
         assert not (failed := self.gate(key, made, "features")), failed
-        self.job("publish", [key], [("data", made, key)], dataset="features")
+        self.tables.move(f"{self.name}/features", key, made)
         self.published[key] = made
         return made
 

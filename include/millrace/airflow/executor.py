@@ -47,7 +47,6 @@ DEFAULT_MODULES = (
             "land",
             "validate",
             "transform",
-            "publish",
             "materialize",
             "parity",
             "score",

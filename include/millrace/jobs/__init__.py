@@ -9,7 +9,6 @@ JOBS = (
     "validate",
     "fit_embedding",
     "transform",
-    "publish",
     "materialize",
     "parity",
     "score",
