@@ -36,7 +36,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     place: str = request.getfixturevalue("postgres")
     engine = create_engine(place)
     with engine.begin() as connection:
-        connection.execute(text("DROP TABLE IF EXISTS millrace_entries"))
+        connection.execute(text("DROP TABLE IF EXISTS millrace_entries, millrace_ledger_version"))
     engine.dispose()
     return place
 

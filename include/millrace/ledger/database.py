@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, create_engine, event, inspect, make_url
+from sqlalchemy import Connection, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.pool import NullPool
 
 from millrace.errors import Conflict, LedgerError, Unavailable
-from millrace.ledger.schema import ENTRIES, METADATA
+from millrace.ledger import migration
 
 WAIT = 20
 """Seconds that a writer waits for the one before it."""
@@ -53,7 +53,7 @@ class Database:
                               next_step="Install millrace with its extra 'airflow'") from err  # fmt: skip
         if self.sqlite:
             event.listen(self._engine, "connect", _own_begin)
-        self._create()
+        self._migrate()
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -73,14 +73,15 @@ class Database:
             connection.exec_driver_sql("BEGIN" if self.sqlite else "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             yield connection
 
-    def _create(self) -> None:
+    def _migrate(self) -> None:
         with self._guard(), self._engine.connect() as connection:
-            if inspect(connection).has_table(ENTRIES.name):
+            if migration.current(connection, self.place):
                 return
             if self.sqlite:
                 _set_wal(connection)
         with self.write() as connection:  # the lock puts several first openers in a row
-            METADATA.create_all(connection, checkfirst=True)
+            if not migration.current(connection, self.place):
+                migration.upgrade(connection)
 
     @contextmanager
     def _guard(self) -> Iterator[None]:
