@@ -28,7 +28,7 @@ def snapshot(site: Site, table: Any, dataset: str, partition: str) -> Artifact:
     return SnapshotStore(site.objects).write(table, pipeline=site.name, dataset=dataset, partition=partition)
 
 
-def features(site: Site, partition: str, rows: int = 3) -> Artifact:
+def features(site: Site, partition: str, rows: int = 3, dataset: str = "features") -> Artifact:
     """A small features Snapshot, no two alike."""
     import pyarrow as pa
 
@@ -41,7 +41,7 @@ def features(site: Site, partition: str, rows: int = 3) -> Artifact:
             "ordered": [number % 2 for number in range(rows)],
         }
     )
-    return snapshot(site, table, "features", partition)
+    return snapshot(site, table, dataset, partition)
 
 
 def stored(site: Site, kind: str, text: str) -> Artifact:

@@ -1,0 +1,233 @@
+"""The tasks of the features DAG, each by itself on the context of a task: what they let through, and what never."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from support.project import DAYS, PIPELINE, features, sample, stored
+from support.task import answered, request_of, running, value_of
+
+from millrace.airflow.common import features_asset, scored_asset
+from millrace.airflow.retry import InfrastructureError, NotYet
+from millrace.airflow.run import pack, unpack
+from millrace.airflow.site import Site
+from millrace.airflow.tasks import features as tasks
+from millrace.contract import Outcome
+
+DAY = DAYS[4]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("features") / "shop"
+    sample(root)
+    return root
+
+
+@pytest.fixture
+def site(made: Path, tmp_path: Path) -> Site:
+    root = tmp_path / "shop"
+    shutil.copytree(made, root)
+    return Site.at(str(root), PIPELINE)
+
+
+def here(site: Site) -> dict[str, str]:
+    return {"root": str(site.tree.root), "pipeline": site.name}
+
+
+def edit(site: Site, old: str, new: str) -> Site:
+    """The pipeline with another spec."""
+    path = site.tree.folder(site.name) / "pipeline.yaml"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    Site.at.cache_clear()
+    return Site.at(str(site.tree.root), site.name)
+
+
+def land(site: Site, day: str = DAY) -> list[dict[str, Any]]:
+    with running(task_id="land.visits"):
+        return tasks.land(day, "visits", **here(site))
+
+
+@pytest.mark.parametrize(("key", "form"), [(DAY, None), (None, DAY), (DAY, DAYS[0])])
+def test_the_partition_is_airflows_key_or_else_that_of_the_form(site, key, form):
+    with running(partition_key=key, params={"partition": form}):
+        assert tasks.resolve_partition(**here(site)) == DAY
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [(None, "does not say which day"), ("2024-1-5", "is not a day partition"), ("2023-12-31", "lies outside"),
+     ("2024-01-21", "lies outside")],
+)  # fmt: skip
+def test_a_run_without_a_usable_partition_fails_with_what_to_do(site, key, words):
+    with running(partition_key=key, params={}), pytest.raises(AirflowFailException, match=words):
+        tasks.resolve_partition(**here(site))
+
+
+def test_landing_gives_the_snapshot_and_publishes_nothing(site):
+    (item,) = land(site)
+    assert item["partition"] == DAY and item["fresh"]
+    assert unpack(item["artifact"]).rows == 400
+    assert site.tables.partitions(f"{PIPELINE}/raw.visits") == []
+
+
+def test_a_missing_file_is_waited_for_until_its_time_then_fails_or_is_skipped(site):
+    (site.tree.root / "data" / PIPELINE / f"{DAY}.csv").unlink()
+    with pytest.raises(AirflowFailException, match="not there|no file|No such|missing"):
+        land(site)
+    skipping = edit(site, "missing: fail", "missing: skip")
+    with pytest.raises(AirflowSkipException):
+        land(skipping)
+    waiting = edit(skipping, "missing_after: P1D", "missing_after: P99Y")
+    with pytest.raises(NotYet):
+        land(waiting)
+
+
+def test_a_truncated_file_fails_for_good_and_lands_nothing(site):
+    path = site.tree.root / "data" / PIPELINE / f"{DAY}.csv"
+    path.write_text(path.read_text()[:-5])
+    with pytest.raises(AirflowFailException):
+        land(site)
+
+
+def test_a_lookback_takes_what_is_published_and_lands_what_nobody_did(site):
+    site = edit(site, "    gate: suites/visits.yaml", "    lookback: P2D\n    gate: suites/visits.yaml")
+    published = features(site, DAYS[3])
+    site.tables.move(f"{PIPELINE}/raw.visits", DAYS[3], published)
+    items = land(site)
+    assert [(i["partition"], i["fresh"]) for i in items] == [(DAYS[2], True), (DAYS[3], False), (DAY, True)]
+    assert unpack(items[1]["artifact"]).digest == published.digest
+
+
+def test_the_raw_table_moves_when_the_gate_has_passed(site):
+    landed = land(site)
+    with running(task_id="gate_raw.visits"):
+        tasks.gate_raw(DAY, "visits", landed, **here(site))
+    current = site.tables.resolve(f"{PIPELINE}/raw.visits", DAY)
+    assert current.snapshot == unpack(landed[0]["artifact"]).digest
+
+
+def test_a_failed_gate_ends_the_task_for_good_and_moves_no_table(site):
+    path = site.tree.root / "data" / PIPELINE / f"{DAY}.csv"
+    path.write_text(path.read_text().replace(",north,", ",norht,"))
+    landed = land(site)
+    with running(task_id="gate_raw.visits"), pytest.raises(AirflowFailException, match=f"FAILED.*{DAY}"):
+        tasks.gate_raw(DAY, "visits", landed, **here(site))
+    assert site.tables.partitions(f"{PIPELINE}/raw.visits") == []
+
+
+def test_a_later_partition_of_a_lookback_that_fails_its_gate_moves_no_table(site):
+    site = edit(site, "    gate: suites/visits.yaml", "    lookback: P1D\n    gate: suites/visits.yaml")
+    path = site.tree.root / "data" / PIPELINE / f"{DAYS[3]}.csv"
+    path.write_text(path.read_text().replace(",north,", ",norht,"))
+    landed = land(site)
+    with running(task_id="gate_raw.visits"), pytest.raises(AirflowFailException, match=DAYS[3]):
+        tasks.gate_raw(DAY, "visits", landed, **here(site))
+    assert site.tables.partitions(f"{PIPELINE}/raw.visits") == []
+
+
+def test_a_gate_looks_at_the_published_partitions_before_it_and_at_no_later_one(site):
+    checks = "expectations:"
+    path = site.tree.folder(site.name) / "suites" / "visits.yaml"
+    path.write_text(path.read_text().replace(checks, "checks:\n  - {type: volume, partitions: 3, min_ratio: 0.5}\n" + checks, 1))
+    for day in (DAYS[0], DAYS[1], DAYS[2], DAYS[3], DAYS[6]):
+        site.tables.move(f"{PIPELINE}/raw.visits", day, features(site, day))
+    from millrace.spec.gate import gate_checks
+
+    asked = gate_checks(site.tree.suite(site.name, "suites/visits.yaml"), "suites/visits.yaml")
+    seen = tasks._looked_at(site, "raw.visits", DAY, asked)
+    assert [(role, key) for role, _, key in seen] == [("trailing", day) for day in DAYS[1:4]]
+
+
+def test_the_transform_asks_for_every_raw_snapshot_of_every_source_with_its_partition(site):
+    landed = land(site)
+    with running(task_id="transform"):
+        steps = tasks.transform(DAY, {"visits": landed}, **here(site))
+        request = request_of(steps)
+        made = features(site, DAY)
+        assert unpack(answered(steps, Outcome(outputs={"data": made}))) == made
+    assert request.identity.scope == (DAY,)
+    assert [(i.role, i.partition) for i in request.identity.inputs] == [("visits", DAY)]
+    assert request.identity.spec_digest == site.bundle.digest
+
+
+def test_a_passed_features_gate_is_on_record_for_exactly_this_snapshot(site):
+    made = transformed(site)
+    with running(task_id="gate_features"):
+        tasks.gate_features(DAY, pack(made), **here(site))
+    (entry,) = site.ledger.entries(PIPELINE, "gate", f"features/{DAY}")
+    assert (entry.body["snapshot"], entry.body["passed"]) == (made.digest, True)
+
+
+def test_a_failed_features_gate_records_no_pass(site):
+    made = features(site, DAY)  # which lacks most columns that the suite asks for
+    with running(task_id="gate_features"), pytest.raises(AirflowFailException, match="FAILED"):
+        tasks.gate_features(DAY, pack(made), **here(site))
+    assert not [e for e in site.ledger.entries(PIPELINE, "gate") if e.body["passed"]]
+
+
+def test_publishing_moves_the_table_and_names_the_partition_to_who_listens(site):
+    made = features(site, DAY)
+    with running(task_id="publish") as context:
+        tasks.publish(DAY, pack(made), **here(site))
+        assert context["outlet_events"][features_asset(site)].partition_keys == {DAY}
+    assert site.tables.resolve(f"{PIPELINE}/features", DAY).snapshot == made.digest
+
+
+def test_without_a_champion_nothing_is_scored_and_monitoring_hears_of_the_partition(site):
+    with running(task_id="score") as context:
+        facts = value_of(tasks.score(DAY, pack(features(site, DAY)), **here(site)))
+        assert context["outlet_events"][scored_asset(site)].partition_keys == {DAY}
+    assert facts["version"] is None
+    assert site.tables.partitions(f"{PIPELINE}/predictions") == []
+
+
+def test_the_champion_of_record_scores_and_its_predictions_are_published(site):
+    model, predictions = stored(site, "model", "{}"), features(site, DAY, dataset="predictions")
+    promote(site, 3, model)
+    with running(task_id="score") as context:
+        steps = tasks.score(DAY, pack(features(site, DAY)), **here(site))
+        request = request_of(steps)
+        facts = answered(steps, Outcome(outputs={"data": predictions}))
+        assert context["outlet_events"][scored_asset(site)].partition_keys == {DAY}
+    assert request.input("model").digest == model.digest
+    assert request.identity.params == {"version": "3"}
+    assert facts["version"] == 3
+    assert site.tables.resolve(f"{PIPELINE}/predictions", DAY).snapshot == predictions.digest
+
+
+def test_an_infrastructure_failure_is_retried_and_bad_input_is_not(site):
+    from millrace.airflow.run import settled
+    from millrace.contract import JobError, JobResult
+
+    request = site.request("land", scope=(DAY,))
+    for retry, raised in (("same", InfrastructureError), ("never", AirflowFailException)):
+        failed = JobResult(job="land", request_digest="x", error=JobError(type="X", message="no", retry=retry))
+        with pytest.raises(raised, match="land failed: no"):
+            settled(request, failed)
+
+
+def transformed(site: Site) -> Any:
+    """The features of the day, by the real job."""
+    landed = land(site)
+    with running(task_id="transform"):
+        from millrace.airflow.run import in_process
+
+        return unpack(in_process(tasks.transform)(partition=DAY, sources={"visits": landed}, **here(site)))
+
+
+def promote(site: Site, version: int, model: Any) -> None:
+    site.ledger.promote(
+        PIPELINE,
+        version=version,
+        model_digest=model.digest,
+        evidence_digest="sha256:" + "e" * 64,
+        expected_generation=0,
+        body={"model": pack(model)},
+    )
