@@ -135,7 +135,9 @@ def test_a_later_partition_of_a_lookback_that_fails_its_gate_moves_no_table(site
 def test_a_gate_looks_at_the_published_partitions_before_it_and_at_no_later_one(site):
     checks = "expectations:"
     path = site.tree.folder(site.name) / "suites" / "visits.yaml"
-    path.write_text(path.read_text().replace(checks, "checks:\n  - {type: volume, partitions: 3, min_ratio: 0.5}\n" + checks, 1))
+    path.write_text(
+        path.read_text().replace(checks, "checks:\n  - {type: volume, partitions: 3, min_ratio: 0.5}\n" + checks, 1)
+    )
     for day in (DAYS[0], DAYS[1], DAYS[2], DAYS[3], DAYS[6]):
         site.tables.move(f"{PIPELINE}/raw.visits", day, features(site, day))
     from millrace.spec.gate import gate_checks

@@ -122,10 +122,11 @@ class Ledger:
         with self._database.write() as connection:
             return retrains.finish(connection, decision_id, state)
 
-    def last_retrain(self, pipeline: str) -> RetrainDecision | None:
-        """The decision of the latest partition that neither failed nor was superseded, for the cooldown."""
+    def last_retrain(self, pipeline: str, asking: str | None = None) -> RetrainDecision | None:
+        """The decision of the latest partition that neither failed nor was superseded, for the cooldown of a partition
+        that is `asking`. See `retrains.last`."""
         with self._database.read() as connection:
-            return retrains.last(connection, pipeline)
+            return retrains.last(connection, pipeline, asking)
 
     def retrains(self, pipeline: str) -> list[RetrainDecision]:
         """All decisions of a pipeline as they stand, in the order they were made."""

@@ -102,9 +102,17 @@ def finish(connection: Connection, decision_id: str, state: End) -> RetrainDecis
     return decision
 
 
-def last(connection: Connection, pipeline: str) -> RetrainDecision | None:
-    """The decision of the latest partition that was neither failed nor superseded: where the cooldown starts."""
-    found = [d for d in decisions(connection, pipeline) if d.state not in ("failed", "superseded")]
+def last(connection: Connection, pipeline: str, asking: str | None = None) -> RetrainDecision | None:
+    """The decision of the latest partition that was neither failed nor superseded: where the cooldown starts.
+
+    One that still waits for the partition `asking` does not count: who claimed it may have been killed before it could
+    start a run, and asks again.
+    """
+    found = [
+        d
+        for d in decisions(connection, pipeline)
+        if d.state not in ("failed", "superseded") and (d.partition, d.state) != (asking, "waiting")
+    ]
     return max(found, key=lambda d: (d.partition, d.number), default=None)
 
 

@@ -96,7 +96,7 @@ def decide(
         for body in _history(site, champion)
         if body["partition"] != partition
     ]
-    last = site.ledger.last_retrain(pipeline)
+    last = site.ledger.last_retrain(pipeline, partition)
     answer = govern(
         spec,
         site.cut,

@@ -1,0 +1,167 @@
+"""The tasks of the monitoring DAG, each by itself on the context of a task: what is compared, and what is decided."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.project import DAYS, PIPELINE, features, sample, stored
+from support.task import answered, request_of, running, value_of
+
+from millrace.airflow.run import pack
+from millrace.airflow.site import Site
+from millrace.airflow.tasks import monitoring as tasks
+from millrace.contract import Metric, Outcome
+
+DAY = DAYS[4]
+QUIET: dict[str, Any] = {
+    "rows": 1200, "enough_rows": True, "columns": {}, "broken": {}, "drifted": False, "champion": 1, "report": None,
+}  # fmt: skip
+WELL: dict[str, Any] = {"degraded": False, "excess": 0.0, "metrics": {}}
+WORSE: dict[str, Any] = {"degraded": True, "excess": 0.2, "metrics": {}}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with six published days; the champion was trained on the first two and has scored all but one."""
+    root = tmp_path_factory.mktemp("monitoring") / "shop"
+    site = sample(root)
+    for day in DAYS[:6]:
+        site.tables.move(f"{PIPELINE}/features", day, features(site, day))
+        if day != DAYS[3]:
+            site.tables.move(f"{PIPELINE}/predictions", day, features(site, day, dataset="predictions"))
+    return root
+
+
+@pytest.fixture
+def site(made: Path, tmp_path: Path) -> Site:
+    root = tmp_path / "shop"
+    shutil.copytree(made, root)
+    Site.at.cache_clear()
+    site = Site.at(str(root), PIPELINE)
+    site.ledger.promote(
+        PIPELINE,
+        version=1,
+        model_digest=stored(site, "model", "m").digest,
+        evidence_digest="sha256:" + "e" * 64,
+        expected_generation=0,
+        body={
+            "model": pack(stored(site, "model", "m")),
+            "evaluation": pack(stored(site, "evaluation", "e")),
+            "trained_to": DAYS[1],
+        },
+    )
+    return site
+
+
+def here(site: Site) -> dict[str, str]:
+    return {"root": str(site.tree.root), "pipeline": site.name}
+
+
+def decide(site: Site, day: str, drift: Any = QUIET, performance: Any = WELL) -> Any:
+    with running(f"{PIPELINE}__monitoring", "decide"):
+        return tasks.decide(day, drift, performance, **here(site))
+
+
+def records(site: Site) -> list[tuple[str, str, str]]:
+    return [(r.partition, r.body["action"], r.body["reason"]) for r in site.ledger.monitoring(PIPELINE)]
+
+
+def test_drift_compares_the_window_with_the_champion_of_record(site):
+    with running(task_id="drift"):
+        steps = tasks.drift(DAY, **here(site))
+        request = request_of(steps)
+        facts = answered(steps, Outcome(facts={"rows": 9, "broken": {}, "drifted": None}), links={"report": "r.html"})
+    assert [(i.role, i.partition) for i in request.identity.inputs] == [
+        ("model", None),
+        *(("current", day) for day in DAYS[2:5]),
+        *(("predictions", day) for day in (DAYS[2], DAYS[4])),
+    ]
+    assert request.identity.params["as_of"] == "2024-01-06T01:00:00+00:00"
+    assert (facts["champion"], facts["report"]) == (1, "r.html")
+
+
+def test_performance_compares_what_was_scored_with_the_features_of_the_same_partitions(site):
+    with running(task_id="performance"):
+        steps = tasks.performance(DAY, **here(site))
+        request = request_of(steps)
+        outcome = Outcome(facts={"degraded": False, "blocks": {"d": [1, 2]}}, metrics={"log_loss": Metric(value=0.5)})
+        seen = answered(steps, outcome)
+    scored = (DAYS[2], DAYS[4])
+    assert [i.partition for i in request.inputs("predictions")] == list(scored)
+    assert [i.partition for i in request.inputs("features")] == list(scored)
+    assert len(request.inputs("evaluation")) == 1
+    assert seen == {"degraded": False, "metrics": {"log_loss": 0.5}}
+
+
+def test_without_predictions_there_is_no_performance(site):
+    with running(task_id="performance"):
+        site.spec.monitoring.__dict__["window"] = None
+        assert value_of(tasks.performance(DAYS[3], **here(site))) is None
+
+
+def test_without_a_champion_nothing_is_compared_and_that_is_on_record(tmp_path):
+    fresh = sample(tmp_path / "shop")
+    with running():
+        assert value_of(tasks.drift(DAY, **here(fresh))) is None
+        assert value_of(tasks.performance(DAY, **here(fresh))) is None
+    assert decide(fresh, DAY, None, None) is None
+    (entry,) = fresh.ledger.entries(PIPELINE, "decision")
+    assert (entry.subject, entry.body["reason"]) == (DAY, "no_champion")
+    assert fresh.ledger.retrains(PIPELINE) == []
+
+
+def test_no_reason_starts_nothing_and_is_on_record(site):
+    assert decide(site, DAY) is None
+    assert records(site) == [(DAY, "none", "nothing")]
+
+
+def test_a_confirmed_loss_claims_one_decision_and_names_the_run_to_start(site):
+    answer = decide(site, DAY, performance=WORSE)
+    (decision,) = site.ledger.retrains(PIPELINE)
+    assert answer == {"decision": decision.id, "reason": answer["reason"], "until": DAY}
+    assert answer["reason"].startswith("degraded: ")
+    assert (decision.partition, decision.state) == (DAY, "waiting")
+
+
+def test_a_replay_names_the_same_decision_until_its_run_began_and_none_after(site):
+    first = decide(site, DAY, performance=WORSE)
+    assert decide(site, DAY, performance=WORSE) == first
+    site.ledger.start(first["decision"], "retrain__1")
+    assert decide(site, DAY, performance=WORSE) is None
+    assert len(site.ledger.retrains(PIPELINE)) == 1
+
+
+def test_an_older_partition_never_retrains(site):
+    decide(site, DAYS[5])
+    assert decide(site, DAY, performance=WORSE) is None
+    assert (DAY, "none", "older") in records(site)
+
+
+def test_what_the_champion_was_trained_on_never_retrains(site):
+    assert decide(site, DAYS[1], performance=WORSE) is None
+    assert records(site) == [(DAYS[1], "none", "in_training")]
+
+
+def test_a_broken_column_alerts_and_never_retrains(site):
+    assert decide(site, DAY, QUIET | {"broken": {"pages": "all null"}}, WORSE) is None
+    assert records(site) == [(DAY, "alert", "broken")]
+    assert site.ledger.retrains(PIPELINE) == []
+
+
+def test_drift_retrains_by_k_of_n_windows_of_this_champion_while_outcomes_are_unknown(site):
+    drifted = QUIET | {"drifted": True}
+    assert decide(site, DAYS[3], drifted, None) is None
+    assert decide(site, DAYS[4], drifted, None)["reason"].startswith("drift: 2 of the last 2")
+
+
+def test_drift_of_an_earlier_champion_counts_for_nothing(site):
+    drifted = QUIET | {"drifted": True}
+    decide(site, DAYS[3], drifted, None)
+    site.ledger.promote(
+        PIPELINE, version=2, model_digest="sha256:" + "2" * 64, evidence_digest="sha256:" + "f" * 64,
+        expected_generation=1, body={"trained_to": DAYS[1]},
+    )  # fmt: skip
+    assert decide(site, DAYS[4], drifted, None) is None

@@ -1,0 +1,196 @@
+"""The tasks of the training DAG, each by itself on the context of a task: which decisions may train, and on what."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from support.project import DAYS, PIPELINE, features, sample, stored
+from support.task import answered, request_of, running
+
+from millrace.airflow.run import pack, unpack
+from millrace.airflow.site import Site
+from millrace.airflow.tasks import training as tasks
+from millrace.contract import Check, Outcome, Verdict
+
+FORM = {"reason": "by hand", "until": None, "window": "P14D", "learner": {}, "decision": None}
+PASSED = Verdict(passed=True, checks=(Check(name="log_loss", passed=True, message="log_loss is 0.5"),))
+FAILED = Verdict(passed=False, checks=(Check(name="log_loss", passed=False, message="log_loss is 0.9, above 0.68"),))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with three published days and one that is not."""
+    root = tmp_path_factory.mktemp("training") / "shop"
+    site = sample(root)
+    for day in DAYS[:3]:
+        site.tables.move(f"{PIPELINE}/features", day, features(site, day))
+    return root
+
+
+@pytest.fixture
+def site(made: Path, tmp_path: Path) -> Site:
+    root = tmp_path / "shop"
+    shutil.copytree(made, root)
+    Site.at.cache_clear()
+    return Site.at(str(root), PIPELINE)
+
+
+def here(site: Site) -> dict[str, str]:
+    return {"root": str(site.tree.root), "pipeline": site.name}
+
+
+def claim(site: Site, run_id: str = "manual__1", **form: Any) -> dict[str, Any]:
+    with running(f"{PIPELINE}__training", "claim", run_id=run_id, params=FORM | form):
+        return tasks.claim(**here(site))
+
+
+def test_a_training_by_hand_pins_the_newest_published_partitions_as_they_are_now(site):
+    claimed = claim(site)
+    assert [i["partition"] for i in claimed["inputs"]] == list(DAYS[:3])
+    assert claimed["until"] == DAYS[2]
+    pinned = unpack(claimed["inputs"][2]["artifact"]).digest
+    site.tables.move(f"{PIPELINE}/features", DAYS[2], features(site, DAYS[2], rows=5))
+    assert pinned != site.tables.resolve(f"{PIPELINE}/features", DAYS[2]).snapshot
+    with running(task_id="training_set"):
+        request = request_of(tasks.training_set(claimed, **here(site)))
+    assert [(i.partition, i.digest) for i in request.identity.inputs][2] == (DAYS[2], pinned)
+
+
+def test_the_window_ends_where_the_form_says_and_labels_count_that_are_due_by_then(site):
+    claimed = claim(site, until=DAYS[1], window="P1D")
+    assert [i["partition"] for i in claimed["inputs"]] == [DAYS[1]]
+    assert claimed["as_of"] == "2024-01-03T01:00:00+00:00"
+
+
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [
+        ({"until": DAYS[9], "window": "P2D"}, "No published partition lies in the P2D up to 2024-01-10"),
+        ({"learner": {"rounds": "many"}}, "Learner parameter"),
+        ({"learner": {"depth": 3}}, "allowed:.*max_depth"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_in_words(site, form, words):
+    with pytest.raises(AirflowFailException, match=words):
+        claim(site, **form)
+
+
+def test_without_a_published_partition_nothing_is_trained(tmp_path):
+    empty = sample(tmp_path / "shop")
+    with pytest.raises(AirflowFailException, match="No partition of orders is published yet"):
+        claim(empty)
+
+
+def test_a_waiting_decision_is_taken_up_by_one_run_and_by_that_run_again_after_a_kill(site):
+    decision = site.ledger.claim(PIPELINE, DAYS[2], "drift", {})
+    assert claim(site, "retrain__1", decision=decision.id)["decision"] == decision.id
+    assert claim(site, "retrain__1", decision=decision.id)["decision"] == decision.id
+    with pytest.raises(AirflowSkipException, match="nothing is trained"):
+        claim(site, "retrain__2", decision=decision.id)
+
+
+@pytest.mark.parametrize("state", ["superseded", "failed", "done"])
+def test_a_decision_that_has_ended_trains_nothing(site, state):
+    decision = site.ledger.claim(PIPELINE, DAYS[1], "drift", {})
+    if state == "superseded":
+        site.ledger.claim(PIPELINE, DAYS[2], "drift", {})
+    else:
+        site.ledger.start(decision.id, "retrain__1")
+        site.ledger.finish(decision.id, state)
+    with pytest.raises(AirflowSkipException, match="nothing is trained"):
+        claim(site, "retrain__other", decision=decision.id)
+
+
+def test_a_failed_decision_whose_run_a_person_cleared_trains_unless_a_newer_one_stands(site):
+    decision = site.ledger.claim(PIPELINE, DAYS[1], "drift", {})
+    site.ledger.start(decision.id, "retrain__1")
+    site.ledger.finish(decision.id, "failed")
+    assert claim(site, "retrain__1", decision=decision.id)["decision"] == decision.id
+    site.ledger.finish(decision.id, "failed")
+    site.ledger.claim(PIPELINE, DAYS[2], "drift", {})
+    with pytest.raises(AirflowSkipException):
+        claim(site, "retrain__1", decision=decision.id)
+
+
+def test_training_asks_for_the_learner_of_the_form_and_returns_model_and_run(site):
+    claimed, data = claim(site, learner={"rounds": 7}), features(site, DAYS[0], dataset="training_set")
+    model = stored(site, "model", "{}")
+    with running(task_id="train"):
+        steps = tasks.train(claimed, pack(data), **here(site))
+        request = request_of(steps)
+        answer = answered(steps, Outcome(outputs={"model": model}), mlflow_run="r1")
+    assert request.identity.params["learner"]["rounds"] == 7
+    assert request.input("training_set").digest == data.digest
+    assert request.identity.scope == DAYS[:3]
+    assert (unpack(answer["model"]), answer["mlflow_run"]) == (model, "r1")
+
+
+def evaluation(site: Site, verdict: Verdict | None, model: Any, **facts: Any) -> Any:
+    claimed, data = claim(site), features(site, DAYS[0], dataset="training_set")
+    with running(task_id="evaluate"):
+        steps = tasks.evaluate(claimed, pack(data), {"model": pack(model), "mlflow_run": "r"}, **here(site))
+        request = request_of(steps)
+        judged = stored(site, "evaluation", "judged")
+        return request, lambda: answered(steps, Outcome(outputs={"evaluation": judged}, verdict=verdict, facts=facts))
+
+
+def test_a_first_challenger_is_judged_alone(site):
+    request, answer = evaluation(site, PASSED, stored(site, "model", "a"))
+    assert not request.inputs("champion")
+    judged = answer()
+    assert judged["duel"] is None and judged["against"] is None
+
+
+def test_a_challenger_meets_the_champion_of_record_and_no_model_meets_itself(site):
+    champion = stored(site, "model", "champion")
+    promote(site, 1, champion)
+    duel = {"difference": -0.1}
+    request, answer = evaluation(site, PASSED, stored(site, "model", "a"), duel=duel, champion=champion.digest)
+    assert request.input("champion").digest == champion.digest
+    assert answer()["duel"] == {"difference": -0.1, "champion": champion.digest}
+    request, _ = evaluation(site, PASSED, champion)
+    assert not request.inputs("champion")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "words"), [(FAILED, "log_loss is 0.9"), (None, "no verdict, which counts as fail")]
+)
+def test_a_challenger_without_a_passed_verdict_ends_the_run_for_good(site, verdict, words):
+    _, answer = evaluation(site, verdict, stored(site, "model", "a"))
+    with pytest.raises(AirflowFailException, match=words):
+        answer()
+
+
+@pytest.mark.parametrize(("registered", "state"), [({"version": 1}, "done"), (None, "failed")])
+def test_the_decision_is_settled_however_the_run_went(site, registered, state):
+    decision = site.ledger.claim(PIPELINE, DAYS[2], "drift", {})
+    claimed = claim(site, "retrain__1", decision=decision.id)
+    settle(site, decision.id, {"claim": claimed, "register": registered})
+    assert [d.state for d in site.ledger.retrains(PIPELINE)] == [state]
+
+
+def test_a_run_that_took_no_decision_up_settles_none(site):
+    decision = site.ledger.claim(PIPELINE, DAYS[2], "drift", {})
+    assert settle(site, None, {"claim": claim(site), "register": None}) == "no decision to settle"
+    settle(site, decision.id, {"claim": None})  # superseded at its claim: another run's to end
+    assert [d.state for d in site.ledger.retrains(PIPELINE)] == ["waiting"]
+
+
+def settle(site: Site, decision: str | None, xcoms: dict[str, Any]) -> str:
+    with running(task_id="settle", params=FORM | {"decision": decision}, xcoms=xcoms):
+        return tasks.settle(**here(site))
+
+
+def promote(site: Site, version: int, model: Any) -> None:
+    site.ledger.promote(
+        PIPELINE,
+        version=version,
+        model_digest=model.digest,
+        evidence_digest="sha256:" + "e" * 64,
+        expected_generation=0,
+        body={"model": pack(model)},
+    )
