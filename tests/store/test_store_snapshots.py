@@ -10,11 +10,15 @@ import threading
 import time
 from datetime import timedelta
 
+import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from millrace.canonical import canonical_json, file_digest
 from millrace.errors import Corrupt, NotFound
 from millrace.store import SnapshotStore, Tables, open_store
+from millrace.store.snapshots import Manifest
 
 KILLED = r"""
 import sys, time, pyarrow as pa
@@ -57,6 +61,43 @@ def test_chunks_do_not_change_the_digest(objects):
     chunked = pa.concat_tables([table().slice(0, 1), table().slice(1)])
     made = SnapshotStore(objects).write(chunked, pipeline="p", dataset="raw.x", partition="2013-01")
     assert made.digest == write(objects).digest
+
+
+def test_duckdb_and_arrow_find_the_nan_of_a_snapshot(objects):
+    # Given rows of which one is NaN, in two row groups
+    values = [0.5, 1.0, float("nan"), 0.0] + [0.25] * 200_000
+    table = pa.table({"v": values, "n": pa.array(range(len(values)))})
+    snapshots = SnapshotStore(objects)
+    made = snapshots.write(table, pipeline="p", dataset="raw.x", partition="2013-01")
+    path = str(snapshots.path(made.uri, made.digest))
+
+    def asked(query):
+        return duckdb.connect().execute(query.format(f"'{path}'")).fetchall()[0][0]
+
+    # Then a query answers as it does over the rows themselves: NaN is there, and is the largest of all
+    assert asked("SELECT count(*) FROM {} WHERE isnan(v)") == 1
+    assert asked("SELECT round(avg(v), 3) FROM {} WHERE v <= 1000") == 0.25
+    assert str(asked("SELECT max(v) FROM {}")) == "nan"
+    assert pq.read_table(path, filters=[("v", "<=", 1000)]).num_rows == len(values) - 1
+    # and statistics are there for what has no NaN only
+    group = pq.ParquetFile(path).metadata.row_group(0)
+    held = {group.column(n).path_in_schema: group.column(n).statistics for n in range(group.num_columns)}
+    assert held["v"] is None and held["n"].max == 131_071
+
+
+def test_a_snapshot_with_statistics_on_all_columns_is_still_read(objects, tmp_path):
+    # Given a Snapshot as it was written once
+    rows, path = pa.table({"v": [0.5, 1.0]}), tmp_path / "old.parquet"
+    pq.write_table(rows, path, compression="zstd", row_group_size=131_072)
+    manifest = Manifest(pipeline="p", dataset="raw.x", partition="2013-01", rows=2, columns={"v": "double"},
+                        data=file_digest(path))  # fmt: skip
+    snapshots = SnapshotStore(objects)
+    prefix = snapshots.prefix("p", "raw.x", manifest.digest)
+    objects.put_file(prefix + "data.parquet", path)
+    objects.put(prefix + "manifest.json", canonical_json(manifest))
+    # Then it is what it was
+    assert snapshots.read(prefix, manifest.digest) == rows
+    assert snapshots.artifact("p", "raw.x", manifest.digest).rows == 2
 
 
 def test_a_writer_killed_before_the_manifest_leaves_nothing_to_read(root):
