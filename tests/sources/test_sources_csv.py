@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from millrace.errors import DataError
-from millrace.sources import delimited
+from millrace.sources import text as text_blocks
 from millrace.sources.tabular import header, read
 
 COLUMNS = ("id", "name", "paid", "when")
@@ -37,7 +37,7 @@ HEAD = "id,name,paid,when\n"
 
 
 def test_nulls_zones_and_quotes(file: Path) -> None:
-    table = land(file, '\ufeffid,name,paid,when\n1,"Ann, ""A""\nB",NA,2024-01-01T13:00:00+01:00\n2,,,NA\n')
+    table = land(file, '\ufeffid,name,paid,when\n1,"Ann, ""A""\nB",,2024-01-01T13:00:00+01:00\n2,,"",\n')
     assert table.schema.field("when").type == pa.timestamp("us", "UTC")
     assert table.to_pylist() == [
         {"id": 1, "name": 'Ann, "A"\nB', "paid": None, "when": datetime(2024, 1, 1, 12, tzinfo=UTC)},
@@ -76,7 +76,7 @@ def test_two_stray_quotes_swallow_no_rows(file: Path) -> None:
 
 
 def test_a_value_may_have_lines_wherever_a_block_ends(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delimited, "BLOCK", 4096)
+    monkeypatch.setattr(text_blocks, "BLOCK", 4096)
     text = HEAD + "".join(f'{n},"Ann\n{"x" * (n % 97)}",1.5,{NOON}\n' for n in range(2000))
     assert land(file, text)["id"].to_pylist() == list(range(2000))
 
@@ -97,10 +97,10 @@ def test_what_arrow_does_not_take_for_an_integer_is_named(file: Path, value: str
 
 @pytest.mark.parametrize(
     "value",
-    ["2024-01-01T12:00:00", "2024-01-01", "20240101T120000Z", "2024-01-01T12:00:00.1234567Z", "2024-13-01T00:00:00Z",
-     "1704110400"],
+    ["20240101T120000Z", "2024-13-01T00:00:00Z", "2024-02-30T00:00:00Z", "2024-01-01Z", "1704110400", "2024-01-01T24Z",
+     "2024-01-01T12:00:00+24:00", "2024-01-01t12:00:00z"],
 )  # fmt: skip
-def test_a_time_needs_iso_8601_and_a_zone(file: Path, value: str) -> None:
+def test_a_time_needs_iso_8601(file: Path, value: str) -> None:
     with pytest.raises(DataError, match=r"^sales\.csv:2: column 'when' is not of type timestamp .*Z or an offset"):
         land(file, HEAD + f"1,Ann,1,{value}\n", public={"when"})
 
@@ -173,7 +173,7 @@ def test_what_is_no_text_is_guessed_at(file: Path, start: bytes, hint: str) -> N
 
 def test_the_line_of_a_wrong_byte_is_exact_in_a_large_file(file: Path) -> None:
     # Given a letter of two bytes cut apart by the border of a block that is read, and a wrong byte far behind
-    size = delimited.BLOCK
+    size = text_blocks.BLOCK
     head = b"id,name\n" + b"1," + b"x" * (size - 11) + "é\n".encode()
     text = head + b"2,Ann\n" * 1_000_000 + b"3,K\xf6ln\n"
     with pytest.raises(DataError, match=r"^sales\.csv:1000003: not UTF-8 text"):

@@ -14,7 +14,7 @@ from millrace.spec.yaml_file import read_text
 
 TYPES = {
     "string": "VARCHAR", "integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN", "timestamp": "TIMESTAMPTZ",
-    "binary": "BLOB",
+    "date": "DATE", "time": "TIME", "binary": "BLOB",
 }  # fmt: skip
 """Type of a source's column -> DuckDB's."""
 SCOPE = {"partition_key": "VARCHAR", "start_time": "TIMESTAMPTZ", "end_time": "TIMESTAMPTZ"}

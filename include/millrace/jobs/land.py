@@ -59,8 +59,10 @@ def run(work: Work, params: Params) -> Outcome:
             source.columns,
             source.types,
             lambda column: spec.classification(column) == "public",
+            source.csv,
+            source.timezone,
         )
-        extra = sorted(set(header(plain, name, source.format)) - set(source.columns))
+        extra = sorted(set(header(plain, name, source.format, source.csv, source.columns)) - {*source.columns, ""})
     snapshot = work.snapshots.write(
         table, pipeline=spec.name, dataset=f"raw.{params.source}", partition=key,
         classification=strictest(spec, source.columns), source=digest,

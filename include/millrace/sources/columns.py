@@ -14,6 +14,8 @@ TYPES: dict[str, pa.DataType] = {
     "number": pa.float64(),
     "boolean": pa.bool_(),
     "timestamp": pa.timestamp("us", "UTC"),
+    "date": pa.date32(),
+    "time": pa.time64("us"),
     "binary": pa.binary(),
 }
 NAMES = {kind: name for name, kind in TYPES.items()}
@@ -25,6 +27,34 @@ Public = Callable[[str], bool]
 """Whether a column's values may be shown."""
 
 
+class Refused(ValueError):
+    """A value that is not taken: its place among those given, why (words that follow the column's name), what to do.
+
+    Never holds the value itself, which may be personal.
+    """
+
+    def __init__(self, place: int, why: str, allowed: str | None = None, next_step: str | None = None) -> None:
+        super().__init__(why)
+        self.place, self.why, self.allowed, self.next_step = place, why, allowed, next_step
+
+    @classmethod
+    def of(cls, place: int, kind: pa.DataType, allowed: str | None = None, next_step: str | None = None) -> Refused:
+        """A value that is not of its column's type."""
+        return cls(place, f"is not of type {NAMES[kind]}", allowed, next_step)
+
+
+def first_bad(values: pa.Array, takes: Callable[[pa.Array], bool]) -> int:
+    """Place of the first value for which `takes` is false of every array that holds it; found by halving."""
+    good, bad = 0, len(values)
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        if takes(values[good:middle]):
+            good = middle
+        else:
+            bad = middle
+    return good
+
+
 def wanted(columns: Sequence[str], types: Mapping[str, str]) -> dict[str, pa.DataType]:
     """The declared columns with their Arrow types; string where the spec says nothing."""
     return {column: TYPES[types.get(column, "string")] for column in columns}
@@ -33,9 +63,11 @@ def wanted(columns: Sequence[str], types: Mapping[str, str]) -> dict[str, pa.Dat
 def check_header(header: Sequence[str], where: str, wanted: Wanted) -> None:
     """Raise DataError for a declared column that is absent, and for a name that stands twice.
 
+    Columns without a name, as of a delimiter at each line's end, may be any number: nobody can ask for them.
+
     A file without a header has data in its first line, so names are quoted from it only once it is known for one.
     """
-    twice = [column for column in dict.fromkeys(header) if list(header).count(column) > 1]
+    twice = [column for column in dict.fromkeys(header) if column and list(header).count(column) > 1]
     missing = [column for column in wanted if column not in header]
     if named := [column for column in twice if column in wanted]:
         raise DataError(f"the header names a column twice: {', '.join(named)}", where=where)

@@ -1,150 +1,114 @@
-"""Read csv. The fast path is Arrow's reader; its errors quote values, which may be personal, so when it refuses, a
-slow second pass finds the line and says what is wrong in our words.
+"""Read csv: strictly, and value for value as it was written.
 
-Arrow takes an unbalanced quote for a value that runs on: the rows that it swallows would be lost without a word.
-So a file with quotes whose rows are fewer than its lines goes through the slow pass too, which is strict about them.
+The file is cut at ends of records and Arrow splits each piece into texts, whole values however long they are; what they
+say is read here. Arrow's own errors quote values, which may be personal, and hold no line: what is wrong is found again
+and said in our words.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.csv
+import pyarrow.compute as pc
 
 from millrace.errors import DataError
-from millrace.sources.columns import NAMES, Public, Wanted, check_header
-from millrace.sources.text import BLOCK, check_text
+from millrace.sources.columns import TYPES, Public, Refused, Wanted
+from millrace.sources.csv_header import check_names, read_header, spelled
+from millrace.sources.pieces import Piece, pieces, split
+from millrace.sources.records import Block
+from millrace.sources.values import hint, read_values
+from millrace.spec.csv import Csv
 
-NULLS = ["", "NA"]
-BATCH = 50_000
 
-
-def read_csv(path: Path, name: str, wanted: Wanted, public: Public) -> pa.Table:
+def read_csv(
+    path: Path, name: str, wanted: Wanted, public: Public, form: Csv | None = None, zone: str | None = None
+) -> pa.Table:
     """Read the declared columns. Raises DataError naming file, line and column where it can."""
-    text = check_text(path, name)
-    header = csv_header(path)
-    check_header(header, f"{name}:1", wanted)
-    table = _convert(path, wanted, quoted=text.quotes > 0)
-    if table is not None and (not text.quotes or (text.quotes % 2 == 0 and table.num_rows == text.lines - 1)):
-        return table
-    if problem := _problem(path, name, header, wanted, public):
-        raise problem
-    if table is None:
-        raise DataError(
-            "the file cannot be read as csv", where=name, next_step=f"Is a line longer than {BLOCK >> 20} MiB?"
+    form = form or Csv()
+    rest = pieces(path, name, form)
+    names, first = read_header(next(rest), name)
+    header = spelled(names, list(wanted), form)
+    check_names(header, f"{name}:{first.line - 1 or 1}", wanted, form)
+    reader = _Reader(name, header, wanted, public, form, zone)
+    return pa.concat_tables([reader.read(piece) for piece in itertools.chain([first], rest)])
+
+
+def csv_header(path: Path, name: str, form: Csv | None = None, columns: Sequence[str] = ()) -> list[str]:
+    """Names in the first line; `columns` as they are spelled there, where the form says that case is of no matter."""
+    form = form or Csv()
+    return spelled(read_header(next(pieces(path, name, form)), name)[0], columns, form)
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads pieces of one file."""
+
+    name: str
+    header: Sequence[str]
+    wanted: Wanted
+    public: Public
+    form: Csv
+    zone: str | None
+
+    def read(self, piece: Piece) -> pa.Table:
+        """The declared columns of a piece. Raises DataError for the first thing that is wrong with it or after it."""
+        block, problem = piece.block, piece.problem
+        texts = self._split(block)
+        if texts is None:
+            block, problem = self._whole(piece)
+            texts = self._split(block)
+        if texts is None:
+            raise DataError("the file cannot be read as csv", where=self.name)
+        made: dict[str, pa.Array] = {}
+        refused: list[tuple[int, str, Refused]] = []
+        for (column, kind), given in zip(self.wanted.items(), texts, strict=True):
+            if block.quotes.size and kind != TYPES["string"]:
+                given = pc.if_else(pc.is_in(given, pa.array(self.form.null)), pa.scalar(None, pa.string()), given)
+            try:
+                made[column] = read_values(given, kind, self.form, self.zone)
+            except Refused as err:
+                refused.append((err.place, column, err))
+        if refused:
+            raise self._refusal(*min(refused, key=lambda one: one[:2]), block, piece.line)
+        if problem:
+            raise problem
+        return pa.table(made)
+
+    def _split(self, block: Block) -> list[pa.Array] | None:
+        places = [self.header.index(column) for column in self.wanted]
+        return split(block, len(self.header), places, self.form.null)
+
+    def _whole(self, piece: Piece) -> tuple[Block, DataError | None]:
+        """The records before the first that has more or fewer fields than the header, and what is wrong with that."""
+        block, widths = piece.block, piece.block.widths()
+        starts, stops = block.records()
+        bad = np.flatnonzero(widths != len(self.header))
+        if not bad.size:
+            return block, piece.problem
+        first = int(bad[0])
+        width, hint = int(widths[first]), None
+        if width < len(self.header) and piece.last and first == len(widths) - 1:
+            hint = "The file ends here: it was probably cut off"
+        elif width == len(self.header) + 1 and block.data[: stops[first]].endswith(self.form.delimiter.encode()):
+            hint = "The line ends with a delimiter and the header does not: ask for both alike"
+        line = piece.line + block.lines(int(starts[first]))
+        problem = DataError(f"the line has {width} fields, the header {len(self.header)}", where=f"{self.name}:{line}",
+                            next_step=hint)  # fmt: skip
+        return Block.of(block.data[: starts[first]], self.form), problem
+
+    def _refusal(self, place: int, column: str, err: Refused, block: Block, line: int) -> DataError:
+        texts = self._split(block)
+        text = texts[list(self.wanted).index(column)][place].as_py() if texts else ""
+        public = self.public(column)
+        return DataError(
+            f"column '{column}' {err.why}",
+            where=f"{self.name}:{line + block.lines(int(block.records()[0][place]))}",
+            given=text if public else None,
+            allowed=err.allowed,
+            next_step=err.next_step or hint(text, self.wanted[column], self.form, public),
         )
-    return table
-
-
-def csv_header(path: Path) -> list[str]:
-    """Names in the first line."""
-    with path.open(encoding="utf-8-sig", newline="") as handle:
-        return next(csv.reader(handle), [])
-
-
-def _convert(source: Path | io.BytesIO, wanted: Wanted, quoted: bool) -> pa.Table | None:
-    """What Arrow reads, None when it refuses. Only quoted values can hold line ends, which cost time to expect."""
-    try:
-        return pa.csv.read_csv(
-            source,
-            read_options=pa.csv.ReadOptions(block_size=BLOCK),
-            parse_options=pa.csv.ParseOptions(newlines_in_values=quoted),
-            convert_options=pa.csv.ConvertOptions(
-                column_types=dict(wanted), include_columns=list(wanted), null_values=NULLS, strings_can_be_null=True,
-                true_values=["true", "True", "1"], false_values=["false", "False", "0"],
-            ),
-        )  # fmt: skip
-    except pa.ArrowInvalid:
-        return None
-
-
-def _problem(path: Path, name: str, header: Sequence[str], wanted: Wanted, public: Public) -> DataError | None:
-    """The first thing wrong with the file's rows, None when nothing is."""
-    rows: list[tuple[int, list[str]]] = []
-    line, structure = 1, None
-    with _long_values(), path.open(encoding="utf-8-sig", newline="") as handle:
-        reader = csv.reader(handle, strict=True)
-        try:
-            for number, row in enumerate(reader):
-                if number and row:
-                    if len(row) != len(header):
-                        structure = _fields(row, header, f"{name}:{line}", last=next(reader, None) is None)
-                        break
-                    rows.append((line, row))
-                line = reader.line_num + 1
-                if len(rows) == BATCH:
-                    if found := _types(rows, name, header, wanted, public):
-                        return found
-                    rows.clear()
-        except csv.Error as err:
-            structure = structure or _quotes(str(err), f"{name}:{line}")
-    return _types(rows, name, header, wanted, public) or structure
-
-
-def _fields(row: list[str], header: Sequence[str], where: str, last: bool) -> DataError:
-    hint = "The file ends here: it was probably cut off" if last and len(row) < len(header) else None
-    return DataError(f"the line has {len(row)} fields, the header {len(header)}", where=where, next_step=hint)
-
-
-def _quotes(message: str, where: str) -> DataError:
-    if message == "unexpected end of data":
-        return DataError("a quote that opens in this line is never closed", where=where)
-    return DataError("a quote stands where none may", where=where, next_step="Look for an unbalanced quote before it")
-
-
-def _types(
-    rows: list[tuple[int, list[str]]], name: str, header: Sequence[str], wanted: Wanted, public: Public
-) -> DataError | None:
-    """The first value among some rows that is not of its column's type."""
-    found: list[tuple[int, str]] = []
-    for column, kind in wanted.items():
-        if kind != pa.string():
-            values = [row[header.index(column)] for _, row in rows]
-            bad = _first_bad(values, kind)
-            if bad is not None:
-                found.append((bad, column))
-    if not found:
-        return None
-    place, column = min(found)
-    line, row = rows[place]
-    return DataError(
-        f"column '{column}' is not of type {NAMES[wanted[column]]}",
-        where=f"{name}:{line}",
-        given=row[header.index(column)] if public(column) else None,
-        allowed="ISO 8601 with Z or an offset" if pa.types.is_timestamp(wanted[column]) else None,
-    )
-
-
-def _first_bad(values: list[str], kind: pa.DataType) -> int | None:
-    """Place of the first value that Arrow's csv reader does not take for the type; found by halving."""
-    if _takes(values, kind):
-        return None
-    good, bad = 0, len(values)
-    while bad - good > 1:
-        middle = (good + bad) // 2
-        if _takes(values[good:middle], kind):
-            good = middle
-        else:
-            bad = middle
-    return good
-
-
-def _takes(values: list[str], kind: pa.DataType) -> bool:
-    text = "a\n" + "".join('"' + value.replace('"', '""') + '"\n' for value in values)
-    return _convert(io.BytesIO(text.encode()), {"a": kind}, quoted=True) is not None
-
-
-@contextmanager
-def _long_values() -> Iterator[None]:
-    """Let Python's reader take values of any length, as Arrow's does."""
-    before = csv.field_size_limit(sys.maxsize)
-    try:
-        yield
-    finally:
-        csv.field_size_limit(before)

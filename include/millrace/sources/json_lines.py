@@ -11,28 +11,29 @@ import pyarrow as pa
 import pyarrow.json
 
 from millrace.errors import DataError
-from millrace.sources.columns import NAMES, Public, Wanted, check_header
+from millrace.sources.columns import Public, Refused, Wanted, check_header
 from millrace.sources.text import BLOCK, check_text
+from millrace.sources.times import WRITTEN, read_text
 
 INT64 = range(-(2**63), 2**63)
 
 
-def read_json(path: Path, name: str, wanted: Wanted, public: Public) -> pa.Table:
+def read_json(path: Path, name: str, wanted: Wanted, public: Public, zone: str | None = None) -> pa.Table:
     """Read the declared columns; a key that an object lacks is null. Raises DataError naming the line where it can."""
     check_text(path, name)
     # Times are read as text first: Arrow's JSON reader takes none with an offset.
-    schema = pa.schema([(c, pa.string() if pa.types.is_timestamp(t) else t) for c, t in wanted.items()])
+    schema = pa.schema([(c, pa.string() if t in WRITTEN else t) for c, t in wanted.items()])
     try:
         table = pa.json.read_json(
             path,
             read_options=pa.json.ReadOptions(block_size=BLOCK),
             parse_options=pa.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
         )
-        table = table.select(list(wanted)).cast(pa.schema(list(wanted.items())))
-    except pa.ArrowInvalid:
+        table = pa.table({c: _timed(table[c], t, zone) if t in WRITTEN else table[c] for c, t in wanted.items()})
+    except (pa.ArrowInvalid, Refused):
         table = None
     if table is None:
-        raise _problem(path, name, wanted, public)
+        raise _problem(path, name, wanted, public, zone)
     if table.num_rows and any(table[column].null_count == table.num_rows for column in wanted):
         # A misspelt key reads as nulls all over.
         check_header(list(dict.fromkeys(key for row in _objects(path) for key in row)), name, wanted)
@@ -51,7 +52,11 @@ def _objects(path: Path) -> Iterator[dict[str, Any]]:
                 yield json.loads(line)
 
 
-def _problem(path: Path, name: str, wanted: Wanted, public: Public) -> DataError:
+def _timed(texts: pa.ChunkedArray, kind: pa.DataType, zone: str | None) -> pa.ChunkedArray:
+    return pa.chunked_array([read_text(chunk, kind, zone) for chunk in texts.chunks], kind)
+
+
+def _problem(path: Path, name: str, wanted: Wanted, public: Public, zone: str | None) -> DataError:
     rows = 0
     with path.open(encoding="utf-8-sig") as handle:
         for number, line in enumerate(handle, start=1):
@@ -71,12 +76,13 @@ def _problem(path: Path, name: str, wanted: Wanted, public: Public) -> DataError
                 return DataError("the line is no JSON object", where=where, next_step="One object in each line")
             for column, kind in wanted.items():
                 value = row.get(column)
-                if value is not None and not _is(kind, value):
+                if value is not None and (refused := _refused(kind, value, zone)):
                     return DataError(
-                        f"column '{column}' is not of type {NAMES[kind]}",
+                        f"column '{column}' {refused.why}",
                         where=where,
                         given=value if public(column) else None,
-                        allowed="ISO 8601 with Z or an offset" if pa.types.is_timestamp(kind) else None,
+                        allowed=refused.allowed,
+                        next_step=refused.next_step,
                     )
     if not rows:
         return DataError("the file has no rows", where=name)
@@ -87,22 +93,22 @@ def _problem(path: Path, name: str, wanted: Wanted, public: Public) -> DataError
     )
 
 
-def _is(kind: pa.DataType, value: Any) -> bool:
-    if kind == pa.bool_():
-        return isinstance(value, bool)
-    if kind == pa.int64():
-        return isinstance(value, int) and not isinstance(value, bool) and value in INT64
-    if kind == pa.float64():
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if not isinstance(value, str):
-        return False
-    if kind == pa.string():
-        return True
-    try:
-        pa.array([value]).cast(kind)
-    except pa.ArrowInvalid:
-        return False
-    return True
+def _refused(kind: pa.DataType, value: Any, zone: str | None) -> Refused | None:
+    """Why a value is not taken for its column's type, None when it is."""
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if kind in WRITTEN and isinstance(value, str):
+        try:
+            read_text(pa.array([value]), kind, zone)
+        except Refused as err:
+            return err
+        return None
+    fits = {
+        pa.bool_(): isinstance(value, bool),
+        pa.int64(): whole and value in INT64,
+        pa.float64(): whole or isinstance(value, float),
+        pa.string(): isinstance(value, str),
+    }
+    return None if fits.get(kind) else Refused.of(0, kind, WRITTEN.get(kind))
 
 
 def _refuse(constant: str) -> None:

@@ -31,7 +31,7 @@ MOST_FILE, MOST_DELIVERY, MOST_FILES = 4 << 20, 512 << 20, 100_000
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can say
 
 
-def read_media(path: Path, name: str, format: str, wanted: Wanted, public: Public) -> pa.Table:
+def read_media(path: Path, name: str, format: str, wanted: Wanted, public: Public, zone: str | None = None) -> pa.Table:
     """One row per file in the index's order: the index's columns, then what is measured.
 
     A file that cannot be decoded is a row like others, with nulls: the gate decides about it. Raises DataError for a
@@ -41,7 +41,7 @@ def read_media(path: Path, name: str, format: str, wanted: Wanted, public: Publi
     with _opened(path, name) as archive:
         files = _files(archive, name)
         declared = {c: kind for c, kind in wanted.items() if c not in measured}
-        index = read_csv(_unpacked(archive, path, name), f"{name}/{INDEX}", declared, public)
+        index = read_csv(_unpacked(archive, path, name), f"{name}/{INDEX}", declared, public, zone=zone)
         listed = _listed(index, files, name, public)
         rows = [_MEASURES[format](data) for data in _contents(archive, [files[f] for f in listed], name)]
     columns = {c: pa.array([row[c] for row in rows], kind) for c, kind in wanted.items() if c in measured}
@@ -51,7 +51,7 @@ def read_media(path: Path, name: str, format: str, wanted: Wanted, public: Publi
 def media_header(path: Path, name: str) -> list[str]:
     """Columns of the index."""
     with _opened(path, name) as archive:
-        return csv_header(_unpacked(archive, path, name))
+        return csv_header(_unpacked(archive, path, name), f"{name}/{INDEX}")
 
 
 def pack(folder: Path, target: Path) -> None:

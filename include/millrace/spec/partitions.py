@@ -115,6 +115,15 @@ class Partitioning:
         return list(self.range(first, last))
 
 
+def is_timezone(name: str) -> bool:
+    """Whether a name is one of the IANA's time zones."""
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        return False
+    return True
+
+
 def keeps_its_clocks(timezone: str) -> bool:
     """Whether a zone has no change of clocks: where there is one, an hour of the year has no name and one has two."""
     zone = ZoneInfo(timezone)

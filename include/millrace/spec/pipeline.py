@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any, Literal
-from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator, model_validator
 
@@ -14,7 +13,7 @@ from millrace.spec.durations import Duration
 from millrace.spec.embedding import Embedding
 from millrace.spec.media import EMBEDDED, UNEXPLAINED, coordinates
 from millrace.spec.monitoring import MonitoringSpec
-from millrace.spec.partitions import Grain, Partitioning, keeps_its_clocks
+from millrace.spec.partitions import Grain, Partitioning, is_timezone, keeps_its_clocks
 from millrace.spec.source import NEEDED, Source, location_fields
 from millrace.spec.training import METRICS, EvaluationSpec, LabelSpec, TrainingSpec
 
@@ -44,11 +43,8 @@ class PartitionSpec(Model):
     @model_validator(mode="after")
     def _keys(self) -> PartitionSpec:
         wrong = Mistakes()
-        known = True
-        try:
-            ZoneInfo(self.timezone)
-        except (KeyError, ValueError, OSError):
-            known = False
+        known = is_timezone(self.timezone)
+        if not known:
             wrong.add("not an IANA time zone such as America/New_York", "timezone", given=self.timezone)
         if known and self.grain == "hour" and not keeps_its_clocks(self.timezone):
             wrong.add("hours need a time zone whose clocks never change: a changed hour has two names or none",

@@ -8,16 +8,21 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from millrace.spec.base import Mistakes, Model
+from millrace.spec.csv import Csv
 from millrace.spec.durations import Duration
 from millrace.spec.extension import Extensible
 from millrace.spec.media import FILE, MEASURED
-from millrace.spec.partitions import Grain
+from millrace.spec.partitions import Grain, is_timezone
 
 FIELDS = ("year", "month", "day", "hour")
 NEEDED: dict[Grain, tuple[str, ...]] = {
     "hour": FIELDS, "day": FIELDS[:3], "week": FIELDS[:3], "month": FIELDS[:2],
 }  # fmt: skip
 """Fields that a location must have to name another file for each partition of a grain."""
+
+
+Type = Literal["string", "integer", "number", "boolean", "timestamp", "date", "time", "binary"]
+"""Types of a source's columns. A timestamp is a moment; a date has no zone, and a time is that of a clock on a wall."""
 
 
 class _Source(Model):
@@ -28,7 +33,12 @@ class _Source(Model):
     format: Literal["csv", "parquet", "json", "images", "texts"] = Field(
         default="csv", description="images, texts: a zip (or a folder) of files and an index.csv that names them."
     )
+    csv: Csv | None = Field(default=None, description="How the csv is written; as RFC 4180 says where left out.")
     compression: Literal["none", "gzip", "zip"] = "none"
+    timezone: str | None = Field(
+        default=None,
+        description="IANA name of the zone in which times without an offset are; refused where left out.",
+    )
     partitioned: bool = Field(default=True, description="False: one static file for all partitions.")
     event_time: str | None = Field(
         default=None, description="Column that dates a row; rows outside the partition fail the gate."
@@ -41,7 +51,7 @@ class _Source(Model):
         min_length=1,
         description="Header expected, in any order; nothing else is taken. Of images and texts that of index.csv.",
     )
-    types: dict[str, Literal["string", "integer", "number", "boolean", "timestamp", "binary"]] = Field(
+    types: dict[str, Type] = Field(
         default_factory=dict, description="Types of columns; string where left out. No column is declared binary."
     )
 
@@ -71,6 +81,10 @@ class _Source(Model):
                 other = "" if seen[column.lower()] == column else ": SQL does not tell upper from lower case"
                 wrong.add(f"column '{column}' stands twice{other}", "columns", number)
             seen[column.lower()] = column
+        if self.csv is not None and self.format != "csv":
+            wrong.add("only of format csv", "csv", given=self.format)
+        if self.timezone is not None and not is_timezone(self.timezone):
+            wrong.add("not an IANA time zone such as America/New_York", "timezone", given=self.timezone)
         measured = MEASURED.get(self.format, {})
         for column, kind in self.types.items():
             if column not in self.columns:
