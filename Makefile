@@ -8,7 +8,7 @@ UV := $(BIN)/uv
 STAMP := $(VENV)/.setup
 export PYTHONDONTWRITEBYTECODE=
 
-.PHONY: help setup demo test lint bench bench-gpu campaign up down lock clean images up-compose down-compose test-compose test-cluster
+.PHONY: help setup demo test fuzz lint bench bench-gpu campaign up down lock clean images up-compose down-compose test-compose test-cluster
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 15
@@ -43,6 +43,9 @@ test: setup ## all tests; those through a real scheduler, on a cluster and on an
 	$(BIN)/python -m pytest -m "not loop"; others=$$?; \
 	wait $$loop; loop=$$?; wait $$cluster; cluster=$$?; cat .millrace/test-cluster.log .millrace/test-loop.log; \
 	exit $$((others != 0 || loop != 0 || (cluster != 0 && cluster != 5)))
+
+fuzz: setup ## every time zone over twenty years, and whatever else takes long to search
+	@MILLRACE_TEST_FUZZ=1 $(BIN)/python -m pytest -m fuzz
 
 lint: setup ## ruff, mypy, import contracts, committed schemas
 	@$(BIN)/ruff check .

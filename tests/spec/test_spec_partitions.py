@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
 from hypothesis import given
@@ -11,8 +15,13 @@ from hypothesis import strategies as st
 from millrace.errors import SpecError
 from millrace.spec import Duration, Partitioning, PipelineSpec
 from millrace.spec.partitions import keeps_its_clocks
+from millrace.spec.pipeline import PartitionSpec
 
 NEW_YORK = "America/New_York"
+AT_MIDNIGHT = (
+    "Africa/Cairo", "America/Asuncion", "America/Havana", "America/Sao_Paulo", "America/St_Johns", "Antarctica/Troll",
+    "Asia/Amman", "Asia/Beirut", "Australia/Lord_Howe", "Pacific/Apia", "Pacific/Kwajalein",
+)  # fmt: skip
 
 
 def utc(text: str) -> datetime:
@@ -29,6 +38,23 @@ def utc(text: str) -> datetime:
         ("day", NEW_YORK, "2013-11-03", "2013-11-03 04:00", "2013-11-04 05:00"),  # 25 hours: clocks go back
         ("day", "America/Sao_Paulo", "2018-11-04", "2018-11-04 03:00", "2018-11-05 02:00"),  # has no midnight
         ("day", "America/Havana", "2024-11-03", "2024-11-03 04:00", "2024-11-04 05:00"),  # has midnight twice
+        ("day", "America/Havana", "2024-11-02", "2024-11-02 04:00", "2024-11-03 04:00"),  # ends where the first begins
+        ("day", "Africa/Cairo", "2024-04-26", "2024-04-25 22:00", "2024-04-26 21:00"),  # no midnight
+        ("day", "Africa/Cairo", "2024-04-25", "2024-04-24 22:00", "2024-04-25 22:00"),
+        ("day", "Africa/Cairo", "2024-10-31", "2024-10-30 21:00", "2024-10-31 22:00"),  # its last hour twice
+        ("day", "America/St_Johns", "2006-10-29", "2006-10-29 02:30", "2006-10-30 03:30"),  # back at a minute past
+        (
+            "day",
+            "America/Toronto",
+            "1919-03-31",
+            "1919-03-31 04:30",
+            "1919-04-01 04:00",
+        ),  # begins half an hour late
+        ("day", "Pacific/Apia", "2011-12-29", "2011-12-29 10:00", "2011-12-30 10:00"),  # before the day that never was
+        ("day", "Pacific/Apia", "2011-12-31", "2011-12-30 10:00", "2011-12-31 10:00"),
+        ("day", "Pacific/Kwajalein", "1969-09-30", "1969-09-29 13:00", "1969-10-01 12:00"),  # most of it twice
+        ("week", "Pacific/Apia", "2011-12-26", "2011-12-26 10:00", "2012-01-01 10:00"),  # six days
+        ("month", "America/Asuncion", "2023-10", "2023-10-01 04:00", "2023-11-01 03:00"),  # its first midnight is none
         ("week", "Europe/Berlin", "2024-03-25", "2024-03-24 23:00", "2024-03-31 22:00"),  # 167 hours
         ("month", NEW_YORK, "2013-03", "2013-03-01 05:00", "2013-04-01 04:00"),
         ("month", NEW_YORK, "2013-12", "2013-12-01 05:00", "2014-01-01 05:00"),
@@ -44,9 +70,9 @@ def test_bounds_are_local(grain, zone, key, start, end):
 
 
 @given(
-    moment=st.datetimes(datetime(1995, 1, 1), datetime(2035, 1, 1), timezones=st.just(UTC)),
+    moment=st.datetimes(datetime(1990, 1, 1), datetime(2035, 1, 1), timezones=st.just(UTC)),
     cut=st.sampled_from(
-        [Partitioning(g, z) for g in ("day", "week", "month") for z in ("UTC", NEW_YORK, "Australia/Lord_Howe")]
+        [Partitioning(g, z) for g in ("day", "week", "month") for z in ("UTC", NEW_YORK, *AT_MIDNIGHT)]
         + [Partitioning("hour", z) for z in ("UTC", "Etc/GMT+5")]
     ),
 )
@@ -64,12 +90,39 @@ def test_every_moment_lies_in_its_one_partition(moment, cut):
     [
         ("month", "2013-1"), ("month", "2013-13"), ("month", "2013-01-01"), ("month", ""), ("month", "2013-01 "),
         ("day", "2013-02-29"), ("day", "2013-2-3"), ("day", "20130203"), ("week", "2013-01-08"),
-        ("hour", "2013-01-01"), ("hour", "2013-01-01T24"), ("day", None),
+        ("hour", "2013-01-01"), ("hour", "2013-01-01T24"), ("day", None), ("month", "9999-12"), ("day", "0001-01-01"),
     ],
 )  # fmt: skip
 def test_what_is_no_key_is_refused(grain, key):
     with pytest.raises(SpecError, match=f"is not a {grain} partition; allowed: keys such as 2013-01"):
         Partitioning(grain).check(key)
+
+
+@pytest.mark.parametrize(
+    ("zone", "never", "before", "after"),
+    [
+        ("Pacific/Apia", "2011-12-30", "2011-12-29", "2011-12-31"),
+        ("Pacific/Kwajalein", "1993-08-21", "1993-08-20", "1993-08-22"),
+    ],
+)
+def test_a_day_that_never_was_is_no_partition(zone, never, before, after):
+    cut = Partitioning("day", zone)
+    # Then it is refused by name, with its neighbours
+    for ask in (cut.check, cut.start, cut.end):
+        with pytest.raises(SpecError, match=f"left out that day; allowed: {before} before it, {after} after it"):
+            ask(never)
+    # and skipped wherever days are counted
+    assert (cut.next(before), cut.previous(after)) == (after, before)
+    assert list(cut.range(before, after)) == [before, after]
+    assert cut.key_of(cut.end(before)) == after
+    assert cut.lookback(after, Duration("P2D")) == [before]
+    # while its week and month go on
+    assert Partitioning("month", zone).check(never[:7])
+
+
+def test_a_spec_that_begins_on_a_day_that_never_was_is_refused():
+    with pytest.raises(ValueError, match="left out that day"):
+        PartitionSpec(grain="day", timezone="Pacific/Apia", start="2011-12-30")
 
 
 def test_a_week_is_named_by_its_monday():
@@ -145,3 +198,68 @@ def test_hours_need_clocks_that_never_change(zone, keeps):
     else:
         with pytest.raises(ValueError, match="hours need a time zone whose clocks never change"):
             PipelineSpec.model_validate(spec)
+
+
+def test_hours_that_the_clocks_once_left_out_are_no_partitions():
+    # Given a zone whose clocks have not changed since 2000, but did before
+    cut = Partitioning("hour", "Pacific/Kwajalein")
+    assert cut.next("1993-08-20T23") == "1993-08-22T00"
+    assert list(cut.range("1993-08-20T23", "1993-08-22T01")) == ["1993-08-20T23", "1993-08-22T00", "1993-08-22T01"]
+
+
+@pytest.mark.fuzz
+@pytest.mark.skipif(not os.environ.get("MILLRACE_TEST_FUZZ"), reason="every time zone takes minutes: make fuzz")
+@pytest.mark.parametrize("grain", ["day", "week", "month"])
+def test_every_zone_over_twenty_years(grain, zones):
+    first = {"day": "2005-01-01", "week": "2005-01-03", "month": "2005-01"}[grain]
+    for zone, stretches in zones.items():
+        cut, plain = Partitioning(grain, zone), Partitioning(grain)
+        keys = list(plain.range(first, plain.key_of(datetime(2025, 12, 31, tzinfo=UTC))))
+        starts = [first_shown(plain.start(key).replace(tzinfo=None), stretches) for key in keys]
+        # Given what the zone's clocks showed: the partitions are those that begin before the next one does
+        expected = {k: (a, b) for k, a, b in zip(keys, starts, starts[1:], strict=False) if a < b}
+        assert list(cut.range(first, list(expected)[-1])) == list(expected), zone
+        for key, (start, end) in expected.items():
+            assert (cut.start(key), cut.end(key)) == (start, end), (zone, key)
+            assert cut.key_of(start) == cut.key_of(end - timedelta(microseconds=1)) == key, (zone, key)
+        for before, after in pairwise(expected):
+            assert (cut.next(before), cut.previous(after)) == (after, before), (zone, before)
+
+
+@pytest.mark.fuzz
+@pytest.mark.skipif(not os.environ.get("MILLRACE_TEST_FUZZ"), reason="every time zone takes minutes: make fuzz")
+def test_every_zone_that_hours_may_be_cut_in_kept_its_clocks(zones):
+    for zone, stretches in zones.items():
+        assert keeps_its_clocks(zone) <= (len(stretches) == 1), zone
+
+
+@pytest.fixture(scope="module")
+def zones():
+    """One zone of all with the same clocks from 2004 to 2026 -> [(from, to, offset)]."""
+    found = {}
+    for zone in sorted(available_timezones() - {"localtime"}):
+        found.setdefault(tuple(offsets(zone)), zone)
+    return {zone: stretches for stretches, zone in found.items()}
+
+
+def offsets(zone: str) -> Iterator[tuple[datetime, datetime, timedelta]]:
+    """Stretches of time with one offset, found by looking every three hours and halving to the second."""
+    clock, moment, begun = ZoneInfo(zone), datetime(2004, 1, 1, tzinfo=UTC), datetime(2004, 1, 1, tzinfo=UTC)
+    step, stop = timedelta(hours=3), datetime(2026, 3, 1, tzinfo=UTC)
+    while moment < stop:
+        a, b = moment, moment + step
+        if (offset := a.astimezone(clock).utcoffset()) != b.astimezone(clock).utcoffset():
+            while b - a > timedelta(seconds=1):
+                middle = a + (b - a) // 2
+                a, b = (middle, b) if middle.astimezone(clock).utcoffset() == offset else (a, middle)
+            change = b.replace(microsecond=0)
+            yield begun, change, offset
+            begun = change
+        moment += step
+    yield begun, stop, stop.astimezone(clock).utcoffset()
+
+
+def first_shown(local: datetime, stretches: tuple[tuple[datetime, datetime, timedelta], ...]) -> datetime:
+    """First moment at which clocks with these offsets show a local time or a later one."""
+    asked = local.replace(tzinfo=UTC)
+    return next(t for a, b, offset in stretches if (t := max(a, asked - offset)) < b)
