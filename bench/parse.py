@@ -71,6 +71,7 @@ def _process(dags: Path, home: Path) -> float:
     env = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "MILLRACE_"))} | {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(Path(__file__).parents[1] / "plugins"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS": "millrace.settings.SQLITE_CONNECT_ARGS",

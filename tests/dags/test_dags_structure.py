@@ -53,6 +53,11 @@ def test_monitoring(dags):
     assert dags["monitoring"].max_active_runs == 1
 
 
+def test_what_starts_another_dag_fails_at_once_where_that_is_paused(dags):
+    for part, task in (("monitoring", "retrain"), ("training", "release")):
+        assert dags[part].get_task(task).fail_when_dag_is_paused
+
+
 def test_publishing_emits_the_partitioned_asset_that_people_subscribe_to(dags):
     outlets = dags["features"].get_task("publish").outlets
     assert [asset.name for asset in outlets] == ["reference.flight_delays.features"]

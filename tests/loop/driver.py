@@ -51,8 +51,6 @@ def drive(api, tree, settings, pipeline, first, last, by_rest, by_hand) -> dict:
     env = {**os.environ, **airflow_environment(tree, settings)}
     dag = {part: f"{pipeline}__{part}" for part in PARTS}
     until(lambda: all(known(api, d) for d in dag.values()), "the DAGs to be parsed")
-    for each in dag.values():
-        api.pause(each, False)
 
     def cli(*words):
         done = subprocess.run([*AIRFLOW, *words], env=env, capture_output=True, text=True)

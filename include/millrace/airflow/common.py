@@ -69,8 +69,8 @@ def scored_asset(site: Site) -> Asset:
     return Asset(name=f"{site.tree.project.name}.{site.name}.scored")
 
 
-def arguments(site: Site, part: str, does: str) -> dict[str, Any]:
-    """Keyword arguments that all DAGs of a pipeline share."""
+def arguments(site: Site, part: str, does: str, *, by_clock: bool = False) -> dict[str, Any]:
+    """Keyword arguments that all DAGs of a pipeline share; `by_clock`: the clock starts runs that nobody asked for."""
     spec = site.spec
     return {
         "dag_id": dag_id(spec.name, part),
@@ -84,6 +84,9 @@ def arguments(site: Site, part: str, does: str) -> dict[str, Any]:
             "retry_policy": retry_policy(),
         },
         "catchup": False,
+        # Runs of a paused DAG wait without a word. Only what the clock would start waits for a person (or follows
+        # Airflow's own setting); the others do nothing until somebody, or another DAG, asks for a run.
+        "is_paused_upon_creation": None if by_clock else False,
         "render_template_as_native_obj": False,
     }
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
-from airflow.sdk import DAG, CronPartitionTimetable, Param, PartitionedAtRuntime, TaskGroup
+from airflow.sdk import DAG, Param, PartitionedAtRuntime, TaskGroup
 
 from millrace.airflow.common import arguments, features_asset, job_step, scored_asset, step, sweep_pods
 from millrace.airflow.site import Site
 from millrace.airflow.tasks import features as tasks
 from millrace.airflow.tasks import online
+from millrace.airflow.timetable import PartitionTimetable
 from millrace.spec.gate import gate_checks, references
 
 
@@ -17,11 +19,12 @@ def build(site: Site) -> DAG:
     """Build `<pipeline>__features`: serves the schedule, backfill, REST with a partition key, and a manual run."""
     spec, cut = site.spec, site.cut
     here = {"root": str(site.tree.root), "pipeline": spec.name}
+    does = "Lands one partition, checks it, makes features, publishes and scores them."
     with DAG(
-        **arguments(site, "features", "Lands one partition, checks it, makes features, publishes and scores them."),
+        **arguments(site, "features", does, by_clock=_by_clock(site)),
         schedule=_schedule(site),
+        # No end_date: Airflow gives a run by hand no tasks after it, and calls that success. The schedule has the end.
         start_date=cut.start(spec.partition.start),
-        end_date=cut.end(spec.partition.end) if spec.partition.end else None,
         max_active_runs=4,
         params={
             "partition": Param(
@@ -59,10 +62,14 @@ def build(site: Site) -> DAG:
     return dag
 
 
+def _by_clock(site: Site) -> bool:
+    """Whether the clock will start runs: not where the environment says so, nor after the last partition's end."""
+    end = site.spec.partition.end
+    return site.placed.scheduled and (end is None or site.cut.end(end) > datetime.now(UTC))
+
+
 def _schedule(site: Site) -> Any:
     if not site.placed.scheduled:
         return PartitionedAtRuntime()
-    # run_offset -1: the tick at a partition's end is for the partition that just ended.
-    return CronPartitionTimetable(
-        site.cut.cron, timezone=site.cut.timezone, run_offset=-1, key_format=site.cut.key_format
-    )
+    cut, spec = site.cut, site.spec.partition
+    return PartitionTimetable(cut.grain, timezone=cut.timezone, start=spec.start, end=spec.end)

@@ -37,6 +37,7 @@ def build(site: Site) -> DAG:
                 "until": f"{{{{ {decided}['until'] }}}}",
             },
             skip_when_already_exists=True,
+            fail_when_dag_is_paused=True,  # where its run would wait, and nobody would see why
         )
         decision >> retrain
         sweep_pods(site, dag)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from airflow.plugins_manager import AirflowPlugin
 
+from millrace.airflow.timetable import PartitionTimetable
+
 
 class MillracePlugin(AirflowPlugin):
-    """Names Millrace to Airflow."""
+    """Names Millrace to Airflow, in each of its processes."""
 
     name = "millrace"
+    timetables = [PartitionTimetable]

@@ -38,6 +38,7 @@ def build(site: Site) -> DAG:
                 "evidence": "{{ ti.xcom_pull(task_ids='register')['evidence'] }}",
             },
             skip_when_already_exists=True,
+            fail_when_dag_is_paused=True,  # where its run would wait, and nobody would see why
         )
         settled = step(tasks.settle, trigger_rule="all_done")(**here)
         registered >> release
