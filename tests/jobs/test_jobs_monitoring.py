@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -19,7 +20,8 @@ MODEL = "sha256:" + "1" * 64
 START = datetime(2024, 1, 1, tzinfo=UTC)
 
 
-def spec(**monitoring):
+def spec(label=None, **monitoring):
+    task = (label or {}).get("task", "binary")
     return {
         "version": 1,
         "name": "shop",
@@ -29,12 +31,12 @@ def spec(**monitoring):
         "sources": {"sales": {"kind": "files", "location": "{year}-{month}", "gate": "s.yaml", "columns": ["id"]}},
         "features": {"entity": ["id"], "service": "shop"},
         "columns": {"amount": "public"},
-        "label": {"column": "late", "task": "binary", "known_after": "P1D"},
+        "label": {"column": "late", "task": task, "known_after": "P1D", **(label or {})},
         "training": {
             "learner": {"kind": "xgboost", "rounds": 20, "max_depth": 3, "segments": 2},
             "window": "P1M",
         },
-        "evaluation": {"thresholds": {"log_loss": {"max": 1}}},
+        "evaluation": {"thresholds": {"rmse" if task == "regression" else "log_loss": {"max": 1}}},
         "monitoring": {"minimum_rows": 500, **monitoring},
     }
 
@@ -57,22 +59,25 @@ def predictions(table, probability, training=0, digest=MODEL):
     rows = table.num_rows
     return (
         table.select(["id", "event_timestamp"])
-        .add_column(2, "prediction", pa.array(np.full(rows, probability)))
+        .add_column(2, "prediction", pa.array(np.broadcast_to(probability, rows)))
         .append_column("in_training_window", pa.array([n < training for n in range(rows)]))
         .append_column("model_digest", pa.array([digest] * rows))
     )
 
 
 @pytest.fixture
-def job(tmp_path):
+def send(tmp_path):
+    """Run a job on tables, Artifacts and documents by role; a role's second table is of the second partition."""
     store = open_store(tmp_path / "store")
     snapshots = SnapshotStore(store)
 
-    def _job(name, inputs, params=None, **monitoring):
+    def _send(name, inputs, params=None, **monitoring):
         bundle = Bundle(spec=spec(**monitoring), sql="", suites={})
         store.put(bundle.key, bundle.to_bytes())
-        sent, place = [], {}
+        sent, place, seen = [], {}, Counter()
         for role, value in inputs:
+            seen[role] += 1
+            partition = f"2024-{seen[role]:02d}"
             if isinstance(value, Artifact):
                 key, kind, found = value.uri, value.kind, value.digest
             elif isinstance(value, dict):
@@ -80,9 +85,9 @@ def job(tmp_path):
                 key, kind, found = f"evaluations/{digest(data)[7:]}.json", "evaluation", digest(data)
                 store.put(key, data)
             else:
-                made = snapshots.write(value, pipeline="shop", dataset=role, partition="2024-01")
+                made = snapshots.write(value, pipeline="shop", dataset=role, partition=partition)
                 key, kind, found = made.uri, "snapshot", made.digest
-            sent.append(Input(role=role, kind=kind, digest=found, partition="2024-01"))
+            sent.append(Input(role=role, kind=kind, digest=found, partition=partition))
             place[found] = key
         identity = Identity(
             job=name,
@@ -92,7 +97,15 @@ def job(tmp_path):
             spec_digest=bundle.digest,
             code_digest=bundle.digest,
         )
-        result = run(JobRequest(identity=identity, place=Place(store=store.root, inputs=place)))
+        return run(JobRequest(identity=identity, place=Place(store=store.root, inputs=place)))
+
+    return _send
+
+
+@pytest.fixture
+def job(send):
+    def _job(name, inputs, params=None, **monitoring):
+        result = send(name, inputs, params, **monitoring)
         assert result.error is None, result.error
         return result
 
@@ -141,6 +154,102 @@ def test_too_few_outcomes_say_nothing(job):
     table = features(1)
     seen = performance(job, table, predictions(table, 0.3), 0.6, minimum_rows=5000)
     assert seen.facts["degraded"] is None and seen.metrics == {}
+
+
+def labelled(table, values):
+    return table.set_column(table.column_names.index("late"), "late", values)
+
+
+@pytest.mark.parametrize("kind", [pa.float64(), pa.float32()], ids=str)
+def test_a_label_of_nan_is_a_label_of_null(job, kind):
+    """Given a third of the labels NaN, then they count neither as outcome 0 nor at all, as with nulls."""
+    table = features(1)
+    gaps = np.arange(table.num_rows) % 3 == 0
+    given = np.array(table["late"], dtype=float)
+    nan = pa.array(np.where(gaps, np.nan, given)).cast(kind)
+    null = pa.array(given, mask=gaps).cast(kind)
+    seen = [performance(job, labelled(table, late), predictions(table, 0.3), 0.6) for late in (nan, null)]
+    assert seen[0].facts == seen[1].facts and seen[0].metrics == seen[1].metrics
+    assert seen[0].facts["labelled"] == 2000
+    share = given[~gaps].mean()
+    expected = -(share * np.log(0.3) + (1 - share) * np.log(0.7))
+    assert seen[0].metrics["log_loss"].value == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_label_of_nan_says_nothing_in_a_regression(job):
+    table = features(1)
+    exact = np.array(table["amount"])
+    late = pa.array(np.where(np.arange(len(exact)) == 7, np.nan, exact))
+    label = {"task": "regression"}
+    scored = predictions(table, exact + 2.0)
+    seen = performance(job, labelled(table, late), scored, 4.0, label=label)
+    assert seen.facts["labelled"] == 2999
+    assert seen.metrics["rmse"].value == pytest.approx(2.0) and seen.metrics["mae"].value == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize(
+    ("task", "wrong", "words"),
+    [
+        ("binary", 2, "label 'late' of a binary task (int64) is something else in 1 of 3000 rows"),
+        ("binary", -1, "of a binary task (int64) is something else in 1 of 3000 rows"),
+        ("binary", 0.5, "of a binary task (double) is something else in 1 of 3000 rows"),
+        ("binary", "1", "of a binary task is string"),
+        ("regression", 1e308, "of a regression task (double) is something else in 1 of 3000 rows"),
+        ("regression", float("-inf"), "of a regression task (double) is something else in 1 of 3000 rows"),
+        ("regression", True, "of a regression task is bool"),
+    ],
+)
+def test_a_label_that_the_task_cannot_have_is_an_error_in_words(send, task, wrong, words):
+    table = features(1)
+    kind = type(wrong)
+    late = pa.array([kind(v) if n else wrong for n, v in enumerate(table["late"].to_pylist())])
+    given = [("predictions", predictions(table, 0.3)), ("features", labelled(table, late)), ("evaluation", holdout(1))]
+    result = send("performance", given, {"as_of": "2024-02-02T00:00:00+00:00"}, label={"task": task})
+    assert result.outcome is None
+    assert (result.error.type, result.error.retry) == ("DataError", "never")
+    assert words in result.error.message and "allowed: " in result.error.message
+
+
+def test_predictions_that_are_no_numbers_are_not_measured(send):
+    table = features(1)
+    for wrong in (np.nan, np.inf, 1e200):
+        guess = np.where(np.arange(table.num_rows) < 5, wrong, 0.3)
+        given = [("predictions", predictions(table, guess)), ("features", table), ("evaluation", holdout(1))]
+        result = send("performance", given, {"as_of": "2024-02-02T00:00:00+00:00"})
+        assert result.error.type == "DataError" and "5 of 3000 predictions are no numbers" in result.error.message
+
+
+def test_a_month_end_is_known_when_the_training_set_would_know_it(job):
+    """Given labels a month later, seen on the last of February: those of 29 to 31 January's midnight are known."""
+    table = features(1, days=60)
+    month = {"known_after": "P1M"}
+    seen = performance(job, table, predictions(table, 0.3), 0.6, as_of="2024-02-29T00:00:00+00:00", label=month)
+    # 29 January's first minute and all days before; and the first minute of 30 and of 31 January
+    assert seen.facts["labelled"] == 28 * 100 + 3
+
+
+def test_labels_whose_type_changed_between_partitions_are_one_label(job, send):
+    first, second = features(1), features(2, begin=datetime(2024, 2, 1, tzinfo=UTC))
+    scored = [("predictions", predictions(t, 0.3)) for t in (first, second)]
+    june = {"as_of": "2024-06-01T00:00:00+00:00"}
+    floats = labelled(second, second["late"].cast(pa.float64()))
+    given = [*scored, ("features", first), ("features", floats), ("evaluation", holdout(0.6))]
+    assert job("performance", given, june).outcome.facts["labelled"] == 6000
+
+    texts = labelled(second, second["late"].cast(pa.string()))
+    given = [*scored, ("features", first), ("features", texts), ("evaluation", holdout(0.6))]
+    result = send("performance", given, june)
+    assert result.error.type == "DataError" and "late has incompatible types: int64 vs string" in result.error.message
+
+
+def test_a_former_model_of_another_task_is_left_out_and_no_hindrance(job):
+    first, second = features(1), features(2, begin=datetime(2024, 2, 1, tzinfo=UTC))
+    other = predictions(first, 0.3, digest="sha256:" + "2" * 64)
+    other = other.set_column(2, "prediction", pa.array(["late"] * 3000))
+    given = [("predictions", other), ("predictions", predictions(second, 0.3)), ("features", first),
+             ("features", second), ("evaluation", holdout(0.6))]  # fmt: skip
+    facts = job("performance", given, {"as_of": "2024-06-01T00:00:00+00:00"}).outcome.facts
+    assert (facts["rows"], facts["left_out"], facts["labelled"]) == (6000, 3000, 3000)
 
 
 AS_OF = {"as_of": "2024-04-02T00:00:00+00:00"}

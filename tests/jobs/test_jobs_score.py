@@ -9,10 +9,11 @@ import pyarrow as pa
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from learning import FAST_MLP, World, rows, spec
+from learning import FAST, FAST_MLP, World, rows, spec
 
+from millrace.canonical import digest
 from millrace.contract import Artifact, JobResult
-from millrace.learners.model_files import load
+from millrace.learners.model_files import load, save
 from millrace.store import SnapshotStore
 
 
@@ -82,9 +83,68 @@ def test_labels_are_not_needed_and_do_not_matter(world: World, model: Artifact) 
 def test_unseen_categories_and_nulls_are_scored(world: World, model: Artifact) -> None:
     table = rows(3, seed=8)
     odd = table.set_column(table.column_names.index("carrier"), "carrier", pa.array(["ZZ", None, "AA"]))
-    odd = odd.set_column(odd.column_names.index("distance"), "distance", pa.array([None, 1e9, float("inf")]))
+    odd = odd.set_column(odd.column_names.index("distance"), "distance", pa.array([None, 1e9, float("nan")]))
     scored = predictions(world, score(world, model, odd))
     assert np.isfinite(scored["prediction"].to_numpy()).all()
+
+
+TRAINER = """
+import numpy as np
+def fit(train, params, settings):
+    return {"mean": np.array(train.label.mean())}
+def predict(weights, rows, params, settings):
+    return weights["mean"] + np.isnan(rows.values).sum(axis=1) / 100
+"""
+
+
+@pytest.mark.parametrize("learner", [FAST, FAST_MLP, {"kind": "custom"}], ids=lambda learner: str(learner["kind"]))
+def test_nan_in_a_number_is_null_to_every_learner(tmp_path: Path, learner: dict[str, Any]) -> None:
+    """Given the same rows once with nulls and once with NaN, then weights and predictions are the same."""
+    world = World(tmp_path, spec("regression"), code={"trainer.py": TRAINER},
+                  means={"limits": {"custom_code": "process"}})  # fmt: skip
+    models, scored, gaps = [], [], rows(task="regression")["distance"]
+    assert gaps.null_count
+    for column in (gaps, gaps.fill_null(float("nan"))):
+        table = rows(task="regression", distance=column)
+        result = world.train(table, learner)
+        assert result.outcome is not None, result.error
+        models.append(result.outcome.outputs["model"])
+        scored.append(predictions(world, score(world, models[0], table)))
+        evaluated = world.run("evaluate", {"model": models[0], "training_set": world.snapshot(table)})
+        assert evaluated.outcome is not None and evaluated.outcome.metrics["rmse"].value > 0, evaluated.error
+    weights = [load(world.objects, m.uri, m.digest, world.request("score", {}).means).data for m in models]
+    assert weights[0] == weights[1]
+    assert scored[0].equals(scored[1])
+
+
+@pytest.mark.parametrize("value", [float("inf"), -1e39])
+def test_a_number_that_no_learner_takes_is_named_and_never_scored(world: World, model: Artifact, value: float) -> None:
+    result = score(world, model, changed("distance", pa.array([value] + [1.0] * 19)))
+    assert result.outcome is None and result.error is not None
+    assert (result.error.type, result.error.retry) == ("DataError", "never")
+    assert "feature 'distance' is infinite or beyond float32 in 1 of 20 rows" in result.error.message
+
+
+def test_predictions_that_are_no_numbers_are_never_stored(tmp_path: Path) -> None:
+    """Given a model whose weights hold a NaN, then score refuses it, and nothing is written."""
+    from safetensors.numpy import load as tensors
+    from safetensors.numpy import save as safetensors
+
+    world = World(tmp_path)
+    result = world.train(learner=FAST_MLP)
+    assert result.outcome is not None
+    made = result.outcome.outputs["model"]
+    model = load(world.objects, made.uri, made.digest)
+    values = tensors(model.data)
+    broken = safetensors({**values, "dense.0.bias": np.full_like(values["dense.0.bias"], np.nan)})
+    file = model.card.weights.model_copy(update={"digest": digest(broken)})
+    spoilt = save(world.objects, model.card.model_copy(update={"weights": file}), broken)
+
+    scored = score(world, spoilt, rows(20))
+
+    assert scored.error is not None and scored.error.type == "DataError"
+    assert "predicts no number (NaN, infinite, or beyond float32) for 20 of 20 rows" in scored.error.message
+    assert not list(world.objects.list("snapshots/flights/predictions/"))
 
 
 def test_torch_and_regression_score_too(tmp_path: Path) -> None:

@@ -102,6 +102,16 @@ def test_the_learner_of_the_request_wins_and_makes_another_model(world: World) -
     assert json.loads(world.objects.get(other.uri + "model.json"))["learner"]["max_depth"] == 2
 
 
+@pytest.mark.parametrize("wrong", [1e308, float("-inf")])
+def test_a_label_that_no_regression_can_have_is_no_stack_of_a_library(tmp_path: Path, wrong: float) -> None:
+    table = rows(task="regression")
+    late = pa.array([wrong, *table["late"].to_pylist()[1:]])
+    world = World(tmp_path, spec("regression", columns={"late": "public"}))
+    result = world.train(table.set_column(table.column_names.index("late"), "late", late))
+    assert result.error is not None and result.error.type == "DataError"
+    assert f"something else in 1 of 1500 rows (given: '{wrong} (1 rows)'); allowed: finite" in result.error.message
+
+
 @pytest.mark.parametrize(
     ("learner", "words"),
     [({"kind": "forest"}, "unknown kind 'forest'"), ({"kind": "xgboost", "depth": 3}, "depth"), ({}, "unknown kind")],
@@ -119,13 +129,25 @@ def test_a_wrong_learner_is_refused(world: World, learner: dict[str, Any], words
         (with_column("when", pa.array([datetime(2013, 1, 1)] * 1500)), "column 'when' has type timestamp"),
         (with_column("late", pa.array([None] + [True, False] * 749 + [True])), "'late' is null in 1 rows"),
         (with_column("late", pa.array([True] * 1500)), "one class only"),
-        (with_column("late", pa.array([3] * 1500)), "must be 0 or 1"),
+        (with_column("late", pa.array([3] * 1500)), "(int64) is something else in 1500 of 1500 rows"),
+        (with_column("distance", pa.array([-1e39] + [1.0] * 1499)), "'distance' is infinite or beyond float32 in 1 of"),
         (rows().drop_columns(["late"]), "the label is missing"),
         (rows().drop_columns(["event_timestamp"]), "lacks event_timestamp"),
         (rows().select(["flight_id", "event_timestamp", "late"]), "no feature columns"),
         (with_column("event_timestamp", pa.array([datetime(2013, 1, 1)] * 1500)), "cannot be divided"),
     ],
-    ids=["few", "timestamp", "null", "one class", "not binary", "no label", "no time", "no features", "one day"],
+    ids=[
+        "few",
+        "timestamp",
+        "null",
+        "one class",
+        "not binary",
+        "beyond",
+        "no label",
+        "no time",
+        "no features",
+        "one day",
+    ],
 )
 def test_wrong_training_sets_are_data_errors_and_leave_nothing(world: World, table: pa.Table, words: str) -> None:
     result = world.train(table)

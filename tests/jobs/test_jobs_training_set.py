@@ -119,9 +119,20 @@ def test_calendar_durations_count_days_of_the_month(tmp_path: Path) -> None:
     project = FeastProject.make(tmp_path / "p", label=label)
     project.apply()
     rows = [row("a", f"2023-01-{day} 00:00", n) for n, day in enumerate(("28", "29", "30", "31"))]
-    rows += [row("a", "2023-02-01 00:00", 9), row("a", "2023-01-31 00:01", 8)]
+    rows += [row("a", "2023-02-01 00:00", 9), row("a", "2023-01-31 00:01", 8), row("a", "2023-01-30 12:00", 7)]
     result = project.training_set({"2023-01-28": project.snapshot("2023-01-28", rows)}, "2023-02-28T00:00:00Z")
     assert table(project, result)["distance"].to_pylist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(("kind", "wrong"), [(None, 2), ("float64", 0.5), ("string", "1")])
+def test_labels_that_the_task_cannot_have_make_no_training_set(project: Any, kind: str | None, wrong: Any) -> None:
+    rows = [row("a", "2024-01-01 05:00"), row("b", "2024-01-01 05:00", late=1)]
+    made = pa.Table.from_pylist(rows, schema=shared["SCHEMA"])
+    late = pa.array([0, wrong] if kind is None else [type(wrong)(0), wrong])
+    only = project.snapshot("2024-01-01", made.set_column(made.column_names.index("late"), "late", late))
+    result = project.training_set({"2024-01-01": only}, LATER)
+    assert result.error.type == "DataError" and "label 'late' of a binary task" in result.error.message
+    assert "allowed: 0, 1 or booleans" in result.error.message
 
 
 def test_null_labels_can_be_an_error(tmp_path: Path) -> None:

@@ -98,8 +98,9 @@ def test_classes_keep_their_type_and_order(values: list[Any], classes: tuple[Any
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (pa.array([1.5, 2.5]), "names no classes"),
-        (pa.array([True, False]), "names no classes"),
+        (pa.array([1.5, 2.5]), "of a multiclass task is"),
+        (pa.array([2**63, 1], pa.uint64()), "something else in 1 of 2 rows"),
+        (pa.array([True, False]), "of a multiclass task is"),
         (pa.array(["a", "a"]), "one class only"),
         (pa.array(range(MOST + 1)), "at most 100"),
     ],

@@ -130,7 +130,8 @@ PREDICTIONS = [
     ("return np.array([None] * len(rows))", "predict returned no array of numbers (given: 'array of object')"),
     ("return np.zeros((len(rows), 1))", "another shape for 300 rows of a regression label (given: (300, 1))"),
     ("return np.zeros(3)", "(given: (3,)); allowed: (300,)"),
-    ("return np.where(rows.values[:, 0] > 0, np.nan, 1.0)", "predictions are NaN or infinite"),
+    ("return np.where(rows.values[:, 0] > 0, np.nan, 1.0)", "rows are NaN, infinite or beyond float32"),
+    ("return np.full(len(rows), 1e39)", "predictions of 300 of 300 rows are NaN, infinite or beyond float32"),
 ]
 
 

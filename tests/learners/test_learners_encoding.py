@@ -17,11 +17,11 @@ def learned(**columns: Any) -> Encoder:
     return Encoder.learn(table, table.column_names)
 
 
-def test_numbers_stay_and_null_or_infinite_becomes_missing() -> None:
+def test_numbers_stay_and_null_is_nan_is_missing() -> None:
     table = pa.table(
         {
             "i": pa.array([1, None, 3], pa.int32()),
-            "f": pa.array([0.5, float("inf"), float("nan")]),
+            "f": pa.array([0.5, None, float("nan")]),
             "d": pa.array([Decimal("1.5"), None, Decimal("2.5")]),
         }
     )
@@ -82,6 +82,32 @@ def test_a_column_of_nulls_is_missing_values() -> None:
     assert np.isnan(values[:, 1]).all()
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(
+    "column",
+    [
+        lambda sign: pa.array([1.0, sign * float("inf"), None, float("nan")]),
+        lambda sign: pa.array([1.0, sign * 3.4028236e38, None, float("nan")]),
+        lambda sign: pa.array([1.0, sign * float("inf"), None, 2.0], pa.float32()),
+        lambda sign: pa.array([Decimal(1), sign * Decimal(10) ** 39, None, None], pa.decimal256(50, 0)),
+    ],
+    ids=["infinite", "beyond", "float32", "decimal"],
+)
+def test_a_number_that_is_infinite_to_a_learner_is_refused_by_its_column(sign: int, column: Any) -> None:
+    encoder = learned(fare=[1.0, 2.0], hour=[1, 2])
+    table = pa.table({"hour": [1, 2, 3, 4], "fare": column(sign)})
+    with pytest.raises(DataError, match=r"feature 'fare' is infinite or beyond float32 in 1 of 4 rows.*NULL there"):
+        encoder.encode(table)
+
+
+def test_the_largest_number_of_float32_is_taken_and_is_no_less() -> None:
+    largest = float(np.finfo(np.float32).max)
+    assert learned(fare=[1.0]).encode(pa.table({"fare": [largest, -largest]})).values.tolist() == [
+        [largest],
+        [-largest],
+    ]
+
+
 @pytest.mark.parametrize("column", [[datetime(2013, 1, 1)], [b"x"], [[1, 2]]])
 def test_learning_refuses_types_that_are_no_features(column: list[Any]) -> None:
     with pytest.raises(DataError, match="column 'when' has type .* which no learner takes"):
@@ -97,14 +123,21 @@ def test_labels_are_numbers() -> None:
 @pytest.mark.parametrize(
     ("column", "task", "words"),
     [
-        ([1, None], "binary", "null in 1 rows"),
-        ([0, 2], "binary", "must be 0 or 1"),
-        (["a", "b"], "regression", "is text"),
-        ([1.0, float("nan")], "regression", "not a finite number in 1 rows"),
+        ([1, None, None], "binary", "null in 2 rows"),
+        ([1.0, None, float("nan")], "binary", "null in 2 rows"),
+        ([1.0, float("nan")], "regression", "null in 1 rows"),
+        ([0, 4711], "binary", "something else in 1 of 2 rows.*allowed: 0, 1 or booleans"),
+        ([-1, 1], "binary", "something else in 1 of 2 rows"),
+        (["0", "1"], "binary", "is string"),
+        (["4711", "b"], "regression", "is string"),
+        ([4711.0, float("inf")], "regression", "something else in 1 of 2 rows"),
+        ([4711.0, 1e308], "regression", "something else in 1 of 2 rows"),
+        ([1.5, 4711.0], "multiclass", "is double"),
     ],
 )
 def test_a_wrong_label_is_refused_without_its_values(column: list[Any], task: Any, words: str) -> None:
-    with pytest.raises(DataError, match=words):
+    with pytest.raises(DataError, match=words) as caught:
         labels(pa.table({"y": column}), "y", task)
+    assert "4711" not in str(caught.value)
     with pytest.raises(DataError, match="the label is missing"):
         labels(pa.table({"y": column}), "z", task)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -54,6 +55,37 @@ def test_undefined_metrics_are_left_out_and_nan_predictions_spoil_all() -> None:
         metrics("binary", [], [])
     with pytest.raises(DataError, match="shape"):
         row_losses("binary", [1, 0], [0.5])
+
+
+@pytest.mark.parametrize("prediction", [1e200, 3.41e38, np.inf, -np.inf])
+def test_one_prediction_beyond_float32_spoils_every_metric_and_raises_nothing(prediction: float) -> None:
+    with np.errstate(all="raise"):
+        found = metrics("regression", [1.0, 2.0, 3.0], [1.0, prediction, prediction])
+        assert row_losses("regression", [1.0, 2.0], [1.0, 1e200]).tolist() == [0.0, np.inf]
+    assert set(found) == {"rmse", "mae", "r2"} and all(np.isnan(value) for value in found.values())
+
+
+def test_the_largest_numbers_overflow_no_metric_and_no_interval() -> None:
+    largest = float(np.finfo(np.float32).max)
+    label = np.tile([largest, -largest], 5000)
+    keys = np.repeat([f"2024-01-{d:02d}" for d in range(1, 11)], 1000)
+    with np.errstate(all="raise", under="ignore"):
+        found = metrics("regression", label, -label)
+        intervals = block_bootstrap("regression", label, -label, keys, seed=1)
+    assert found == pytest.approx({"rmse": 2 * largest, "mae": 2 * largest, "r2": -3.0})
+    assert all(np.isfinite(interval).all() for interval in intervals.values())
+
+
+@pytest.mark.parametrize(
+    ("task", "label"),
+    [("binary", [0, 2]), ("binary", [0, np.nan]), ("binary", [-1, 1]), ("regression", [1, np.nan]),
+     ("regression", [1, 1e200]), ("multiclass", [0, -2])],
+)  # fmt: skip
+def test_a_label_of_no_outcome_has_no_loss(task: Any, label: list[float]) -> None:
+    prediction = np.full((2, 3), 1 / 3) if task == "multiclass" else [0.5, 0.5]
+    for function in (row_losses, metrics):
+        with pytest.raises(DataError, match=f"1 of 2 labels are none of a {task} task"):
+            function(task, label, prediction)
 
 
 @pytest.mark.parametrize(

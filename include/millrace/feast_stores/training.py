@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ from feast import FeatureStore
 from feast.errors import FeastError
 
 from millrace.errors import DataError, SpecError
-from millrace.spec import Duration
+from millrace.store.snapshots import concat
 
 _EVENT_TIME = "event_timestamp"
 """The name under which Feast looks for the event time of entity rows."""
@@ -27,7 +25,7 @@ def entity_rows(files: Sequence[tuple[str, Path]], columns: Sequence[str]) -> pa
     """Read these columns of (partition, Parquet file) in order: one row per row of the files, doubles included.
 
     `columns` are the join keys, the event time and the label. Raises DataError naming the partition for a column
-    that is missing, and for join keys or event times that are null.
+    that is missing or has types with nothing in common, and for join keys or event times that are null.
     """
     tables = []
     for partition, path in files:
@@ -40,7 +38,7 @@ def entity_rows(files: Sequence[tuple[str, Path]], columns: Sequence[str]) -> pa
                 allowed=held,
             )
         tables.append(pq.read_table(path, columns=list(columns)))
-    rows = pa.concat_tables(tables, promote_options="permissive").combine_chunks()
+    rows = concat(tables).combine_chunks()
     for name in columns[:-1]:
         if rows[name].null_count:
             raise DataError(
@@ -49,29 +47,6 @@ def entity_rows(files: Sequence[tuple[str, Path]], columns: Sequence[str]) -> pa
                 next_step="Let transform.sql drop them, and the features' gate refuse them",
             )
     return rows
-
-
-def utc(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
-    """Moments in UTC, microseconds; a timestamp without a zone is UTC. Raises DataError for another type."""
-    kind = column.type
-    if not pa.types.is_timestamp(kind):
-        raise DataError("the event time must be a timestamp", given=f"{name}: {kind}")
-    if kind.tz is None:
-        return pc.assume_timezone(column.cast(pa.timestamp("us"), safe=False), "UTC")
-    return column.cast(pa.timestamp("us", "UTC"), safe=False)
-
-
-def known(moments: pa.ChunkedArray, known_after: Duration, as_of: datetime) -> pa.ChunkedArray:
-    """Whether the label of each event is known at `as_of`: event time + `known_after` <= `as_of`.
-
-    Calendar durations have no inverse (31 January and 28 January are both a month before 28 February), so the last
-    event time that is known is searched for; adding a duration keeps the order of moments.
-    """
-    unique = pc.unique(moments).sort().to_pylist()
-    count = bisect_right(unique, as_of, key=known_after.after)
-    if count == 0:
-        return pa.chunked_array([pa.array([False] * len(moments))])
-    return pc.less_equal(moments, pa.scalar(unique[count - 1], pa.timestamp("us", "UTC")))
 
 
 def join(
@@ -126,8 +101,3 @@ def as_stored(table: pa.Table, schemas: Sequence[pa.Schema]) -> pa.Table:
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
                 continue  # a feature of that name comes from elsewhere
     return table
-
-
-def moment(value: datetime) -> datetime:
-    """The moment in UTC; one without a zone is UTC."""
-    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)

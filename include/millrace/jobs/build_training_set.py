@@ -11,6 +11,7 @@ from millrace.contract import Classification, Input, Outcome
 from millrace.errors import ContractError, DataError, SpecError
 from millrace.jobs.embedded import embedding_of
 from millrace.jobs.work import Work
+from millrace.rules.labels import absent, check, known, utc
 from millrace.spec.training import LabelSpec
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ def run(work: Work, params: Params) -> Outcome:
 
     Rows come out ordered by event time and entity, doubles included: entity columns, event time, features in the
     service's order, label. Left out and counted are rows whose label is not known at `as_of`, or null where the spec
-    drops those. Raises DataError when a row that was asked for does not come back, or when none is left.
+    drops those. Raises DataError for labels that the task cannot have, when a row that was asked for does not come
+    back, or when none is left.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -62,10 +64,10 @@ def run(work: Work, params: Params) -> Outcome:
     embedding = embedding_of(work, inputs)
     files = [(str(item.partition), work.path(item)) for item in inputs]
     asked = training.entity_rows(files, [*keys, event_time, label.column])
-    moments = training.utc(asked[event_time], event_time)
-    rows = asked.filter(training.known(moments, label.known_after, training.moment(params.as_of)))
+    rows = asked.filter(known(asked, event_time, label.known_after, params.as_of))
     not_yet_known = asked.num_rows - rows.num_rows
     rows, unlabelled = _labelled(rows, label)
+    check(rows[label.column], label.column, label.task, public=spec.classification(label.column) == "public")
     if not rows.num_rows:
         raise DataError(
             f"no row has a known label at {params.as_of.isoformat()}: {asked.num_rows} asked for, "
@@ -76,7 +78,7 @@ def run(work: Work, params: Params) -> Outcome:
     order = [(event_time, "ascending"), *((key, "ascending") for key in keys)]
     rows = rows.take(pc.sort_indices(rows, sort_keys=order)).combine_chunks()
 
-    joined = training.join(store, service, features, rows, keys, training.utc(rows[event_time], event_time))
+    joined = training.join(store, service, features, rows, keys, utc(rows[event_time], event_time))
     joined = training.as_stored(joined, [pq.read_schema(path) for _, path in files])
     names = [*keys, event_time, *features, label.column]
     columns = [rows[n] if n in rows.column_names else joined[n] for n in names]
@@ -136,7 +138,7 @@ def _labelled(rows: pa.Table, label: LabelSpec) -> tuple[pa.Table, int]:
     """Rows with a label, and how many have none. Raises DataError where the spec does not let them be dropped."""
     import pyarrow.compute as pc
 
-    empty = pc.is_null(rows[label.column], nan_is_null=True)
+    empty = absent(rows[label.column])
     nulls = pc.sum(empty).as_py() or 0
     if nulls and label.nulls == "error":
         raise DataError(

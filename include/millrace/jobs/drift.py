@@ -19,6 +19,7 @@ from millrace.errors import DataError
 from millrace.jobs.work import Work
 from millrace.learners.losses import block_keys
 from millrace.learners.model_files import load_reference
+from millrace.rules.labels import absent, known
 
 REACHES: tuple[str, ...] = ()
 REUSABLE = True
@@ -84,12 +85,12 @@ def _given(work: Work, sketch: Sketch, table: pa.Table, as_of: datetime) -> list
     keys = keyed(table)
     given = [Given(column, table[column], keys) for column in columns]
     if label.column in table.column_names:
-        limit = pa.scalar(label.known_after.before(as_of), table[time].type)
-        known = table.filter(pc.and_(pc.less_equal(table[time], limit), table[label.column].is_valid()))
-        if known.num_rows:
-            values = known[label.column]
+        due = known(table, time, label.known_after, as_of)
+        labelled = table.filter(pc.and_not(due, absent(table[label.column])))
+        if labelled.num_rows:
+            values = labelled[label.column]
             # Classes are categories, integers too: that 9 lies far from 1 means nothing.
-            given.append(Given(label.column, values.cast(pa.string()) if classes else values, keyed(known)))
+            given.append(Given(label.column, values.cast(pa.string()) if classes else values, keyed(labelled)))
     if items := work.request.inputs("predictions"):
         scored = pa.concat_tables([work.read(item, columns=[time, "prediction", "model_digest"]) for item in items])
         own = scored.filter(pc.equal(scored["model_digest"], work.request.input("model").digest))

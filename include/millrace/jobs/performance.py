@@ -18,7 +18,8 @@ from millrace.learners import losses
 from millrace.learners.classes import Classes, probabilities_of
 from millrace.learners.encoding import labels
 from millrace.rules.degradation import degradation
-from millrace.spec.training import LabelSpec
+from millrace.rules.labels import Task, absent, known
+from millrace.store.snapshots import concat
 
 REACHES: tuple[str, ...] = ()
 REUSABLE = True
@@ -36,35 +37,35 @@ def run(work: Work, params: Params) -> Outcome:
     """Join predictions with labels by entity and event time, and judge the loss by blocks of time.
 
     Rows from the model's training window, and those that another model scored, are left out; labels that are null or
-    not yet known are counted, not used.
+    not yet known are counted, not used. Raises DataError for labels that the task cannot have.
     """
     spec = work.spec
     label, training, monitoring = spec.label, spec.training, spec.monitoring
     assert label is not None and training is not None and monitoring is not None
-    joined = [_joined(work, item) for item in work.request.inputs("predictions")]
-    rows = pa.concat_tables(joined, promote_options="default")  # models may differ in their number of classes
-    total = rows.num_rows
     document = json.loads(work.get(work.request.input("evaluation")))
-    # Another model's predictions, from before a promotion, say nothing about this one.
-    own = pc.equal(rows["model_digest"], document["model"])
-    fresh = rows.filter(pc.and_(own, pc.invert(rows["in_training_window"])))
-    moment = fresh[spec.features.event_time]
-    # Calendar durations are added to the limit, not to every row: subtracting from one moment is exact.
-    limit = pa.scalar(label.known_after.before(params.as_of), moment.type)
-    known = fresh.filter(pc.and_(pc.less_equal(moment, limit), fresh[label.column].is_valid()))
-    facts: dict[str, Any] = {"rows": total, "left_out": total - fresh.num_rows, "labelled": known.num_rows,
+    joined = [_joined(work, item) for item in work.request.inputs("predictions")]
+    total = sum(rows.num_rows for rows in joined)
+    # Another model's predictions, from before a promotion, say nothing about this one, and may be of another type.
+    own = [rows.filter(pc.equal(rows["model_digest"], document["model"])) for rows in joined]
+    mine = concat([rows for rows in own if rows.num_rows] or own[:1])
+    fresh = mine.filter(pc.invert(mine["in_training_window"]))
+    due = known(fresh, spec.features.event_time, label.known_after, params.as_of)
+    judged = fresh.filter(pc.and_not(due, absent(fresh[label.column])))
+    facts: dict[str, Any] = {"rows": total, "left_out": total - fresh.num_rows, "labelled": judged.num_rows,
                              "degraded": None}  # fmt: skip
-    if known.num_rows < monitoring.minimum_rows:
+    if judged.num_rows < monitoring.minimum_rows:
         return Outcome(facts=facts)
-    truth, guess = _truth_and_guess(known, label, tuple(document.get("classes", ())))
-    keys = losses.block_keys(known[spec.features.event_time], training.holdout.block, spec.partition.timezone)
+    classes, public = tuple(document.get("classes", ())), spec.classification(label.column) == "public"
+    truth = labels(judged, label.column, label.task, classes, public=public)
+    guess = _predicted(judged, label.task, classes)
+    keys = losses.block_keys(judged[spec.features.event_time], training.holdout.block, spec.partition.timezone)
     each = losses.row_losses(label.task, truth, guess)
     window = losses.block_sums(keys, each)
     found = degradation(window, document["blocks"], monitoring.false_alarm_rate)
     intervals = losses.block_bootstrap(label.task, truth, guess, keys, seed=work.request.identity.seed)
     metrics = {
         name: Metric(value=_short(value), low=_short(intervals.get(name, (None, None))[0]),
-                     high=_short(intervals.get(name, (None, None))[1]), rows=known.num_rows)
+                     high=_short(intervals.get(name, (None, None))[1]), rows=judged.num_rows)
         for name, value in losses.metrics(label.task, truth, guess).items()
     }  # fmt: skip
     facts |= {
@@ -79,10 +80,15 @@ def _short(value: float | None) -> Any:
     return None if value is None else losses.rounded(value)
 
 
-def _truth_and_guess(known: pa.Table, label: LabelSpec, classes: Classes) -> tuple[losses.Floats, losses.Floats]:
-    if label.task == "multiclass":
-        return labels(known, label.column, label.task, classes), probabilities_of(known, classes)
-    return known[label.column].cast(pa.float64()).to_numpy(), known["prediction"].to_numpy()
+def _predicted(rows: pa.Table, task: Task, classes: Classes) -> losses.Floats:
+    """Predictions as losses want them. Raises DataError for those that are no numbers, which score refuses."""
+    found = probabilities_of(rows, classes) if task == "multiclass" else rows["prediction"].to_numpy()
+    if wrong := int((~losses.usable(found)).sum()):
+        raise DataError(
+            f"{wrong} of {rows.num_rows} predictions are no numbers (null, NaN, infinite, or beyond float32)",
+            next_step="Score their partitions again",
+        )
+    return np.asarray(found, dtype=np.float64)
 
 
 def _joined(work: Work, item: Any) -> pa.Table:

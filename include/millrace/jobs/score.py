@@ -11,7 +11,7 @@ from millrace.errors import ContractError, DataError
 from millrace.jobs.embedded import embedding_of
 from millrace.jobs.work import Work
 from millrace.learners.classes import PROBABILITY, likeliest
-from millrace.learners.losses import Floats
+from millrace.learners.losses import Floats, usable
 from millrace.learners.model_files import Card, classification_of
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ def run(work: Work, params: Params) -> Outcome:
 
     A multiclass prediction is the most probable class, and beside it `probability_0` .. in the order of the model's
     `classes`: plain columns, which every reader takes, and whose names tell nothing of the label.
+
+    Raises DataError for predictions that are no numbers: none of them is ever stored.
     """
     import pyarrow as pa
 
@@ -53,6 +55,12 @@ def run(work: Work, params: Params) -> Outcome:
     if missing := [name for name in keys if name not in table.column_names]:
         raise DataError(f"the features lack the key column '{missing[0]}'", allowed=table.column_names)
     prediction = model.predict(table)
+    if wrong := int((~usable(prediction)).sum()):
+        raise DataError(
+            f"the model predicts no number (NaN, infinite, or beyond float32) for {wrong} of {table.num_rows} rows",
+            where=work.spec.name,
+            next_step="Are these rows far from those it was trained on? Promote another version, or train a new model",
+        )
     inside = work.partition in card.partitions
     scored = table.select(keys)
     for name, column in (

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from millrace.errors import DataError
+from millrace.rules.labels import check
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,11 +29,12 @@ PROBABILITY = "probability_{}"
 
 
 def classes_of(table: pa.Table, column: str) -> Classes:
-    """The classes of a training's rows, sorted. Raises DataError for another type, one class alone, or too many."""
+    """The classes of a training's rows, sorted; null is none. Raises DataError for another type, one class alone, or
+    too many."""
     if column not in table.column_names:
         raise DataError("the label is missing", given=column, allowed=table.column_names)
     values = table[column]
-    _check_kind(values.type, column)
+    check(values, column, "multiclass")
     found = tuple(sorted(v for v in values.unique().to_pylist() if v is not None))
     if len(found) < 2:
         raise DataError(f"label '{column}' has one class only in the training rows")
@@ -50,12 +52,13 @@ def places(values: pa.ChunkedArray, column: str, classes: Classes) -> Floats:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    _check_kind(values.type, column)
+    check(values, column, "multiclass")
     texts = any(isinstance(c, str) for c in classes)
-    if texts == pa.types.is_integer(values.type):
+    kind = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
+    if texts == pa.types.is_integer(kind):
         raise DataError(
             f"label '{column}' was {'text' if texts else 'an integer'} in training",
-            given=str(values.type),
+            given=str(kind),
             next_step="Give the label its former type in transform.sql, or train a new model",
         )
     wanted = pa.string() if texts else pa.int64()
@@ -105,10 +108,3 @@ def from_counts(rows: Floats, drawn: Callable[[str], Floats]) -> dict[str, Float
     occurs = both > 0
     scores = np.where(occurs, 2 * right / np.where(occurs, both, 1.0), 0.0)
     return {"accuracy": right.sum(axis=1) / rows, "macro_f1": scores.sum(axis=1) / occurs.sum(axis=1)}
-
-
-def _check_kind(kind: Any, column: str) -> None:
-    import pyarrow.types as types
-
-    if not (types.is_integer(kind) or types.is_string(kind) or types.is_large_string(kind)):
-        raise DataError(f"label '{column}' names no classes", given=str(kind), allowed="text or integers")

@@ -20,7 +20,7 @@ from millrace.canonical import digest
 from millrace.errors import CodeError, ContractError
 from millrace.learners.checkpoints import Checkpoints, Point
 from millrace.learners.device import Device
-from millrace.learners.losses import Floats, row_losses
+from millrace.learners.losses import Floats, row_losses, usable
 from millrace.learners.protocol import Code, Matrix, Report, Settings, Weights
 from millrace.spec.learner import CustomLearner
 from millrace.spec.trainer import check_trainer
@@ -152,10 +152,10 @@ class Custom:
         if found.shape != shape:
             raise self._wrong("predict", f"predict returned another shape for {rows} rows of a {settings.task} label",
                               given=found.shape, allowed=str(shape))  # fmt: skip
-        if not np.isfinite(found).all():
-            raise self._wrong("predict", f"{_count(found)} of {found.size} predictions are NaN or infinite",
-                              next_step="A missing number in the rows is NaN: fill it as in fit")  # fmt: skip
         prediction = np.asarray(found, dtype=np.float64)
+        if wrong := int((~usable(prediction)).sum()):
+            raise self._wrong("predict", f"predictions of {wrong} of {rows} rows are NaN, infinite or beyond float32",
+                              next_step="A missing number in the rows is NaN: fill it as in fit")  # fmt: skip
         if settings.task != "regression" and ((prediction < 0) | (prediction > 1)).any():
             raise self._wrong("predict", "predictions of a "
                               f"{settings.task} label are probabilities", allowed="0 to 1")  # fmt: skip

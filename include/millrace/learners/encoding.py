@@ -1,5 +1,7 @@
 """Encoder: from Arrow columns to the numeric Matrix that every learner gets. Learned on training rows, kept as JSON.
 
+A number is null or NaN, which both mean missing, or lies within float32, in which learners compute.
+
 Text and booleans become codes of the sorted categories of the training rows. XGBoost takes the codes as numbers:
 on the 2013 flights (3 origins, 16 carriers, 105 destinations, 100 rounds) they lose nothing against its native
 categories (log loss 0.4738 and 0.4738 on held out days, 0.5152 and 0.5159 on later months) at half the time.
@@ -14,8 +16,10 @@ from pydantic import BaseModel, ConfigDict
 
 from millrace.errors import DataError
 from millrace.learners.classes import Classes, places
-from millrace.learners.losses import Floats, Task
+from millrace.learners.losses import Floats
 from millrace.learners.protocol import Column, Matrix
+from millrace.rules.labels import Task, absent, check
+from millrace.rules.numbers import LARGEST
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -57,9 +61,10 @@ class Encoder(BaseModel):
         return cls(features=tuple(features))
 
     def encode(self, table: pa.Table) -> Matrix:
-        """Encode rows. Null and infinite numbers become NaN; null and unseen categories get code 0.
+        """Encode rows. Null numbers become NaN; null and unseen categories get code 0.
 
-        Raises DataError naming a column that is missing or has changed its kind.
+        Raises DataError naming a column that is missing, has changed its kind, or holds numbers that are infinite or
+        beyond float32.
         """
         values = np.empty((table.num_rows, len(self.features)), dtype=np.float64)
         for position, feature in enumerate(self.features):
@@ -89,36 +94,41 @@ class Encoder(BaseModel):
                 next_step="Give the column its former type in transform.sql, or train a new model",
             )
         if feature.kind == "number":
-            numbers = _numpy(column.cast(pa.float64(), safe=False).fill_null(float("nan")))
-            return np.where(np.isfinite(numbers), numbers, np.nan)
+            return _within(_numpy(column.cast(pa.float64(), safe=False).fill_null(float("nan"))), feature.name)
         codes = pc.index_in(_text(column), value_set=pa.array(feature.categories, pa.string()))
         return _numpy(pc.add(codes.cast(pa.float64()), 1.0).fill_null(0.0))
 
 
-def labels(table: pa.Table, column: str, task: Task, classes: Classes = ()) -> Floats:
+def labels(table: pa.Table, column: str, task: Task, classes: Classes = (), *, public: bool = False) -> Floats:
     """The label as float64, of a multiclass task as places among `classes`, -1 for a class that is none of them.
 
-    Raises DataError for nulls, for other than two classes (binary), or for what is not a number (or no class).
+    Raises DataError for labels that are absent, or that the task cannot have; their values are named where the column
+    is public.
     """
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     if column not in table.column_names:
         raise DataError("the label is missing", given=column, allowed=table.column_names)
     values = table[column]
-    if values.null_count:
-        raise DataError(
-            f"label '{column}' is null in {values.null_count} rows", next_step="Build the training set again"
-        )
+    if lacking := pc.sum(absent(values)).as_py():
+        raise DataError(f"label '{column}' is null in {lacking} rows", next_step="Build the training set again")
+    check(values, column, task, public=public)
     if task == "multiclass":
         return places(values, column, classes)
-    if _kind(column, values.type) == "text":
-        raise DataError(f"label '{column}' is text; a {task} label is a number", given=str(values.type))
-    label = _numpy(values.cast(pa.float64(), safe=False))
-    if not np.isfinite(label).all():
-        raise DataError(f"label '{column}' is not a finite number in {int((~np.isfinite(label)).sum())} rows")
-    if task == "binary" and not np.isin(label, (0.0, 1.0)).all():
-        raise DataError(f"label '{column}' of a binary task must be 0 or 1, or a boolean")
-    return label
+    return _numpy(values.cast(pa.float64(), safe=False))
+
+
+def _within(numbers: Floats, name: str) -> Floats:
+    """The numbers. Raises DataError for any that no learner can take, which would be infinite to it."""
+    if beyond := int((np.abs(numbers) > LARGEST).sum()):
+        raise DataError(
+            f"feature '{name}' is infinite or beyond float32 in {beyond} of {len(numbers)} rows",
+            given=name,
+            allowed=f"numbers up to {LARGEST:.8g}, and null where one is missing",
+            next_step="Bound it in transform.sql, or make it NULL there",
+        )
+    return numbers
 
 
 def _kind(name: str, kind: Any) -> Kind:

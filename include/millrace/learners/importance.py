@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from millrace.learners.losses import Floats, Task, row_losses
+from millrace.learners.losses import Floats, row_losses
 from millrace.learners.protocol import Matrix
+from millrace.rules.labels import Task
 
 ROWS = 4000
 """Most rows it is measured on."""

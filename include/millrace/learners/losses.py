@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 from millrace.errors import DataError
 from millrace.learners import classes
 from millrace.rules.duel import resample_counts
+from millrace.rules.labels import ALLOWED, Task
+from millrace.rules.numbers import LARGEST
+from millrace.spec.training import METRICS
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Task = Literal["binary", "multiclass", "regression"]
 Block = Literal["hour", "day", "week"]
 Floats = NDArray[np.float64]
 
@@ -34,30 +36,40 @@ _CHUNK = 64  # resamples counted at once
 
 def row_losses(task: Task, label: Any, prediction: Any) -> Floats:
     """Loss of each row: log loss in nats (binary, label 0 or 1; multiclass, label the class's place, `prediction` of
-    shape (rows, classes)) or squared error (regression), shape (rows,)."""
+    shape (rows, classes)) or squared error (regression), shape (rows,). Not finite only where a prediction is not.
+
+    Raises DataError for labels that are none of the task.
+    """
     y, p = _pair(task, label, prediction)
     if task == "multiclass":
         return classes.log_losses(y, p, CLIP)
     if task == "binary":
         clipped = np.clip(p, CLIP, 1 - CLIP)
         return np.asarray(-np.where(y > 0.5, np.log(clipped), np.log1p(-clipped)), dtype=np.float64)
-    return np.asarray((y - p) ** 2, dtype=np.float64)
+    with np.errstate(over="ignore"):
+        return np.asarray((y - p) ** 2, dtype=np.float64)
+
+
+def usable(prediction: Any) -> NDArray[np.bool_]:
+    """Which rows' predictions are numbers that can be measured: neither NaN, nor infinite, nor beyond float32."""
+    within = np.abs(np.asarray(prediction, dtype=np.float64)) <= LARGEST
+    return np.asarray(within.all(axis=1) if within.ndim > 1 else within)
 
 
 def metrics(task: Task, label: Any, prediction: Any) -> dict[str, float]:
     """Metrics of all rows: log_loss, brier, roc_auc (binary), log_loss, accuracy, macro_f1 (multiclass) or rmse, mae,
     r2 (regression). Raises DataError without rows.
 
-    roc_auc is left out where only one class is present, r2 where all labels are equal. One prediction that is not a
-    number makes every metric NaN.
+    roc_auc is left out where only one class is present, r2 where all labels are equal. One prediction that is not
+    usable makes every metric NaN.
     """
     y, p = _pair(task, label, prediction)
     if len(y) == 0:
         raise DataError("no rows to measure")
+    if not usable(p).all():  # a rank among NaN would look like a number, and a square may overflow
+        return dict.fromkeys(METRICS[task], math.nan)
     one_block = np.zeros(len(y), dtype=np.int64)
     found = _from_sums(task, _block_totals(task, y, p, one_block, 1), np.ones((1, 1)))
-    if not np.isfinite(p).all():  # a rank among NaN would look like a number
-        return dict.fromkeys(found, math.nan)
     return {name: float(values[0]) for name, values in found.items() if math.isfinite(values[0])}
 
 
@@ -101,7 +113,7 @@ def block_sums(keys: NDArray[np.str_], losses: Floats) -> dict[str, tuple[float,
 def block_bootstrap(
     task: Task, label: Any, prediction: Any, keys: NDArray[np.str_], *, seed: int, samples: int = 400
 ) -> dict[str, tuple[float, float]]:
-    """95 % intervals (low, high) of each metric, by resampling whole blocks with replacement.
+    """95 % intervals (low, high) of each metric, by resampling whole blocks with replacement; of usable predictions.
 
     A metric has no interval where there is one block only, or where no resample defines it.
     """
@@ -130,6 +142,9 @@ def _pair(task: Task, label: Any, prediction: Any) -> tuple[Floats, Floats]:
     y, p = np.asarray(label, dtype=np.float64), np.asarray(prediction, dtype=np.float64)
     if y.shape != p.shape[:1] or y.ndim != 1 or p.ndim != (2 if task == "multiclass" else 1):
         raise DataError(f"labels and predictions differ in shape: {y.shape} and {p.shape}")
+    good = {"binary": (y == 0) | (y == 1), "multiclass": y >= -1, "regression": np.abs(y) <= LARGEST}[task]
+    if not good.all():
+        raise DataError(f"{int((~good).sum())} of {len(y)} labels are none of a {task} task", allowed=ALLOWED[task])
     return y, p
 
 

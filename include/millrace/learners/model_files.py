@@ -19,8 +19,9 @@ from millrace.errors import Corrupt, DataError, NotFound
 from millrace.learners.classes import Classes
 from millrace.learners.encoding import Encoder
 from millrace.learners.holdout import Holdout
-from millrace.learners.losses import Floats, Task
+from millrace.learners.losses import Floats
 from millrace.learners.protocol import Code, Learner, Settings, engine_of, permit_code
+from millrace.rules.labels import Task
 from millrace.spec import PipelineSpec
 from millrace.spec.learner import LEARNERS
 from millrace.store import ObjectStore

@@ -10,7 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from millrace.learners.checkpoints import Point
-from millrace.learners.losses import LOSS, Floats, Task
+from millrace.learners.losses import LOSS, Floats
+from millrace.rules.labels import Task
 
 _COLOURS = {"train": "#9aa5b1", "holdout": "#1f6feb"}
 _BINS = 12

@@ -20,7 +20,8 @@ from millrace.contract import Means
 from millrace.errors import ContractError, DataError, MillraceError
 from millrace.learners.checkpoints import Checkpoints, Point
 from millrace.learners.device import Device
-from millrace.learners.losses import Floats, Task
+from millrace.learners.losses import Floats
+from millrace.rules.labels import Task
 from millrace.spec.compute import CUSTOM_CODE, PROCESS
 
 Report = Callable[[list[Point]], None]
@@ -159,5 +160,5 @@ def check_finite(points: list[Point]) -> None:
             if not math.isfinite(value):
                 raise DataError(
                     f"the training diverged: the {side} loss is not a number after {step} rounds or epochs",
-                    next_step="Lower the learner's learning_rate",
+                    next_step="Lower the learner's learning_rate, or bring the label of a regression nearer to 1",
                 )

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from millrace.learners.losses import Task
 from millrace.learners.protocol import Column, Matrix, Settings
+from millrace.rules.labels import Task
 from millrace.spec.learner import TorchMLPLearner
 
 _FAR = 8.0  # standard deviations beyond which a number counts as this far: a network cannot extrapolate

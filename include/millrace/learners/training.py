@@ -15,10 +15,11 @@ from millrace.learners.classes import PROBABILITY, Classes, classes_of
 from millrace.learners.encoding import Encoder, labels
 from millrace.learners.holdout import Holdout
 from millrace.learners.importance import importance
-from millrace.learners.losses import Floats, Task
+from millrace.learners.losses import Floats
 from millrace.learners.model_files import CARD, Card, Model, WeightsFile
 from millrace.learners.protocol import Learner, Matrix, Settings
 from millrace.learners.tracking import Tracked
+from millrace.rules.labels import Task
 from millrace.spec import PipelineSpec
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ def prepare(spec: PipelineSpec, table: pa.Table) -> Prepared:
 
     The classes of a multiclass label are those of the training side, as the categories of a feature are.
 
-    Raises DataError for too few rows, no feature, a column that no learner takes, or a side without both classes.
+    Raises DataError for too few rows, no feature, a column or a number that no learner takes, labels that the task
+    cannot have, or a side without both classes.
     """
     import pyarrow as pa
 
@@ -69,14 +71,14 @@ def prepare(spec: PipelineSpec, table: pa.Table) -> Prepared:
     held, _ = rule.divide(table[spec.features.event_time])
     seen = table.filter(pa.array(~held))
     classes = classes_of(seen, spec.label.column) if task == "multiclass" else ()
-    label = labels(table, spec.label.column, task, classes)
+    public = spec.classification(spec.label.column) == "public"
+    label = labels(table, spec.label.column, task, classes, public=public)
     encoder = Encoder.learn(seen, names)
     rows = encoder.encode(table)
     rows = Matrix(rows.columns, rows.values, label)
     train = rows.take(~held)
     if task == "binary" and train.label.min() == train.label.max():
         raise DataError(f"label '{spec.label.column}' has one class only in the training rows")
-    public = spec.classification(spec.label.column) == "public"
     shown = tuple(str(name) if public else f"class {n}" for n, name in enumerate(classes, start=1))
     return Prepared(task, spec.label.column, classes, encoder, rule, train, rows.take(held), shown)
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from millrace.canonical import canonical_json, digest, file_digest
 from millrace.contract import Artifact, Classification
-from millrace.errors import Conflict, Corrupt, NotFound
+from millrace.errors import Conflict, Corrupt, DataError, NotFound
 from millrace.store.objects import Object, ObjectStore
 
 if TYPE_CHECKING:
@@ -159,6 +159,22 @@ class SnapshotStore:
             rows=manifest.rows,
             classification=manifest.classification,
         )
+
+
+def concat(tables: Iterable[pa.Table]) -> pa.Table:
+    """The rows of several Snapshots in one table: the wider type where numbers differ, null where one lacks a column.
+
+    Raises DataError for a column whose types have nothing in common.
+    """
+    import pyarrow as pa
+
+    try:
+        return pa.concat_tables(list(tables), promote_options="permissive")
+    except (pa.ArrowTypeError, pa.ArrowInvalid) as err:
+        raise DataError(
+            f"the rows of these partitions do not fit together: {err}",
+            next_step="Were they made by different transforms? Make the older ones anew",
+        ) from err
 
 
 def _unfinished(listed: Iterable[Object], limit: datetime) -> list[Object]:

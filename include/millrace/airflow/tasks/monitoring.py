@@ -14,6 +14,7 @@ from millrace.contract import Artifact
 from millrace.ledger import Champion
 from millrace.rules.governor import Window
 from millrace.rules.governor import decide as govern
+from millrace.rules.labels import all_known
 
 log = logging.getLogger(__name__)
 
@@ -143,7 +144,7 @@ def _as_of(site: Site, partition: str) -> datetime:
     label is due, or now if that is earlier."""
     label = site.spec.label
     assert label is not None
-    due = label.known_after.after(site.cut.end(partition))
+    due = all_known(site.cut.end(partition), label.known_after)
     return min(due, datetime.now(UTC).replace(minute=0, second=0, microsecond=0))
 
 

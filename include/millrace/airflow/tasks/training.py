@@ -13,6 +13,7 @@ from millrace.airflow.gate import require
 from millrace.airflow.run import Steps, outcome_of, pack, unpack
 from millrace.airflow.site import Site
 from millrace.contract import Artifact
+from millrace.rules.labels import all_known
 from millrace.spec import Duration
 from millrace.spec.learner import LEARNERS
 
@@ -55,7 +56,7 @@ def claim(root: str, pipeline: str) -> dict[str, Any]:
         "until": until,
         "inputs": pinned,
         "learner": _learner(site, params.get("learner") or {}),
-        "as_of": site.spec.label.known_after.after(site.cut.end(until)).isoformat(),
+        "as_of": all_known(site.cut.end(until), site.spec.label.known_after).isoformat(),
     }
 
 
