@@ -5,6 +5,8 @@ MillraceError
 ├── ContractError    a JobRequest or JobResult cannot be read
 ├── DataError        the data given are wrong (missing, empty, truncated, misnamed)
 ├── CodeError        a pipeline's own code failed, or gave what cannot be used
+├── Crashed          a job's process ended without a word: native code failed, or memory ran out
+├── TimedOut         a job ran longer than its time limit
 ├── VerdictFailed    a Gate or Duel said no (raised by Airflow tasks, never by jobs)
 ├── EvidenceError    a promotion was asked for without what it must rest on
 ├── LedgerError      the ledger's record does not hold together, or cannot take what was asked
@@ -84,6 +86,14 @@ class DataError(MillraceError):
 
 class CodeError(MillraceError):
     """A pipeline's own code (trainer.py) raised an exception, or gave what cannot be kept or used."""
+
+
+class Crashed(MillraceError):
+    """The process of a job ended by a signal or without a result."""
+
+
+class TimedOut(MillraceError):
+    """A job was ended because its time limit was over."""
 
 
 class VerdictFailed(MillraceError):

@@ -22,12 +22,11 @@ IMAGE = f"{os.environ.get('MILLRACE_JOBS_IMAGE', 'millrace-jobs')}:{__version__}
 
 def profiles(image: str = IMAGE) -> dict[str, dict[str, Any]]:
     """The ComputeProfiles of the project under test: one that works, and one for each way not to."""
-    small = {"cpu": "100m", "memory": "2Gi", "deadline": "PT20M", "schedule_timeout": "PT1M", "startup_timeout": "PT2M"}
+    small = {"cpu": "100m", "memory": "2Gi", "schedule_timeout": "PT1M", "startup_timeout": "PT2M"}
     return {
         "small": small,
         "sync": {**small, "deferrable": False},
         "tight": {**small, "memory": "150Mi", "larger": "small"},
-        "brief": {**small, "deadline": "PT4S"},
         "nowhere": {**small, "image": f"{image}-that-nobody-built"},
         "huge": {**small, "memory": "90Gi", "schedule_timeout": "PT6S"},
         "gpu": {**small, "gpu": 1, "schedule_timeout": "PT6S"},

@@ -23,15 +23,17 @@ ROOTS = {"least": HERE, "admin": HERE.with_name("admin")}
 
 
 def train(root: str, pipeline: str, given: str) -> Steps:
-    """Train a pipeline's model on `given["data"]` with the learner `given["learner"]`."""
+    """Train a pipeline's model on `given["data"]` with `given["learner"]`, for `given["limit"]` seconds at most."""
     asked: dict[str, Any] = json.loads(given)
-    _, result = yield Site.at(root, pipeline).request(
+    request = Site.at(root, pipeline).request(
         "train",
         scope=tuple(asked["scope"]),
         inputs=[("training_set", unpack(asked["data"]), None)],
         params={"learner": asked["learner"]},
         context=get_current_context(),
     )
+    limits = {**request.means.limits, **({"seconds": str(asked["limit"])} if asked["limit"] else {})}
+    _, result = yield request.model_copy(update={"means": request.means.model_copy(update={"limits": limits})})
     return result.outcome_digest
 
 

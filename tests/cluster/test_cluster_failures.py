@@ -43,8 +43,9 @@ def start(site: PodSite, trained: dict[str, str]) -> Callable[..., list[Probe]]:
     numbers = iter(range(10_000))
 
     def begin(
-        profile: str, seconds: float = SECONDS, rights: tuple[str, ...] = RIGHTS, boosted: bool = False, **data: Any
-    ) -> list[Probe]:
+        profile: str, seconds: float = SECONDS, rights: tuple[str, ...] = RIGHTS, boosted: bool = False,
+        limit: int | None = None, **data: Any,
+    ) -> list[Probe]:  # fmt: skip
         pipeline = "flight_delays" if boosted else "digits"
         like = done[pipeline]
         (given,) = like["identity"]["inputs"]
@@ -57,6 +58,7 @@ def start(site: PodSite, trained: dict[str, str]) -> Callable[..., list[Probe]]:
                 "scope": like["identity"]["scope"],
                 "data": {"uri": like["place"]["inputs"][given["digest"]], "digest": given["digest"],
                          "kind": given["kind"], **data},
+                "limit": limit,
                 "learner": {**BOOSTED, "learning_rate": 0.1 + number / 1e5} if boosted else own,
             }  # fmt: skip
             found.append(Probe(site, profile, right, site.trigger(f"probe__{profile}__{right}", conf={"given": asked})))
@@ -202,7 +204,7 @@ def test_an_evicted_training_is_resumed_and_gives_the_same_bytes(
 def test_what_cannot_run_says_why_and_what_can_is_helped(site: PodSite, start: Callable[..., list[Probe]]) -> None:
     # Given, all at once, trainings that lack memory, time, an image, a place, a GPU, or their data
     started = {name: start(name, seconds=1) for name in ("tight", "nowhere", "gpu", "gpu-or-not")}
-    started["brief"] = start("brief", seconds=30)
+    started["brief"] = start("small", seconds=30, limit=4)
     started["lost data"] = start("small", uri="snapshots/flight_delays/none")
     quota = {"metadata": {"name": "room"}, "spec": {"hard": {"requests.memory": "80Gi"}}}
     site.cluster.core.create_namespaced_resource_quota(site.namespace, quota)
@@ -220,12 +222,13 @@ def test_what_cannot_run_says_why_and_what_can_is_helped(site: PodSite, start: C
             ("gpu-or-not", "capacity"),
             ("small", "outcome"),
         ]
-        assert probe.request()["means"]["limits"] == {"gpus": "1", "gpu_fallback": "cpu"}
+        limits = probe.request()["means"]["limits"]
+        assert limits == {"seconds": "21600", "gpus": "1", "gpu_fallback": "cpu"}
         assert any("GPU" in note for note in probe.result().observed.notes), probe.result().observed
     # and the others ended without another pod, with the reason
     assert states == {name: ["failed"] * 2 for name in ("brief", "nowhere", "gpu", "lost data", "huge")}
     for name, said in {
-        "brief": r"ran longer than its profile's deadline",
+        "brief": r"ran longer than its job's time limit",
         "nowhere": r"the image cannot be had \(ErrImageNeverPull",
         "gpu": r"found no node in time: .*Insufficient nvidia.com/gpu",
         "lost data": r"snapshots/flight_delays/none",

@@ -14,6 +14,7 @@ RUN = r"""
 import json, logging, sys
 from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
 logging.disable(logging.INFO)
+import feast, great_expectations, pyarrow.csv  # as the executor does: each job is a fork of this process
 bag = DagBag(sys.argv[1], bundle_path=__import__("pathlib").Path(sys.argv[1]), bundle_name="project")
 assert not bag.import_errors, bag.import_errors
 from airflow.models.taskinstance import TaskInstance

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 from airflow.sdk import DAG, Asset, BaseOperator, task
 
 from millrace.airflow.retry import RETRIES, RETRY_DELAY, retry_policy
-from millrace.airflow.run import in_process
+from millrace.airflow.run import crashes_end_it, in_process
 from millrace.airflow.site import Site
 
 POOL = "millrace_compute"
@@ -17,7 +18,13 @@ POOL = "millrace_compute"
 
 def step(function: Callable[..., Any], **arguments: Any) -> Callable[..., Any]:
     """A task of a plain function; `arguments` are the operator's (task_id, pool, outlets, trigger_rule ...)."""
-    decorated: Callable[..., Any] = task(**arguments)(function)
+
+    @wraps(function)
+    def call(*given: Any, **named: Any) -> Any:
+        crashes_end_it()
+        return function(*given, **named)
+
+    decorated: Callable[..., Any] = task(**arguments)(call)
     return decorated
 
 

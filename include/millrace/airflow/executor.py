@@ -40,7 +40,7 @@ DEFAULT_MODULES = (
     "boto3",
     "airflow.providers.standard.operators.trigger_dagrun",
     "airflow.providers.standard.operators.hitl",
-    "millrace.jobs.runner",
+    "millrace.jobs.guard",
     *(
         f"millrace.jobs.{job}"
         for job in (

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import signal
+import threading
 from collections.abc import Callable, Generator
 from functools import wraps
 from typing import Any
@@ -31,6 +33,13 @@ Steps = Generator[JobRequest, tuple[Outcome, JobResult], Any]
 may return without a request where there is nothing to do. Run again after a wait it must ask the same."""
 
 
+def crashes_end_it() -> None:
+    """Let a crash of native code end this process. Airflow handles SIGSEGV while it reads DAG files, and its handler
+    returns: the crash would come again and again."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGSEGV, signal.SIG_DFL)
+
+
 def in_process(steps: Callable[..., Steps]) -> Callable[..., Any]:
     """The task that runs its job in its own process."""
 
@@ -47,7 +56,7 @@ def in_process(steps: Callable[..., Steps]) -> Callable[..., Any]:
 
 
 def run_job(request: JobRequest) -> JobResult:
-    """Run a job in this process and return its result, whatever it is.
+    """Run a job in a child of this process and return its result, whatever it is.
 
     The job is found by name, never imported here. It is told that it is in the task's process, whatever profile the
     request names: what may run in pods only refuses by that.
@@ -55,8 +64,8 @@ def run_job(request: JobRequest) -> JobResult:
     request = request.model_copy(update={"means": request.means.model_copy(update={"profile": PROCESS})})
     for name, value in VARIABLES.items():
         os.environ.setdefault(name, value)
-    runner = importlib.import_module("millrace.jobs.runner")
-    result: JobResult = runner.run(request)
+    guard = importlib.import_module("millrace.jobs.guard")
+    result: JobResult = guard.run(request)
     report(request, result)
     return result
 

@@ -113,7 +113,7 @@ class Site:
                 profile=self.placed.profile(job),
                 services={name: Service(uri=self._services()[name]) for name in REACH.get(job, ())},
                 locations=self.placed.locations() if job == "land" else {},
-                limits=self._limits(),
+                limits=self._limits(job),
             ),
         )
         name = request.request_digest.removeprefix("sha256:")
@@ -122,10 +122,12 @@ class Site:
         )
         return request.model_copy(update={"place": place})
 
-    def _limits(self) -> dict[str, str]:
-        """What DuckDB may take, of what is set; and whether custom code may be executed in the task's process."""
+    def _limits(self, job: str) -> dict[str, str]:
+        """How long the job may run; what DuckDB may take, of what is set; and whether custom code may be executed in
+        the task's process."""
         given = {name: str(getattr(self.settings, name)) for name in ("duckdb_memory", "duckdb_temp", "duckdb_threads")}
         given[CUSTOM_CODE] = PROCESS if self.placed.environment.custom_code == PROCESS else ""
+        given["seconds"] = str(self.placed.time_limit(job))
         return {name: value for name, value in given.items() if value}
 
     def _services(self) -> dict[str, str]:

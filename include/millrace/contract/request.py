@@ -80,6 +80,16 @@ class Means(_Sent):
     locations: dict[str, str] = Field(default_factory=dict, description="Source name -> absolute location pattern.")
     limits: dict[str, str] = Field(default_factory=dict)
 
+    @property
+    def time_limit(self) -> int | None:
+        """Seconds that the job may run (limit `seconds`), None for no end. Raises ContractError."""
+        given = self.limits.get("seconds")
+        if given is None:
+            return None
+        if not given.isdecimal() or int(given) < 1:
+            raise ContractError("means.limits.seconds is no number of seconds", given=given)
+        return int(given)
+
 
 class JobRequest(_Sent):
     """What a Job is asked to do. Build it with keyword arguments; read it with `JobRequest.parse`."""

@@ -4,19 +4,6 @@ A job module has `REACHES` (what it may reach beside the store), `REUSABLE` (whe
 request may be taken instead of running again), a `Params` model, and `run(work, params) -> Outcome`.
 """
 
-JOBS = (
-    "land",
-    "validate",
-    "fit_embedding",
-    "transform",
-    "materialize",
-    "parity",
-    "score",
-    "build_training_set",
-    "train",
-    "evaluate",
-    "register",
-    "promote",
-    "drift",
-    "performance",
-)
+from millrace.spec.jobs import JOBS
+
+__all__ = ["JOBS"]

@@ -21,6 +21,8 @@ CODE_JOBS = ("train", "evaluate", "score")
 """Jobs that execute a pipeline's own code (learner `custom`): those that train or predict."""
 CUSTOM_CODE = "custom_code"
 """Limit of a request's means: `process` lets CODE_JOBS execute custom code in the task's own process."""
+TIME_LIMIT = Duration("PT6H")
+"""How long a job may run where the spec does not say it."""
 SECRET = re.compile(r"secret|passw|token|credential|access_key|api_?key|private", re.IGNORECASE)
 """Names of variables whose value has no place in a file."""
 
@@ -63,7 +65,6 @@ class ComputeProfile(Model):
     pool: str | None = Field(default=None, description="Airflow pool; none: what runs in pods takes no slot here.")
     slots: int = Field(default=1, ge=1)
     deferrable: bool = Field(default=True, description="Wait in the triggerer; false for short jobs: the task waits.")
-    deadline: Duration = Field(default=Duration("PT6H"), description="A pod that runs longer is ended.")
     schedule_timeout: Duration = Field(default=Duration("PT10M"), description="How long it waits for quota or a node.")
     startup_timeout: Duration = Field(default=Duration("PT10M"), description="How long images may take to arrive.")
     larger: ProfileName | None = Field(default=None, description="Taken once when memory was too small.")

@@ -34,6 +34,12 @@ class Duration:
         """Both parts in one, for arithmetic where clocks do not change."""
         return self.calendar + relativedelta(seconds=int(self.clock.total_seconds()))
 
+    @property
+    def seconds(self) -> int:
+        """Length as a limit of time; months and years as from January of a common year."""
+        start = datetime(2001, 1, 1)
+        return int((self.after(start) - start).total_seconds())
+
     def after(self, moment: datetime) -> datetime:
         """Return the moment this long after `moment`."""
         return moment + self.calendar + self.clock

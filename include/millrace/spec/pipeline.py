@@ -8,9 +8,10 @@ from pydantic import Field, field_validator, model_validator
 
 from millrace.errors import SpecError
 from millrace.spec.base import Classification, Mistakes, Model, Name
-from millrace.spec.compute import ProfileName
+from millrace.spec.compute import TIME_LIMIT, ProfileName
 from millrace.spec.durations import Duration
 from millrace.spec.embedding import Embedding
+from millrace.spec.jobs import TaskJob
 from millrace.spec.media import EMBEDDED, UNEXPLAINED, coordinates
 from millrace.spec.monitoring import MonitoringSpec
 from millrace.spec.partitions import Grain, Partitioning, is_timezone, keeps_its_clocks
@@ -104,6 +105,10 @@ class PipelineSpec(Model):
     compute: dict[str, ProfileName] = Field(
         default_factory=dict, description="Job -> ComputeProfile; process where left out."
     )
+    time_limits: dict[TaskJob, Duration] = Field(
+        default_factory=dict,
+        description=f"Job -> longest time it may run, then it is ended; {TIME_LIMIT} where left out.",
+    )
 
     @model_validator(mode="after")
     def _whole(self) -> PipelineSpec:
@@ -136,6 +141,9 @@ class PipelineSpec(Model):
                 wrong.add(f"the SQL has a view '{name}' already; name the source otherwise", "sources", name)
             if problem := self.location_problem(name, source.location):
                 wrong.add(problem, "sources", name, "location", given=source.location)
+        for job, limit in self.time_limits.items():
+            if not limit:
+                wrong.add("no job is done in no time", "time_limits", job, given=str(limit))
         wrong.done()
         return self
 

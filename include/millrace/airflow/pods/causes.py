@@ -35,7 +35,7 @@ class OutOfReach(InfrastructureError):
 
 
 class PodFailed(AirflowFailException):
-    """Another try would end the same: an error in code, a deadline, an image that is not there."""
+    """Another try would end the same: an error in code, a time limit, an image that is not there."""
 
 
 class NoCapacity(PodFailed):
@@ -55,7 +55,7 @@ def cause_of(pod: Any, base: str) -> Exception | None:
     if status.phase == "Succeeded":
         return None
     if status.reason == "DeadlineExceeded":
-        return PodFailed(f"Pod {name} ran longer than its profile's deadline ({status.message})")
+        return PodFailed(f"Pod {name} ran longer than its job's time limit ({status.message})")
     if ended is not None and ended.reason == "OOMKilled":
         return OutOfMemory(f"Pod {name} ran out of memory")
     if "DisruptionTarget" in conditions or status.reason in ("Evicted", "NodeLost", "Preempting", "Shutdown"):

@@ -12,7 +12,6 @@ from millrace.airflow.pods.labels import RUN_LABEL, label, run_label
 from millrace.airflow.pods.operator import JobPod
 from millrace.contract import JobRequest
 from millrace.spec.compute import Compute, ComputeProfile, Toleration
-from millrace.spec.durations import Duration
 
 LOGGING_INTERVAL = 15
 """Seconds between two looks at a running pod's log."""
@@ -37,7 +36,7 @@ def pod_operator(
         task_id=run.task_id.rpartition(".")[2] or request.identity.job,
         request=request,
         allow_privileged=compute.allow_privileged,
-        quota_wait=seconds(profile.schedule_timeout),
+        quota_wait=profile.schedule_timeout.seconds,
         kubernetes_conn_id=compute.connection,
         name=pod_name(request),
         random_name_suffix=False,
@@ -75,9 +74,9 @@ def pod_operator(
             seccomp_profile=k8s.V1SeccompProfile(type="RuntimeDefault"),
         ),
         pod_template_file=str(root / compute.pod_template) if compute.pod_template else None,
-        active_deadline_seconds=seconds(profile.deadline),
-        schedule_timeout_seconds=seconds(profile.schedule_timeout),
-        startup_timeout_seconds=seconds(profile.startup_timeout),
+        active_deadline_seconds=request.means.time_limit,
+        schedule_timeout_seconds=profile.schedule_timeout.seconds,
+        startup_timeout_seconds=profile.startup_timeout.seconds,
         startup_check_interval_seconds=1,
         termination_grace_period=GRACE,
         termination_message_policy="FallbackToLogsOnError",
@@ -90,14 +89,6 @@ def pod_operator(
         log_pod_spec_on_failure=False,
         do_xcom_push=False,
     )
-
-
-def seconds(duration: Duration) -> int:
-    """A duration's length; days and months as in January of a common year."""
-    from datetime import UTC, datetime
-
-    start = datetime(2001, 1, 1, tzinfo=UTC)
-    return int((duration.after(start) - start).total_seconds())
 
 
 def _environment(compute: Compute, profile: ComputeProfile) -> list[k8s.V1EnvVar]:

@@ -12,7 +12,7 @@ from millrace.airflow.pods.attempts import Attempts, gpu_limits, request_key
 from millrace.airflow.pods.causes import Interrupted, NoCapacity, OutOfMemory, OutOfSight, PodFailed
 from millrace.airflow.pods.preflight import out_of_reach
 from millrace.airflow.pods.tracked import note
-from millrace.airflow.run import Steps, report, settled
+from millrace.airflow.run import Steps, crashes_end_it, report, settled
 from millrace.airflow.site import Site
 from millrace.contract import JobRequest, JobResult
 from millrace.errors import ContractError, NotFound
@@ -36,6 +36,7 @@ class PodTask(BaseOperator):
 
     def execute(self, context: Any) -> Any:
         """Ask, and wait: deferred where the profile says so."""
+        crashes_end_it()
         work = self.steps(**self.arguments)
         try:
             request = next(work)
@@ -61,6 +62,7 @@ class PodTask(BaseOperator):
 
     def trigger_reentry(self, context: Any, event: dict[str, Any]) -> Any:
         """The triggerer saw something: more log, or the end."""
+        crashes_end_it()
         work = self.steps(**self.arguments)
         try:
             request = next(work)
