@@ -87,6 +87,34 @@ def test_unique_across_names_the_partition() -> None:
                trailing=before(pa.table({"id": ["a", "c"], "n": pa.array([2, None], pa.int64())}))).passed  # fmt: skip
 
 
+NAN = float("nan")
+
+
+def test_nan_is_null_in_a_rule() -> None:
+    above = {"type": "rule", "says": "v is not negative", "sql": "v >= 0"}
+    assert one(above, pa.table({"v": [1.0, NAN, 2.0]})).total == 2
+    assert one(above, pa.table({"v": pa.array([1.0, NAN], pa.float32())})).passed
+    # DuckDB takes NaN for the largest of all numbers: it would hold for every row
+    check = one(above, pa.table({"v": [NAN, NAN]}))
+    assert not check.passed and "no value to check" in check.message
+    held = one({"type": "rule", "says": "v is there", "sql": "v IS NOT NULL", "min_share": 0.5},
+               pa.table({"v": [1.0, NAN, NAN]}))  # fmt: skip
+    assert not held.passed and held.unexpected == 2
+
+
+def test_nan_is_no_key() -> None:
+    rows = pa.table({"v": [1.0, NAN]})
+    assert one({"type": "unique_across", "columns": ["v"]}, rows, trailing=before(rows)).unexpected == 1
+    check = one({"type": "reference", "columns": ["v"], "source": "s"}, rows, sources={"s": lambda columns: rows})
+    assert check.passed and check.total == 1
+
+
+def test_nan_is_no_label_of_a_rate() -> None:
+    rows = pa.table({"g": ["x", "y"] * 100, "late": [1.0, 0.0, NAN, NAN] * 50})
+    shares = {"shares": {"x": 0.5, "y": 0.5}, "tolerance": 0.1, "rates": {"x": 1.0, "y": 0.0}, "rate_tolerance": 0.1}
+    assert one({"type": "bias", "column": "g", "label": "late", "minimum_rows": 50, **shares}, rows).passed
+
+
 def test_reference() -> None:
     register = {"planes": lambda columns: pa.table({"tail": ["a", "b", "c"]}).select(list(columns))}
     asked = {"type": "reference", "columns": ["id"], "source": "planes", "source_columns": ["tail"]}

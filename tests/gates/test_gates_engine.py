@@ -42,7 +42,17 @@ def test_good_data_pass() -> None:
     result = gate(table, expect("expect_column_values_to_be_between", column="n", min_value=1), within=JANUARY)
     assert result.verdict.passed
     assert [c.name for c in result.verdict.checks] == [
-        "columns", "rows", "suite", "nulls", "partition", "expect_column_values_to_be_between"]  # fmt: skip
+        "columns", "rows", "suite", "nulls", "finite", "partition", "expect_column_values_to_be_between"]  # fmt: skip
+
+
+def test_an_infinite_number_fails_and_nan_is_absent() -> None:
+    inf, nan = float("inf"), float("nan")
+    table = pa.table({"n": [1.0, inf, -inf, nan], "m": pa.array([1, 2, nan, inf], pa.float32()), "k": [1.0, 2, 3, nan]})
+    result = gate(table, *(expect("expect_column_values_to_be_between", column=c, min_value=0) for c in "mk"))
+    # Then each column with an infinity fails, whatever the suite asks, and NaN is outside of no bounds
+    assert [(c.name, c.column, c.unexpected) for c in result.verdict.failures] == [
+        ("finite", "n", 2), ("finite", "m", 1)]  # fmt: skip
+    assert result.verdict.failures[0].message == "column 'n': finite numbers expected; 2 of 4 rows are infinite"
 
 
 def test_a_failed_check_says_what_was_expected_and_how_many_rows_differ() -> None:

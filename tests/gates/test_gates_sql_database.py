@@ -30,11 +30,13 @@ TABLE = pa.table({
     "s": ["a", "", None, "Ünï", "b b", "a"],
     "t": pa.array(DAYS, pa.timestamp("us", "UTC")),
     "b": [True, None, False, True, True, False],
+    "r": pa.array([0.1, float("nan"), None, float("inf"), -2.5, 1e9], pa.float32()),
+    "inf": [0.1, float("nan"), None, float("inf"), float("-inf"), 1e9],
 })  # fmt: skip
 WITHIN = Within("t", "2013-01", DAYS[0], DAYS[5])
 ITEMS: list[tuple[str, dict[str, Any]]] = [
     *((f"expect_column_{what}_to_be_between", {"column": c, "min_value": 1, "max_value": 9})
-      for what in ("values", "min", "max", "mean", "sum", "median", "stdev") for c in ("id", "n", "Größe")),
+      for what in ("values", "min", "max", "mean", "sum", "median", "stdev") for c in ("id", "n", "Größe", "r")),
     *((f"expect_column_values_to_{what}", {"column": c})
       for what in ("not_be_null", "be_unique", "be_null") for c in TABLE.column_names),
     *((f"expect_column_{what}", {"column": "s", "value_set": ["a", ""]})
@@ -73,10 +75,12 @@ def url() -> Iterator[str]:
             for table in ("raw.rows", "raw.none", "raw.nulls"):
                 connection.exec_driver_sql(
                     f'CREATE TABLE {table} (id int, n bigint, "Größe" double precision, s varchar, '
-                    "t timestamptz, b boolean)"
+                    "t timestamptz, b boolean, r real, inf double precision)"
                 )
             for row in TABLE.to_pylist():
-                connection.exec_driver_sql("INSERT INTO raw.rows VALUES (%s, %s, %s, %s, %s, %s)", tuple(row.values()))
+                connection.exec_driver_sql(
+                    f"INSERT INTO raw.rows VALUES ({', '.join(['%s'] * TABLE.num_columns)})", tuple(row.values())
+                )
             connection.exec_driver_sql("INSERT INTO raw.nulls (id) SELECT * FROM generate_series(1, 3)")
         engine.dispose()
         yield address

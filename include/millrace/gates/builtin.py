@@ -68,6 +68,25 @@ def null_columns(table: pa.Table, nulls: Mapping[str, int], waived: set[str]) ->
     return failed or [Check(name="nulls", passed=True, message="the table: no column without a value")]
 
 
+def finite(table: pa.Table, infinite: Mapping[str, int]) -> list[Check]:
+    """No infinite number: one failure per column, or one pass. No bound and no rule can be trusted with one."""
+    if not table.num_rows:
+        return []
+    failed = [
+        Check(
+            name="finite",
+            passed=False,
+            message=f"{words.subject([name])}: finite numbers expected; {words.count(count)} of "
+            f"{words.rows(table.num_rows)} {'is' if count == 1 else 'are'} infinite",
+            column=name,
+            unexpected=count,
+            total=table.num_rows,
+        )
+        for name, count in infinite.items()
+    ]
+    return failed or [Check(name="finite", passed=True, message="the table: no infinite number")]
+
+
 def within(table: pa.Table, bounds: Within, classify: Callable[[str], str]) -> Check:
     """Every time within the partition; a null lies outside, and a timestamp without a zone is read as UTC."""
     import pyarrow as pa

@@ -16,6 +16,7 @@ from millrace.contract import Check
 from millrace.duck import Limits, connection, name
 from millrace.errors import MillraceError
 from millrace.gates import words
+from millrace.gates.frame import nan_as_null
 from millrace.gates.result import Found
 from millrace.spec.gate import Bias, Freshness, Reference, Rule, Schema, UniqueAcross, Volume
 
@@ -43,8 +44,15 @@ class Surroundings:
 
 
 def run(table: pa.Table, checks: Sequence[Any], classify: Callable[[str], str], around: Surroundings) -> list[Found]:
-    """Evaluate checks on a table and return one Found each, in order."""
-    return [_run(table, check, classify, around) for check in checks]
+    """Evaluate checks on a table and return one Found each, in order. NaN is null, here as in an expectation."""
+    plain = _plain(table) if checks else table
+    return [_run(plain, check, classify, around) for check in checks]
+
+
+def _plain(table: pa.Table) -> pa.Table:
+    import pyarrow as pa
+
+    return pa.table([nan_as_null(column) for column in table.columns], names=table.column_names)
 
 
 def _run(table: pa.Table, check: Any, classify: Callable[[str], str], around: Surroundings) -> Found:
@@ -148,7 +156,7 @@ def _unique_across(table: pa.Table, check: UniqueAcross, classify: Callable[[str
         opened.register("now", table.select(list(check.columns)))
         same = " AND ".join(f"now.{name(c)} = before.{name(c)}" for c in check.columns)
         for item in before:
-            opened.register("before", item.read(check.columns))
+            opened.register("before", _plain(item.read(check.columns)))
             found[item.partition] = opened.execute(
                 f"SELECT count(*) FROM now WHERE EXISTS (SELECT 1 FROM before WHERE {same})"
             ).fetchall()[0][0]
@@ -167,7 +175,7 @@ def _unique_across(table: pa.Table, check: UniqueAcross, classify: Callable[[str
 def _reference(table: pa.Table, check: Reference, classify: Callable[[str], str], around: Surroundings) -> Check:
     if check.source not in around.sources:
         return _failed(check, f"source '{check.source}' has no published Snapshot to look into")
-    theirs = around.sources[check.source](check.theirs)
+    theirs = _plain(around.sources[check.source](check.theirs))
     with connection(Limits(threads=1)) as opened:
         opened.register("mine", table.select(list(check.columns)))
         opened.register("theirs", theirs)

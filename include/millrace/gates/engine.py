@@ -55,8 +55,8 @@ def validate(
     """Run a suite on a table; `classify` gives a column's classification, `within` the partition's bounds.
 
     `spark` is where Spark runs and finds the same rows, None for the engines of this process. The verdict passes only
-    if every check passes: the built-in ones (columns, rows, suite, all-null columns, times within the partition) and
-    one per expectation. Never raises for what the data or the suite hold; Unavailable where Spark fails.
+    if every check passes: the built-in ones (columns, rows, suite, all-null columns, infinite numbers, times within
+    the partition) and one per expectation. Never raises for what the data or the suite hold; Unavailable where Spark fails.
     """
     if spark is not None and table.num_rows >= SQL_ROWS:
         gx.load(spark=True)  # before the suite is read: GX looks for pyspark when it is imported
@@ -84,6 +84,7 @@ def judge(
         with gx.quiet(), closing(opened(entries)) as rows:
             gate = _Gate(rows, entries, classify)
             checks += builtin.null_columns(table, rows.nulls, gate.waived)
+            checks += builtin.finite(table, rows.infinite)
             if within is not None:
                 columns = [within.column] if within.column in table.column_names else []
                 checks.append(builtin.within(rows.read(columns), within, classify))

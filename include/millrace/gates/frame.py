@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 class Rows(Protocol):
     """What a gate asks of the rows under test; it names columns and counts as an Arrow table does.
 
-    `kinds` are those of `kind_of`; `nulls` count null and NaN. `selected` tells how many rows GX looks at for an
+    `kinds` are those of `kind_of`; `nulls` count null and NaN, `infinite` infinities, of columns that have any.
+    `selected` tells how many rows GX looks at for an
     expectation and whether any of them holds a value; `validate` gives GX's own result with `sample` unexpected
     values; `read` gives columns as Arrow; `close` lets go of what was opened.
     """
@@ -31,6 +32,9 @@ class Rows(Protocol):
 
     @property
     def nulls(self) -> Mapping[str, int]: ...
+
+    @property
+    def infinite(self) -> Mapping[str, int]: ...
 
     def selected(self, entry: Entry) -> tuple[int, bool]: ...
 
@@ -59,6 +63,11 @@ class Frame:
     def nulls(self) -> Mapping[str, int]:
         """Nulls by column, NaN included."""
         return {name: int(self.frame[name].isna().sum()) for name in self.column_names}
+
+    @cached_property
+    def infinite(self) -> Mapping[str, int]:
+        """Infinities by column, of those that have any."""
+        return infinite(self.table)
 
     @cached_property
     def _validator(self) -> Any:
@@ -101,6 +110,31 @@ def kind_of(arrow: Any) -> str:
         return "number"
     known = ((types.is_boolean, "boolean"), (types.is_integer, "integer"), (types.is_date32, "date"))
     return next((name for test, name in known if test(arrow)), "other")
+
+
+def nan_as_null(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The column with null for NaN: in a gate a value is there or not, whichever engine looks."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not pa.types.is_floating(column.type):
+        return column
+    nans = pc.is_nan(column)
+    return pc.if_else(nans, pa.scalar(None, column.type), column) if pc.any(nans).as_py() else column
+
+
+def infinite(table: pa.Table) -> dict[str, int]:
+    """Infinities by column, of those that have any."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    found = {}
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        if pa.types.is_floating(column.type) and (count := pc.sum(pc.is_inf(column)).as_py()):
+            found[name] = count
+    return found
 
 
 def to_frame(table: pa.Table) -> pd.DataFrame:

@@ -17,7 +17,7 @@ import pyarrow as pa
 from millrace import duck
 from millrace.duck import name
 from millrace.gates import gx
-from millrace.gates.frame import Frame, kind_of
+from millrace.gates.frame import Frame, infinite, kind_of, nan_as_null
 from millrace.gates.sql_proven import falls_back
 
 if TYPE_CHECKING:
@@ -38,6 +38,11 @@ class SQLRows:
         counts = ", ".join(["count(*)", *(f"count({self.quote(column)})" for column in self.column_names)])
         self.num_rows, *values = self._row(f"SELECT {counts} FROM {VIEW}")
         self.nulls = {c: self.num_rows - n for c, n in zip(self.column_names, values, strict=True)}
+
+    @property
+    def infinite(self) -> Mapping[str, int]:
+        """Infinities by column, of those that have any."""
+        raise NotImplementedError
 
     def validate(self, entry: Entry, sample: int) -> Any:
         """GX's result in SQL, or in pandas where `falls_back` says so."""
@@ -114,6 +119,11 @@ class DuckDBRows(SQLRows):
         engine = engine_over(connection)
         super().__init__(engine, {field.name: kind_of(field.type) for field in table.schema}, entries)
 
+    @property
+    def infinite(self) -> Mapping[str, int]:
+        """Infinities by column, of those that have any."""
+        return infinite(self.table)
+
     def close(self) -> None:
         """Close the database."""
         super().close()
@@ -146,9 +156,5 @@ def as_pandas_has_it(table: pa.Table) -> pa.Table:
             column = column.cast(column.type.value_type)
         if pa.types.is_decimal(column.type):
             column = column.cast(pa.float64())
-        if pa.types.is_floating(column.type):
-            nans = pc.is_nan(column)
-            if pc.any(nans).as_py():
-                column = pc.if_else(nans, pa.scalar(None, column.type), column)
-        columns.append(column)
+        columns.append(nan_as_null(column))
     return pa.table(columns, names=table.column_names)

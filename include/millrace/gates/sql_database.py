@@ -19,12 +19,17 @@ from millrace.gates.suite import Entry
 KINDS: dict[str, tuple[str, pa.DataType]] = {
     "smallint": ("integer", pa.int64()), "integer": ("integer", pa.int64()), "bigint": ("integer", pa.int64()),
     "double precision": ("number", pa.float64()), "numeric": ("number", pa.float64()),
+    "real": ("other", pa.float32()),  # which pandas compares narrowly, as in a file
     "text": ("text", pa.string()), "character varying": ("text", pa.string()),
     "boolean": ("boolean", pa.bool_()), "date": ("date", pa.date32()),
     "timestamp with time zone": ("time", pa.timestamp("us", "UTC")),
     "timestamp without time zone": ("clock", pa.timestamp("us")),
 }  # fmt: skip
 """PostgreSQL's type -> what a column of it holds, and its type in Arrow. Others are read as text."""
+
+
+FLOATS = {"double precision": "double precision", "numeric": "double precision", "real": "real"}
+"""Types that can be NaN or infinite -> as what they are read."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,14 @@ class PostgreSQLRows(SQLRows):
         super().__init__(engine, {c: KINDS.get(kind, ("other", None))[0] for c, kind in types.items()}, entries)
         self._types = types
 
+    @property
+    def infinite(self) -> Mapping[str, int]:
+        """Infinities by column, of those that have any."""
+        floats = [column for column, kind in self._types.items() if kind in FLOATS]
+        counted = [f"count(*) FILTER (WHERE {name(c)} IN ('Infinity', '-Infinity'))" for c in floats]
+        counts = self._row(f"SELECT {', '.join(counted)} FROM {VIEW}") if floats else ()
+        return {column: count for column, count in zip(floats, counts, strict=True) if count}
+
     def read(self, columns: Sequence[str]) -> pa.Table:
         """Columns as Arrow."""
         with self.engine.connect() as connection:
@@ -110,8 +123,8 @@ class PostgreSQLRows(SQLRows):
 
 
 def _as_pandas_has_it(column: str, kind: str) -> str:
-    if kind in ("double precision", "numeric"):
-        return f"NULLIF({name(column)}::double precision, 'NaN')"
+    if kind in FLOATS:
+        return f"NULLIF({name(column)}::{FLOATS[kind]}, 'NaN')"
     if kind in KINDS and KINDS[kind][0] != "text":
         return name(column)
     return f'{name(column)}::text COLLATE "C"'  # pandas orders texts by code points

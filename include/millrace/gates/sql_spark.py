@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from millrace.gates import gx
-from millrace.gates.frame import kind_of
+from millrace.gates.frame import infinite, kind_of
 from millrace.gates.sql import VIEW, SQLRows
 from millrace.spark import guarded, session
 
@@ -42,6 +42,11 @@ class SparkRows(SQLRows):
 
         self._shown = guarded(view, "the gate")
         super().__init__(None, self._kinds, entries)
+
+    @property
+    def infinite(self) -> Mapping[str, int]:
+        """Infinities by column, of those that have any."""
+        return infinite(self.table)
 
     def quote(self, column: str) -> str:
         """A column's name in Spark's SQL."""
