@@ -55,8 +55,8 @@ def validate(
     """Run a suite on a table; `classify` gives a column's classification, `within` the partition's bounds.
 
     `spark` is where Spark runs and finds the same rows, None for the engines of this process. The verdict passes only
-    if every check passes: the built-in ones (columns, rows, suite, all-null columns, infinite numbers, times within
-    the partition) and one per expectation. Never raises for what the data or the suite hold; Unavailable where Spark fails.
+    if every check passes: the built-in ones (columns, rows, suite, all-null columns, infinite numbers, times within the
+    partition) and one per expectation. Never raises for what the data or the suite hold; Unavailable where Spark fails.
     """
     if spark is not None and table.num_rows >= SQL_ROWS:
         gx.load(spark=True)  # before the suite is read: GX looks for pyspark when it is imported
