@@ -146,8 +146,8 @@ class Loop:
 
     def _decision(self, month: str) -> dict[str, Any] | None:
         for record in self.ledger.monitoring(self.pipeline):
-            if record.body.get("partition") == month:
-                return dict(record.body)
+            if record.partition == month:
+                return record.model_dump()
         return None
 
     def _judged(self, month: str) -> bool:

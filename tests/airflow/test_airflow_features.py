@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from support.ledger import promoted
 from support.project import DAYS, PIPELINE, features, sample, stored
 from support.task import answered, request_of, running, value_of
 
@@ -192,7 +193,7 @@ def test_without_a_champion_nothing_is_scored_and_monitoring_hears_of_the_partit
 
 def test_the_champion_of_record_scores_and_its_predictions_are_published(site):
     model, predictions = stored(site, "model", "{}"), features(site, DAY, dataset="predictions")
-    promote(site, 3, model)
+    promoted(site.ledger, 3, pipeline=PIPELINE, model=model)
     with running(task_id="score") as context:
         steps = tasks.score(DAY, pack(features(site, DAY)), **here(site))
         request = request_of(steps)
@@ -222,14 +223,3 @@ def transformed(site: Site) -> Any:
         from millrace.airflow.run import in_process
 
         return unpack(in_process(tasks.transform)(partition=DAY, sources={"visits": landed}, **here(site)))
-
-
-def promote(site: Site, version: int, model: Any) -> None:
-    site.ledger.promote(
-        PIPELINE,
-        version=version,
-        model_digest=model.digest,
-        evidence_digest="sha256:" + "e" * 64,
-        expected_generation=0,
-        body={"model": pack(model)},
-    )

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
+from support.ledger import verdict
 
 from millrace.airflow.run import outcome_of, pack
 from millrace.airflow.site import Site
@@ -41,8 +42,7 @@ class Shop:
         return outcome_of(request)[0].outputs["data"]
 
     def gate(self, day: str, artifact: Artifact) -> None:
-        body = {"dataset": "features", "partition": day, "snapshot": artifact.digest, "outcome": "x", "passed": True}
-        self.site.ledger.append("orders", "gate", f"features/{day}", body)
+        self.site.ledger.record(verdict(1, pipeline="orders", partition=day, snapshot=artifact.digest))
 
     def publish(self, day: str, artifact: Artifact | None = None) -> Artifact:
         found = artifact or self.made[day]

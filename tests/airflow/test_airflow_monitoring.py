@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.ledger import promoted
 from support.project import DAYS, PIPELINE, features, sample, stored
 from support.task import answered, request_of, running, value_of
 
-from millrace.airflow.run import pack
 from millrace.airflow.site import Site
 from millrace.airflow.tasks import monitoring as tasks
 from millrace.contract import Metric, Outcome
@@ -41,18 +41,10 @@ def site(made: Path, tmp_path: Path) -> Site:
     shutil.copytree(made, root)
     Site.at.cache_clear()
     site = Site.at(str(root), PIPELINE)
-    site.ledger.promote(
-        PIPELINE,
-        version=1,
-        model_digest=stored(site, "model", "m").digest,
-        evidence_digest="sha256:" + "e" * 64,
-        expected_generation=0,
-        body={
-            "model": pack(stored(site, "model", "m")),
-            "evaluation": pack(stored(site, "evaluation", "e")),
-            "trained_to": DAYS[1],
-        },
-    )
+    promoted(
+        site.ledger, 1, pipeline=PIPELINE, trained_to=DAYS[1],
+        model=stored(site, "model", "m"), evaluation=stored(site, "evaluation", "e"),
+    )  # fmt: skip
     return site
 
 
@@ -66,7 +58,7 @@ def decide(site: Site, day: str, drift: Any = QUIET, performance: Any = WELL) ->
 
 
 def records(site: Site) -> list[tuple[str, str, str]]:
-    return [(r.partition, r.body["action"], r.body["reason"]) for r in site.ledger.monitoring(PIPELINE)]
+    return [(r.partition, r.action, r.reason) for r in site.ledger.monitoring(PIPELINE)]
 
 
 def test_drift_compares_the_window_with_the_champion_of_record(site):
@@ -160,8 +152,5 @@ def test_drift_retrains_by_k_of_n_windows_of_this_champion_while_outcomes_are_un
 def test_drift_of_an_earlier_champion_counts_for_nothing(site):
     drifted = QUIET | {"drifted": True}
     decide(site, DAYS[3], drifted, None)
-    site.ledger.promote(
-        PIPELINE, version=2, model_digest="sha256:" + "2" * 64, evidence_digest="sha256:" + "f" * 64,
-        expected_generation=1, body={"trained_to": DAYS[1]},
-    )  # fmt: skip
+    promoted(site.ledger, 2, pipeline=PIPELINE, trained_to=DAYS[1])
     assert decide(site, DAYS[4], drifted, None) is None

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from support.ledger import artifact, promoted
 from support.project import DAYS, PIPELINE, features, sample, stored
 from support.task import answered, request_of, running
 
@@ -15,6 +16,7 @@ from millrace.airflow.run import pack, unpack
 from millrace.airflow.site import Site
 from millrace.airflow.tasks import training as tasks
 from millrace.contract import Check, Outcome, Verdict
+from millrace.ledger import Registered
 
 FORM = {"reason": "by hand", "until": None, "window": "P14D", "learner": {}, "decision": None}
 PASSED = Verdict(passed=True, checks=(Check(name="log_loss", passed=True, message="log_loss is 0.5"),))
@@ -86,7 +88,7 @@ def test_without_a_published_partition_nothing_is_trained(tmp_path):
 
 
 def test_a_waiting_decision_is_taken_up_by_one_run_and_by_that_run_again_after_a_kill(site):
-    decision = site.ledger.claim(PIPELINE, DAYS[2], "drift", {})
+    decision = site.ledger.claim(PIPELINE, DAYS[2], "drift")
     assert claim(site, "retrain__1", decision=decision.id)["decision"] == decision.id
     assert claim(site, "retrain__1", decision=decision.id)["decision"] == decision.id
     with pytest.raises(AirflowSkipException, match="nothing is trained"):
@@ -95,9 +97,9 @@ def test_a_waiting_decision_is_taken_up_by_one_run_and_by_that_run_again_after_a
 
 @pytest.mark.parametrize("state", ["superseded", "failed", "done"])
 def test_a_decision_that_has_ended_trains_nothing(site, state):
-    decision = site.ledger.claim(PIPELINE, DAYS[1], "drift", {})
+    decision = site.ledger.claim(PIPELINE, DAYS[1], "drift")
     if state == "superseded":
-        site.ledger.claim(PIPELINE, DAYS[2], "drift", {})
+        site.ledger.claim(PIPELINE, DAYS[2], "drift")
     else:
         site.ledger.start(decision.id, "retrain__1")
         site.ledger.finish(decision.id, state)
@@ -106,12 +108,12 @@ def test_a_decision_that_has_ended_trains_nothing(site, state):
 
 
 def test_a_failed_decision_whose_run_a_person_cleared_trains_unless_a_newer_one_stands(site):
-    decision = site.ledger.claim(PIPELINE, DAYS[1], "drift", {})
+    decision = site.ledger.claim(PIPELINE, DAYS[1], "drift")
     site.ledger.start(decision.id, "retrain__1")
     site.ledger.finish(decision.id, "failed")
     assert claim(site, "retrain__1", decision=decision.id)["decision"] == decision.id
     site.ledger.finish(decision.id, "failed")
-    site.ledger.claim(PIPELINE, DAYS[2], "drift", {})
+    site.ledger.claim(PIPELINE, DAYS[2], "drift")
     with pytest.raises(AirflowSkipException):
         claim(site, "retrain__1", decision=decision.id)
 
@@ -147,7 +149,7 @@ def test_a_first_challenger_is_judged_alone(site):
 
 def test_a_challenger_meets_the_champion_of_record_and_no_model_meets_itself(site):
     champion = stored(site, "model", "champion")
-    promote(site, 1, champion)
+    promoted(site.ledger, 1, pipeline=PIPELINE, model=champion)
     duel = {"difference": -0.1}
     request, answer = evaluation(site, PASSED, stored(site, "model", "a"), duel=duel, champion=champion.digest)
     assert request.input("champion").digest == champion.digest
@@ -165,32 +167,49 @@ def test_a_challenger_without_a_passed_verdict_ends_the_run_for_good(site, verdi
         answer()
 
 
-@pytest.mark.parametrize(("registered", "state"), [({"version": 1}, "done"), (None, "failed")])
+@pytest.mark.parametrize(("registered", "state"), [(True, "done"), (False, "failed")])
 def test_the_decision_is_settled_however_the_run_went(site, registered, state):
-    decision = site.ledger.claim(PIPELINE, DAYS[2], "drift", {})
-    claimed = claim(site, "retrain__1", decision=decision.id)
-    settle(site, decision.id, {"claim": claimed, "register": registered})
+    decision = site.ledger.claim(PIPELINE, DAYS[2], "drift")
+    claim(site, "retrain__1", decision=decision.id)
+    if registered:
+        site.ledger.record(version(1, decision.id))
+    assert settle(site, decision.id) == f"decision {decision.id}: {state}"
     assert [d.state for d in site.ledger.retrains(PIPELINE)] == [state]
 
 
+def test_a_version_that_another_decision_made_settles_nothing_as_done(site):
+    decision = site.ledger.claim(PIPELINE, DAYS[2], "drift")
+    claim(site, "retrain__1", decision=decision.id)
+    site.ledger.record(version(1, None)), site.ledger.record(version(2, "another"))
+    settle(site, decision.id)
+    assert [d.state for d in site.ledger.retrains(PIPELINE)] == ["failed"]
+
+
+def test_a_run_that_failed_in_its_claim_after_it_took_the_decision_up_ends_it(site):
+    decision = site.ledger.claim(PIPELINE, DAYS[2], "drift")
+    with pytest.raises(AirflowFailException):
+        claim(site, "retrain__1", decision=decision.id, until=DAYS[9], window="P2D")
+    settle(site, decision.id)
+    assert [d.state for d in site.ledger.retrains(PIPELINE)] == ["failed"]
+
+
 def test_a_run_that_took_no_decision_up_settles_none(site):
-    decision = site.ledger.claim(PIPELINE, DAYS[2], "drift", {})
-    assert settle(site, None, {"claim": claim(site), "register": None}) == "no decision to settle"
-    settle(site, decision.id, {"claim": None})  # superseded at its claim: another run's to end
+    decision = site.ledger.claim(PIPELINE, DAYS[2], "drift")
+    assert settle(site, None) == "no decision to settle"
+    settle(site, decision.id)  # superseded at its claim: another run's to end
     assert [d.state for d in site.ledger.retrains(PIPELINE)] == ["waiting"]
+    site.ledger.start(decision.id, "another run")
+    settle(site, decision.id)
+    assert [d.state for d in site.ledger.retrains(PIPELINE)] == ["running"]
 
 
-def settle(site: Site, decision: str | None, xcoms: dict[str, Any]) -> str:
-    with running(task_id="settle", params=FORM | {"decision": decision}, xcoms=xcoms):
+def version(number: int, decision: str | None) -> Registered:
+    return Registered(
+        pipeline=PIPELINE, version=number, model=artifact("model", number), evidence=artifact("evidence", number),
+        decision=decision,
+    )  # fmt: skip
+
+
+def settle(site: Site, decision: str | None) -> str:
+    with running(task_id="settle", run_id="retrain__1", params=FORM | {"decision": decision}):
         return tasks.settle(**here(site))
-
-
-def promote(site: Site, version: int, model: Any) -> None:
-    site.ledger.promote(
-        PIPELINE,
-        version=version,
-        model_digest=model.digest,
-        evidence_digest="sha256:" + "e" * 64,
-        expected_generation=0,
-        body={"model": pack(model)},
-    )

@@ -172,7 +172,7 @@ def test_the_loop_with_trainings_in_pods(cluster, site):
         until(lambda: ended(api, "monitoring", 3), "its monitoring", LONG_S)
         # Then it was scored by that model and judged, and nothing is left of the pods
         assert all(succeeded(api, part) for part in DAG), states(api)
-    assert [r.body["partition"] for r in ledger(site).monitoring("flight_delays")][-1:] == [MONTHS[2]]
+    assert [r.partition for r in ledger(site).monitoring("flight_delays")][-1:] == [MONTHS[2]]
     assert not cluster.core.list_namespaced_pod(site.jobs).items
     print(f"\nthe loop over three months on the cluster: {time.monotonic() - began:.0f} s")
     for line in usage(cluster, site):

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.ledger import verdict
 
 from millrace.spec import Placed, ProjectTree
 
@@ -190,10 +191,10 @@ def test_the_ledger_of_a_project(millrace, shop):
     assert millrace("ledger", "verify").out.startswith("0 entries, unbroken")
     ledger = Ledger.open(settings.ledger)
     for partition in ("2024-01-01", "2024-01-02", "2024-01-03"):
-        ledger.append("visits", "verdict", partition, {"gate": "features", "passed": True})
+        ledger.record(verdict(pipeline="visits", partition=partition))
     assert millrace("ledger", "verify").out.startswith("3 entries, unbroken; head sha256:")
     lines = millrace("ledger", "show", "visits", "--last", 2).out.splitlines()
-    assert len(lines) == 2 and "2024-01-03" in "".join(lines) and "verdict" in lines[0]
+    assert len(lines) == 2 and "2024-01-03" in "".join(lines) and "gate" in lines[0]
     assert millrace("ledger", "show", "orders").out == ""
     # a changed entry is found
     import sqlite3
@@ -204,7 +205,8 @@ def test_the_ledger_of_a_project(millrace, shop):
         ).fetchone()
         for (trigger,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
             database.execute(f"DROP TRIGGER {trigger}")
-        database.execute(f"UPDATE {table} SET body = replace(body, 'true', 'false') WHERE subject = '2024-01-02'")
+        change = "UPDATE {} SET body = replace(body, 'true', 'false') WHERE subject = 'features/2024-01-02'"
+        database.execute(change.format(table))
     said = millrace("ledger", "verify")
     assert said.code == 1 and said.out == "" and said.err.startswith("millrace: ")
 

@@ -36,7 +36,7 @@ print(json.dumps({
     "verified": ledger.verify(),
     "entries": {str(e.seq): [e.kind, e.subject] for e in ledger.entries("flight_delays", limit=10000)},
     "champion": champion and champion.version,
-    "decided": sorted(r.body["partition"] for r in ledger.monitoring("flight_delays")),
+    "decided": sorted(r.partition for r in ledger.monitoring("flight_delays")),
     "objects": {o.key: o.size for o in objects.list("")},
     "published": Tables(objects).partitions("flight_delays/features"),
     "predicted": Tables(objects).partitions("flight_delays/predictions"),

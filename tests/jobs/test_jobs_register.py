@@ -13,6 +13,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 from learning import CODE, PARTITIONS, World, rows
+from support.ledger import asked, evidence, trained
 
 from millrace.canonical import canonical_json, digest
 from millrace.contract import Artifact, JobRequest, JobResult
@@ -20,9 +21,11 @@ from millrace.errors import Conflict, Unavailable
 from millrace.jobs.registry import ensure_database, find_versions, told
 from millrace.jobs.runner import run
 from millrace.learners.tracking import connect
-from millrace.ledger import Champion, Ledger, mirror
+from millrace.ledger import Champion, Ledger, ReleaseRequest, Trained, mirror
 
 PIPELINE = "flights"
+OTHER = {"uri": "snapshots/x/", "digest": CODE, "kind": "snapshot"}
+ELSEWHERE = {"uri": "snapshots/y/", "digest": digest("data 1"), "kind": "snapshot"}
 FORK = multiprocessing.get_context("fork")
 
 
@@ -61,7 +64,8 @@ class Registry(World):
             for p in PARTITIONS
         ]
         return {
-            "pipeline": PIPELINE, **{role: a.digest for role, a in inputs.items()}, "evaluation_outcome": CODE,
+            "evidence_version": 2, "pipeline": PIPELINE, "evaluation_outcome": CODE,
+            **{role: artifact.model_dump(mode="json") for role, artifact in inputs.items()},
             "evaluation_passed": True, "spec_digest": self.bundle.digest, "code_digest": CODE, "gates": gates,
             "duel": None, "decision": "manual", "reason": "by hand", "trained_to": PARTITIONS[-1],
             "partitions": list(PARTITIONS), "feature_service": "flights_v1", "mlflow_run": run_id, **changes,
@@ -237,9 +241,10 @@ def test_the_same_model_with_other_evidence_is_another_version(registry):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"model": CODE}, "speaks of another model"),
-        ({"training_set": CODE}, "speaks of another training_set"),
-        ({"evaluation": CODE}, "speaks of another evaluation"),
+        ({"model": OTHER}, "speaks of another model"),
+        ({"training_set": OTHER}, "speaks of another training_set"),
+        ({"evaluation": OTHER}, "speaks of another evaluation"),
+        ({"training_set": ELSEWHERE}, "speaks of another training_set"),
         ({"pipeline": "trains"}, "speaks of another pipeline"),
         ({"spec_digest": CODE}, "speaks of another spec_digest"),
         ({"code_digest": "sha256:" + "1" * 64}, "speaks of another code_digest"),
@@ -361,12 +366,19 @@ def test_stock_promotion_leaves_the_worse_model_champion_and_ours_does_not(regis
     # when: the same two go through the ledger, in the same order
     ledger = Ledger.open(f"sqlite:///{tmp_path / 'ledger.db'}")
 
-    def enter(version: int, expected: int) -> Champion:
-        name = digest(canonical_json({"pipeline": PIPELINE, "number": version}))
-        return ledger.promote(PIPELINE, version=version, model_digest=name, evidence_digest=name,
-                              expected_generation=expected, body={"loss": losses[version]})  # fmt: skip
+    def made_of(version: int) -> Trained:
+        model = digest(canonical_json({"pipeline": PIPELINE, "number": version}))
+        return trained(version, model=Artifact(uri="models/x/", digest=model, kind="model"))
 
-    enter(1, 0)
+    def enter(request: ReleaseRequest) -> Champion:
+        version = request.version
+        return ledger.promote(PIPELINE, request.id, evidence(version), made_of(version), approval=True)
+
+    def approved(version: int) -> ReleaseRequest:
+        return ledger.answer(PIPELINE, asked(ledger, version, pipeline=PIPELINE).id, approved=True, by="ann")
+
+    enter(approved(1))
+    requests = {version: approved(version) for version in (2, 3)}
     seen, better_is_set = threading.Barrier(2), threading.Event()
     conflicts = []
 
@@ -376,9 +388,9 @@ def test_stock_promotion_leaves_the_worse_model_champion_and_ours_does_not(regis
         seen.wait(30)
         if version == 3:
             better_is_set.wait(30)
-        if losses[version] < champion.body["loss"]:
+        if losses[version] < losses[champion.version]:
             try:
-                enter(version, champion.generation)
+                enter(requests[version])
             except Conflict:
                 conflicts.append(version)
         mirror(lambda: ledger.champion(PIPELINE), lambda c: set_alias(c))

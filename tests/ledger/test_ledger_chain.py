@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from sqlalchemy import create_engine
+from support.ledger import asked, promoted, verdict
 
 from millrace.errors import LedgerError, MillraceError, Unavailable
-from millrace.ledger import Ledger, chain
+from millrace.ledger import Ledger, MonitoredWindow, chain
 
 
 def tamper(url: str, *statements: str) -> None:
@@ -22,27 +24,42 @@ def tamper(url: str, *statements: str) -> None:
 @pytest.fixture
 def filled(ledger: Ledger) -> Ledger:
     for number in range(1, 7):
-        ledger.append("flights", "gate", f"features/2013-0{number}", {"passed": True, "rows": number})
+        ledger.record(verdict(number, partition=f"2013-0{number}"))
     return ledger
 
 
 def test_entries_come_back_as_they_were_appended(ledger):
-    before = datetime.now(UTC)
+    before, body = datetime.now(UTC), verdict().body()
 
-    first = ledger.append("flights", "gate", "features/2013-01", {"b": [1, {"ü": None}], "a": 0.1})
-    second = ledger.append("trains", "gate", "features/2013-01", {})
+    first = ledger.record(verdict())
+    second = ledger.record(verdict(pipeline="trains"))
 
     assert ledger.entries() == [first, second]
     assert ledger.entries("flights", "gate", "features/2013-01") == [first]
     assert ledger.entries(kind="nothing") == []
     assert ledger.entries(limit=1) == [second]
+    assert first.body == body and first.event == verdict()
     assert (first.seq, second.seq, second.previous) == (1, 2, first.hash)
     assert before <= first.at < second.at <= datetime.now(UTC) and first.at.tzinfo == UTC
 
 
+def test_the_same_fact_is_appended_once_however_often_it_is_recorded(ledger):
+    first = ledger.record(verdict(1))
+
+    assert [ledger.record(verdict(1)) for _ in range(3)] == [first] * 3
+    assert ledger.verify() == 1
+
+
+def test_what_was_true_before_and_is_again_is_another_fact(ledger):
+    for number in (1, 2, 1, 1):
+        ledger.record(verdict(number))
+
+    assert [e.event for e in ledger.entries()] == [verdict(n) for n in (1, 2, 1)]
+
+
 def test_an_untouched_record_verifies_and_its_head_anchors_it(filled):
     head = filled.head()
-    filled.append("flights", "gate", "features/2013-07", {})
+    filled.record(verdict(partition="2013-07"))
 
     assert filled.verify() == 7
     assert filled.verify(anchor=head) == 7
@@ -57,7 +74,7 @@ def test_an_empty_record_verifies(ledger):
 @pytest.mark.parametrize(
     ("statement", "names"),
     [
-        ('UPDATE millrace_entries SET body = \'{"passed":true,"rows":99}\' WHERE seq = 3', "entry 3 (gate features"),
+        ("UPDATE millrace_entries SET body = '{\"passed\":true}' WHERE seq = 3", "entry 3 (gate features"),
         ("UPDATE millrace_entries SET kind = 'other' WHERE seq = 3", "entry 3 (other"),
         ("UPDATE millrace_entries SET at = '2013-01-01T00:00:00.000000Z' WHERE seq = 3", "entry 3 "),
         ("UPDATE millrace_entries SET hash = 'sha256:0' WHERE seq = 3", "entry 3 "),
@@ -119,39 +136,47 @@ def test_time_rises_strictly_though_the_clock_goes_back(ledger, monkeypatch):
 
     monkeypatch.setattr(chain, "datetime", Clock)
 
-    times = [ledger.append("flights", "gate", "x", {}).at for _ in range(4)]
+    times = [ledger.record(verdict(number)).at for number in range(4)]
 
     assert times == sorted(set(times))
     assert ledger.verify() == 4
 
 
-@pytest.mark.parametrize("body", [{"x": float("nan")}, {"x": object()}, {"x": "\ud800"}])
-def test_a_body_that_is_not_json_is_refused(ledger, body):
+def seen(**changes: Any) -> MonitoredWindow:
+    given = {"action": "none", "reason": "nothing", "message": "", "window": {}, "drift": {}, "performance": None}
+    return MonitoredWindow(pipeline="flights", partition="2013-05", champion=1, **{**given, **changes})
+
+
+@pytest.mark.parametrize("drift", [{"x": float("nan")}, {"x": object()}, {"x": "\ud800"}])
+def test_a_body_that_is_not_json_is_refused(ledger, drift):
     with pytest.raises(LedgerError, match="not JSON"):
-        ledger.append("flights", "gate", "x", body)
+        ledger.record(seen(drift=drift))
 
     assert ledger.verify() == 0
 
 
 def test_text_that_databases_dislike_is_kept(ledger):
-    body = {"x": "nul \x00, quote ', emoji 🐢, line\n"}
+    event = seen(message="nul \x00, quote ', emoji 🐢, line\n")
 
-    ledger.append("flights", "gate", "x", body)
+    ledger.record(event)
 
-    assert ledger.entries()[0].body == body
+    assert ledger.entries()[0].event == event
     assert ledger.verify() == 1
 
 
-@pytest.mark.parametrize("subject", ["", "x" * 201])
-def test_a_name_without_a_place_is_refused(ledger, subject):
+def test_a_name_without_a_place_is_refused(ledger):
     with pytest.raises(LedgerError, match="subject has"):
-        ledger.append("flights", "gate", subject, {})
+        ledger.record(verdict(partition="x" * 201))
 
 
-@pytest.mark.parametrize("kind", ["promoted", "retrain", "approval", "materialized", "monitoring"])
-def test_what_carries_a_state_cannot_be_written_past_its_method(ledger, kind):
-    with pytest.raises(LedgerError, match="written by the ledger itself"):
-        ledger.append("flights", kind, "generation/1", {"generation": 1})
+def test_what_carries_a_state_cannot_be_written_past_its_method(ledger):
+    asked(ledger, 1), ledger.claim("flights", "2013-05", "drift"), promoted(ledger, 1)
+    events = {e.kind: e.event for e in ledger.entries()}
+    assert set(events) == {"approval", "retrain", "promoted"}
+
+    for event in events.values():
+        with pytest.raises(LedgerError, match="written by the ledger itself"):
+            ledger.record(event)
 
 
 @pytest.mark.parametrize(

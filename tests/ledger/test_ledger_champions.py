@@ -5,75 +5,97 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import pytest
+from support.ledger import asked, digest, evidence, promoted, trained
 
 from millrace.errors import Conflict, LedgerError
 from millrace.ledger import Champion, Ledger, mirror
 
 
-def digest(number: int) -> str:
-    return f"sha256:{number:064x}"
-
-
-def promote(ledger: Ledger, version: int, expected: int, pipeline: str = "flights", evidence: int = 0) -> Champion:
-    return ledger.promote(
-        pipeline, version=version, model_digest=digest(version), evidence_digest=digest(100 + version + evidence),
-        expected_generation=expected, body={"trained_to": f"2013-0{version}"},
-    )  # fmt: skip
+def carry_out(ledger: Ledger, request: str, version: int, **changes: bool) -> Champion:
+    return ledger.promote("flights", request, evidence(version), trained(version), **{"approval": False, **changes})
 
 
 def test_nobody_is_champion_before_the_first_promotion(ledger):
     assert ledger.champion("flights") is None
+    assert ledger.champions("flights") == []
 
 
 def test_promotions_follow_one_another(ledger):
-    first, second = promote(ledger, 1, 0), promote(ledger, 2, 1)
+    first, second = promoted(ledger, 1), promoted(ledger, 2, trained_to="2013-05")
 
     assert (first.generation, second.generation) == (1, 2)
     assert ledger.champion("flights") == second
-    assert second.body == {"trained_to": "2013-02"}
+    assert ledger.champions("flights") == [first, second]
+    assert (second.model_digest, second.evidence_digest) == (digest(2), digest(102))
+    assert (second.trained.trained_to, second.reason) == ("2013-05", "a test")
     assert ledger.champion("trains") is None
-    assert ledger.verify() == 2
+    assert [e.kind for e in ledger.entries()] == ["approval", "promoted", "approval"] * 2
 
 
 def test_pipelines_have_their_own_generations(ledger):
-    promote(ledger, 1, 0), promote(ledger, 2, 1), promote(ledger, 1, 0, "trains")
+    promoted(ledger, 1), promoted(ledger, 2), promoted(ledger, 1, pipeline="trains")
 
     assert ledger.champion("trains").generation == 1
 
 
 def test_who_comes_late_loses(ledger):
-    promote(ledger, 1, 0), promote(ledger, 2, 1)
+    promoted(ledger, 1)
+    late = asked(ledger, 3)
+    promoted(ledger, 4)
 
-    with pytest.raises(Conflict, match="generation 2"):
-        promote(ledger, 3, 1)
+    with pytest.raises(Conflict, match=r"generation 2 .*version 4.*not the expected 1"):
+        ledger.answer("flights", late.id, approved=True, by="ann")
+        carry_out(ledger, asked_of(ledger, 3), 3)
 
-    assert ledger.champion("flights").version == 2
-    assert ledger.verify() == 2
-
-
-@pytest.mark.parametrize("expected", [0, 1])
-def test_asking_again_changes_nothing_whatever_was_read_meanwhile(ledger, expected):
-    first = promote(ledger, 1, 0)
-
-    assert promote(ledger, 1, expected) == first
-    assert len(ledger.entries(kind="promoted")) == 1
+    assert ledger.champion("flights").version == 4
 
 
-def test_the_same_version_with_other_evidence_is_another_promotion(ledger):
-    promote(ledger, 1, 0)
+def asked_of(ledger: Ledger, version: int) -> str:
+    """The request of a version, open although a newer one came: rollbacks and approved ones are not voided."""
+    from millrace.ledger import releases
 
-    with pytest.raises(Conflict):
-        promote(ledger, 1, 0, evidence=7)
+    request = ledger.release_of("flights", f"release__v{version}")
+    with ledger._database.write() as connection:
+        return releases.record(connection, request, state="approved", newer=None).id
 
 
-def test_a_version_may_come_back(ledger):
-    promote(ledger, 1, 0), promote(ledger, 2, 1)
+def test_carrying_out_again_changes_nothing_whatever_happened_meanwhile(ledger):
+    request = asked(ledger, 1)
+    first = carry_out(ledger, request.id, 1)
 
-    assert promote(ledger, 1, 2).generation == 3
+    assert carry_out(ledger, request.id, 1) == first
+    promoted(ledger, 2)
+    assert carry_out(ledger, request.id, 1) == first
+    assert [e.body["version"] for e in ledger.entries(kind="promoted")] == [1, 2]
+
+
+def test_a_release_of_other_evidence_than_was_asked_is_refused(ledger):
+    request = asked(ledger, 1)
+
+    with pytest.raises(LedgerError, match="other Evidence"):
+        ledger.promote("flights", request.id, evidence(2), trained(1), approval=False)
+
+    assert ledger.champion("flights") is None
+
+
+def test_the_present_champion_is_not_asked_again(ledger):
+    promoted(ledger, 1)
+
+    with pytest.raises(Conflict, match="version 1 is champion already"):
+        asked(ledger, 1)
+
+
+def test_a_version_comes_back_as_a_generation_of_its_own(ledger):
+    first, _ = promoted(ledger, 1), promoted(ledger, 2)
+
+    back = promoted(ledger, 1)
+
+    assert (back.generation, back.version, back.trained) == (3, 1, first.trained)
+    assert back.release != first.release
 
 
 def test_champion_at_a_time_has_one_answer(ledger):
-    champions = [promote(ledger, version, version - 1) for version in (1, 2, 3)]
+    champions = [promoted(ledger, version) for version in (1, 2, 3)]
     instant = timedelta(microseconds=1)
 
     assert ledger.champion("flights", champions[0].since - instant) is None
@@ -91,12 +113,12 @@ def test_a_moment_without_a_zone_is_refused(ledger):
 
 def test_the_mirror_follows_a_champion_that_came_while_the_alias_was_set(ledger):
     # given: version 2 is promoted while the promoter of version 1 is on its way to the alias
-    promote(ledger, 1, 0)
+    promoted(ledger, 1)
     alias: list[int] = []
 
     def set_alias(champion: Champion) -> None:
         if champion.version == 1:
-            promote(ledger, 2, 1)
+            promoted(ledger, 2)
             alias.append(2)  # its own promoter sets the alias first
         alias.append(champion.version)
 

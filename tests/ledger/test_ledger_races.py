@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import random
 import signal
@@ -13,25 +12,30 @@ from collections import Counter
 
 import pytest
 from ledger_cluster import start, together
+from support.ledger import asked, evidence, trained
 
 from millrace.errors import Conflict, Unavailable
-from millrace.ledger import Ledger, chain, database
+from millrace.ledger import Ledger, MaterializedWindow, chain, database
+
+
+def numbered(name, number=0, filler=""):
+    """A fact of a name: another number is another fact."""
+    return MaterializedWindow(
+        pipeline="flights", view="test", partition=name, snapshot=f"{number}{filler}", rows=number
+    )
 
 
 def first(url, name, go):
     go()
-    Ledger.open(url).append("flights", "test", name, {})
+    Ledger.open(url).record(numbered(name))
 
 
 def promote(url, name, go):
     ledger = Ledger.open(url)
-    now = ledger.champion("flights")
-    expected = now.generation if now else 0
+    request = ledger.release_of("flights", f"release__v{name}")
     go()
     try:
-        made = ledger.promote(
-            "flights", version=int(name), model_digest=name, evidence_digest=name, expected_generation=expected, body={}
-        )
+        made = ledger.promote("flights", request.id, evidence(int(name)), trained(int(name)), approval=False)
     except Conflict:
         return "lost"
     return made.generation
@@ -40,7 +44,7 @@ def promote(url, name, go):
 def claim(url, name, go):
     ledger = Ledger.open(url)
     go()
-    made = ledger.claim("flights", name.split("#")[0], "drift", {})
+    made = ledger.claim("flights", name.split("#")[0], "drift")
     return made.id if made else None
 
 
@@ -55,14 +59,14 @@ def many(url, name, go):
     ledger = Ledger.open(url)
     go()
     for number in range(15):
-        ledger.append("flights", "test", name, {"number": number})
+        ledger.record(numbered(name, number))
 
 
 def endless(url, name, go):
     """Tell each number once it is written, one byte a number, for ever."""
     ledger, told = Ledger.open(url), go()
     for number in range(100_000):
-        ledger.append("flights", "test", name, {"number": number, "filler": "x" * 2000})
+        ledger.record(numbered(name, number, "x" * 2000))
         os.write(told, b".")
 
 
@@ -76,15 +80,19 @@ def test_eight_processes_may_open_a_new_ledger_at_once(url):
 def test_of_racing_promoters_one_wins_each_generation(ledger, url, promoters):
     for generation in (1, 2):
         names = [str(100 * generation + n) for n in range(promoters)]
+        for name in names:  # all of them are approved, so that none is voided
+            ledger.answer("flights", asked(ledger, int(name)).id, approved=True, by="ann")
 
         answers = Counter(together(promote, url, names))
 
         assert answers == {generation: 1, "lost": promoters - 1}
     assert [e.body["generation"] for e in ledger.entries(kind="promoted")] == [1, 2]
-    assert ledger.verify() == 2
+    assert ledger.verify() == 2 * (2 * promoters + 2)
 
 
 def test_a_promotion_that_many_repeat_is_made_once(ledger, url):
+    asked(ledger, 7)
+
     assert together(promote, url, ["7"] * 6) == [1] * 6
     assert len(ledger.entries(kind="promoted")) == 1
 
@@ -109,7 +117,7 @@ def test_eight_replays_of_one_partition_make_one_decision(ledger, url):
 
 
 def test_of_eight_runs_of_one_decision_one_starts(ledger, url):
-    decision = ledger.claim("flights", "2013-05", "drift", {})
+    decision = ledger.claim("flights", "2013-05", "drift")
 
     answers = together(begin, url, [f"{decision.id}#run{n}" for n in range(8)])
 
@@ -121,7 +129,7 @@ def test_no_entry_is_lost_when_all_write_at_once(ledger, url):
 
     assert ledger.verify() == 90
     for name in range(6):
-        assert [e.body["number"] for e in ledger.entries(subject=str(name))] == list(range(15))
+        assert [e.event.rows for e in ledger.entries(subject=f"test/{name}")] == list(range(15))
 
 
 def test_killed_writers_leave_a_whole_chain_with_all_they_were_told_was_written(ledger, url):
@@ -146,42 +154,42 @@ def test_killed_writers_leave_a_whole_chain_with_all_they_were_told_was_written(
 
     assert length == len(ledger.entries())
     for name, count in told.items():
-        written = [e.body["number"] for e in ledger.entries(subject=name)]
+        written = [e.event.rows for e in ledger.entries(subject=f"test/{name}")]
         assert written == list(range(len(written))) and len(written) >= count
-    ledger.append("flights", "test", "after", {})
+    ledger.record(numbered("after"))
     assert ledger.verify() == length + 1
 
 
 def test_no_connection_crosses_a_fork(ledger):
-    ledger.append("flights", "test", "parent", {})
+    ledger.record(numbered("parent"))
 
     def inherit(url, name, go):
         go()
-        return [ledger.append("flights", "test", name, {}).subject for _ in range(5)]
+        return [ledger.record(numbered(name, n)).event.partition for n in range(5)]
 
     answers = together(inherit, "", [f"child {n}" for n in range(4)])
 
     assert answers == [[f"child {n}"] * 5 for n in range(4)]
-    ledger.append("flights", "test", "parent", {})
+    ledger.record(numbered("parent", 1))
     assert ledger.verify() == 22
 
 
 def test_a_reader_does_not_wait_for_a_writer_and_sees_only_what_is_committed(ledger):
-    ledger.append("flights", "test", "x", {})
+    ledger.record(numbered("x"))
 
     with ledger._database.write() as connection:
-        chain.append(connection, "flights", "test", "y", {})
+        chain.append(connection, numbered("y"))
         assert len(ledger.entries()) == 1
 
     assert len(ledger.entries()) == 2
 
 
 def test_a_writer_does_not_wait_for_a_reader_who_keeps_seeing_what_was(ledger):
-    ledger.append("flights", "test", "x", {})
+    ledger.record(numbered("x"))
 
     with ledger._database.read() as connection:
         assert len(chain.entries(connection)) == 1
-        ledger.append("flights", "test", "y", {})
+        ledger.record(numbered("y"))
         assert len(chain.entries(connection)) == 1
 
     assert len(ledger.entries()) == 2
@@ -189,11 +197,11 @@ def test_a_writer_does_not_wait_for_a_reader_who_keeps_seeing_what_was(ledger):
 
 def test_an_error_inside_a_transaction_leaves_nothing(ledger):
     with pytest.raises(RuntimeError), ledger._database.write() as connection:
-        chain.append(connection, "flights", "test", "x", {})
+        chain.append(connection, numbered("x"))
         raise RuntimeError
 
     assert ledger.entries() == []
-    ledger.append("flights", "test", "x", {})
+    ledger.record(numbered("x"))
 
 
 def test_a_writer_that_does_not_end_is_told_as_unavailable(tmp_path, monkeypatch):
@@ -203,10 +211,10 @@ def test_a_writer_that_does_not_end_is_told_as_unavailable(tmp_path, monkeypatch
     other.execute("BEGIN IMMEDIATE")
 
     with pytest.raises(Unavailable, match="locked"):
-        ledger.append("flights", "test", "x", {})
+        ledger.record(numbered("x"))
 
     other.execute("ROLLBACK")
-    ledger.append("flights", "test", "x", {})
+    ledger.record(numbered("x"))
 
 
 def test_both_postgresql_drivers_do(postgres):
@@ -215,5 +223,5 @@ def test_both_postgresql_drivers_do(postgres):
             continue
         ledger = Ledger.open(postgres.replace("+psycopg2", "").replace("+psycopg", "").replace("://", f"+{driver}://"))
         before = ledger.verify()
-        ledger.append("flights", "test", driver, json.loads('{"x": 1}'))
+        ledger.record(numbered(driver))
         assert ledger.verify() == before + 1

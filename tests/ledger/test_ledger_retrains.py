@@ -11,7 +11,7 @@ from millrace.ledger import Ledger, RetrainDecision
 
 
 def claim(ledger: Ledger, partition: str, pipeline: str = "flights") -> RetrainDecision | None:
-    return ledger.claim(pipeline, partition, "performance", {"excess": 0.1})
+    return ledger.claim(pipeline, partition, "performance", "worse by 0.1")
 
 
 def running(ledger: Ledger, partition: str) -> RetrainDecision:
@@ -32,7 +32,7 @@ def test_a_decision_waits_runs_and_ends(ledger):
     assert states(ledger) == {"2013-05#1": "running"}
     assert ledger.finish(decision.id, "done").state == "done"
     assert [e.body["state"] for e in ledger.entries(kind="retrain")] == ["waiting", "running", "done"]
-    assert ledger.retrains("flights")[0].body == {"excess": 0.1}
+    assert ledger.retrains("flights")[0].message == "worse by 0.1"
 
 
 def test_who_was_killed_after_the_claim_gets_the_same_decision_again(ledger):

@@ -98,7 +98,7 @@ def drive(api, tree, settings, pipeline, first, last, by_rest, by_hand) -> dict:
     until(lambda: ended("monitoring", len(history) + 2), "monitoring in all ways of starting")
     until(lambda: ended("training", 1) and ended("release", 1), "what monitoring set off")
     tables = Tables(open_store(settings.store))
-    decided = {r.body["partition"]: r.body for r in ledger.monitoring(pipeline)}
+    decided = {r.partition: r for r in ledger.monitoring(pipeline)}
     return {
         "history": history,
         "states": {part: sorted(r["state"] for r in runs(part)) for part in PARTS},
@@ -106,8 +106,8 @@ def drive(api, tree, settings, pipeline, first, last, by_rest, by_hand) -> dict:
         "monitored": sorted(r["partition_key"] for r in runs("monitoring")),
         "published": tables.partitions(f"{pipeline}/features"),
         "predicted": tables.partitions(f"{pipeline}/predictions"),
-        "first_champion": {"version": first_champion.version, "body": first_champion.body},
-        "decisions": {key: [body["action"], body["reason"]] for key, body in decided.items()},
+        "first_champion": {"version": first_champion.version, "trained_to": first_champion.trained.trained_to},
+        "decisions": {key: [seen.action, seen.reason] for key, seen in decided.items()},
         "approvals": [e.body for e in ledger.entries(pipeline, kind="approval")],
         "ledger_entries": ledger.verify(),
     }

@@ -60,7 +60,7 @@ def check_flights(seen: dict) -> None:
     assert seen["states"]["features"] == ["failed"] + ["success"] * 4
     # the first model is champion, and has scored what came after it
     assert seen["first_champion"]["version"] == 1
-    assert seen["first_champion"]["body"]["trained_to"] == "2013-02"
+    assert seen["first_champion"]["trained_to"] == "2013-02"
     assert {"2013-03", "2013-04"} <= set(seen["predicted"])
     assert set(seen["decisions"]) == {"2013-03", "2013-04"}
     # and what monitoring set off ended well

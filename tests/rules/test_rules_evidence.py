@@ -8,12 +8,17 @@ from typing import Any
 import pytest
 
 from millrace.canonical import canonical_json, digest
+from millrace.contract import Artifact
 from millrace.errors import EvidenceError
-from millrace.rules.evidence import EVIDENCE_TAG, MODEL_TAG, Evidence, check_promotion, missing
+from millrace.rules.evidence import EVIDENCE_TAG, MODEL_TAG, Evidence, check_approval, check_release, missing
 
 
 def name(number: int) -> str:
     return f"sha256:{number:064x}"
+
+
+def artifact(kind: str, number: int) -> dict[str, Any]:
+    return {"uri": f"{kind}s/flights/{number}/", "digest": name(number), "kind": kind}
 
 
 def gate(partition: str, **changes: Any) -> dict[str, Any]:
@@ -24,9 +29,9 @@ def gate(partition: str, **changes: Any) -> dict[str, Any]:
 def evidence(**changes: Any) -> Evidence:
     base = {
         "pipeline": "flights",
-        "model": name(1),
-        "training_set": name(2),
-        "evaluation": name(3),
+        "model": artifact("model", 1),
+        "training_set": artifact("snapshot", 2),
+        "evaluation": artifact("evaluation", 3),
         "evaluation_outcome": name(4),
         "evaluation_passed": True,
         "spec_digest": name(7),
@@ -44,10 +49,10 @@ def evidence(**changes: Any) -> Evidence:
 
 
 def check(given: Evidence, **changes: Any) -> None:
-    tags = {MODEL_TAG: given.model, EVIDENCE_TAG: given.digest}
-    asked: dict[str, Any] = {"version": 3, "has_champion": False, "approval_needed": False, "approved_evidence": None,
-                             "registered": tags, "champion_model": None}  # fmt: skip
-    check_promotion(given, **{**asked, **changes})
+    tags = {MODEL_TAG: given.model.digest, EVIDENCE_TAG: given.digest}
+    asked: dict[str, Any] = {"version": 3, "registered": tags, "champion_model": None, "was_champion": False,
+                             "reason": ""}  # fmt: skip
+    check_release(given, **{**asked, **changes})
 
 
 def test_complete_evidence_of_a_first_champion_lacks_nothing():
@@ -59,7 +64,7 @@ def test_a_challenger_with_a_duel_lacks_nothing():
     duelled = evidence(duel={"difference": 0.001, "low": None, "high": None, "rows": 10, "champion": name(9)})
 
     assert missing(duelled, has_champion=True) == []
-    check(duelled, has_champion=True, champion_model=name(9))
+    check(duelled, champion_model=name(9))
 
 
 @pytest.mark.parametrize(
@@ -93,25 +98,70 @@ def test_what_is_missing_is_said_and_stops_the_promotion(changes, has_champion, 
 
     assert missing(given, has_champion=has_champion) == words
     with pytest.raises(EvidenceError, match="flights version 3 cannot be promoted") as caught:
-        check(given, has_champion=has_champion)
+        check(given, champion_model=name(9) if has_champion else None)
     assert all(word in str(caught.value) for word in words)
 
 
-def test_approval_must_be_of_exactly_this_evidence_where_it_is_needed():
+def test_approval_must_be_of_exactly_this_evidence():
     given, other = evidence(), evidence(reason="another")
 
-    check(given, approval_needed=True, approved_evidence=given.digest)
+    check_approval(given, version=3, approved_evidence=given.digest)
     with pytest.raises(EvidenceError, match="nobody approved"):
-        check(given, approval_needed=True)
+        check_approval(given, version=3, approved_evidence=None)
     with pytest.raises(EvidenceError, match="other Evidence"):
-        check(given, approval_needed=True, approved_evidence=other.digest)
+        check_approval(given, version=3, approved_evidence=other.digest)
+
+
+def test_a_version_that_was_champion_comes_back_without_a_duel_for_a_reason():
+    given = evidence(duel={"difference": -0.1, "champion": name(9)})
+
+    check(given, champion_model=name(10), was_champion=True, reason="the new one is worse")
+    check(evidence(), champion_model=name(10), was_champion=True, reason="the new one is worse")
+    with pytest.raises(EvidenceError, match="a rollback needs a reason"):
+        check(given, champion_model=name(10), was_champion=True, reason=" ")
+
+
+@pytest.mark.parametrize(
+    "changes", [{"evaluation_passed": False}, {"gates": []}, {"mlflow_run": None}, {"duel": {"difference": None}}]
+)
+def test_a_rollback_needs_complete_evidence_too(changes):
+    with pytest.raises(EvidenceError, match="cannot be promoted"):
+        check(evidence(**changes), champion_model=name(10), was_champion=True, reason="the new one is worse")
+
+
+def test_evidence_of_the_first_version_is_read_and_keeps_its_digest():
+    # given: a document as it was stored when artifacts were digests
+    stored = json.dumps(
+        {
+            "pipeline": "flights", "model": name(1), "training_set": name(2), "evaluation": name(3),
+            "evaluation_outcome": name(4), "evaluation_passed": True, "spec_digest": name(7), "code_digest": name(8),
+            "gates": [gate("2013-01"), gate("2013-02")], "duel": {"difference": 0.1, "champion": name(9)},
+            "decision": "manual", "reason": "by hand", "trained_to": "2013-02", "partitions": ["2013-01", "2013-02"],
+            "feature_service": "flights_v1", "mlflow_run": "abc",
+        },
+        sort_keys=True, separators=(",", ":"),
+    ).encode()  # fmt: skip
+
+    given = Evidence.read(json.loads(stored))
+
+    assert given.digest == digest(stored) and canonical_json(given) == stored
+    assert given.model.uri == f"models/flights/{1:064x}/"
+    assert given.training_set.uri == f"snapshots/flights/training_set/{2:064x}/"
+    assert given.evaluation.uri == f"evaluations/flights/{3:064x}/evaluation.json"
+    check(given, champion_model=name(9))
+
+
+def test_evidence_of_the_present_version_holds_artifacts():
+    assert json.loads(canonical_json(evidence()))["model"]["uri"] == "models/flights/1/"
+    with pytest.raises(EvidenceError, match="malformed: model"):
+        evidence(evidence_version=2, model=name(1))
 
 
 @pytest.mark.parametrize("tag", [MODEL_TAG, EVIDENCE_TAG])
 @pytest.mark.parametrize("value", [None, name(99)])
 def test_the_version_must_be_registered_with_this_model_and_evidence(tag, value):
     given = evidence()
-    tags = {MODEL_TAG: given.model, EVIDENCE_TAG: given.digest, tag: value}
+    tags = {MODEL_TAG: given.model.digest, EVIDENCE_TAG: given.digest, tag: value}
 
     with pytest.raises(EvidenceError, match="registered with another"):
         check(given, registered={k: v for k, v in tags.items() if v})
@@ -121,12 +171,13 @@ def test_a_duel_with_yesterdays_champion_does_not_count():
     duelled = evidence(duel={"difference": -0.1, "champion": name(9)})
 
     with pytest.raises(EvidenceError, match="no longer champion"):
-        check(duelled, has_champion=True, champion_model=name(10))
+        check(duelled, champion_model=name(10))
 
 
 @pytest.mark.parametrize(
     ("changes", "where"),
     [
+        ({"model": {"uri": "x", "kind": "model", "digest": "abc"}}, "model.digest"),
         ({"model": "abc"}, "model"),
         ({"training_set": None}, "training_set"),
         ({"gates": [gate("2013-01", outcome="")]}, "gates.0.outcome"),
@@ -148,7 +199,7 @@ def test_the_digest_is_that_of_the_stored_bytes_and_moves_with_every_field():
     assert given.digest == digest(stored) == Evidence.read(json.loads(stored)).digest
     other = {"pipeline": "x", "evaluation_passed": False, "gates": (), "duel": None, "decision": "x", "reason": "x",
              "trained_to": "x", "partitions": (), "feature_service": "x", "mlflow_run": None}  # fmt: skip
-    digests = {given.digest} | {
-        given.model_copy(update={field: other.get(field, name(50))}).digest for field in Evidence.model_fields
-    }
-    assert len(digests) == 1 + len(Evidence.model_fields)
+    fields = set(Evidence.model_fields) - {"evidence_version"}
+    other |= {role: Artifact(**artifact("model", 50)) for role in ("model", "training_set", "evaluation")}
+    digests = {given.digest} | {given.model_copy(update={field: other.get(field, name(50))}).digest for field in fields}
+    assert len(digests) == 1 + len(fields)

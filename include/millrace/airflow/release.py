@@ -1,4 +1,4 @@
-"""The release DAG: approve (a human, when the environment asks), promote."""
+"""The release DAG: approve (a human, when the environment asks), promote. A rollback takes the same way."""
 
 from __future__ import annotations
 
@@ -14,22 +14,41 @@ from millrace.spec import Duration
 
 
 def build(site: Site) -> DAG:
-    """Build `<pipeline>__release`: triggered by a registered challenger; waiting blocks nothing else."""
+    """Build `<pipeline>__release`: triggered by a registered challenger, or by hand with an older version (a rollback);
+    waiting blocks nothing else."""
     here = {"root": str(site.tree.root), "pipeline": site.name}
     approval = site.placed.approval
     with DAG(
-        **arguments(site, "release", "Asks for approval where the environment wants it, then promotes the challenger."),
+        **arguments(site, "release", "Asks for approval where the environment wants it, then promotes the version."),
         schedule=None,
         # A waiting approval holds its run's slot; newer challengers must not queue behind it.
         max_active_runs=16,
         params={
-            "version": Param(None, type=["null", "string"], title="Model version"),
-            "evidence": Param(None, type=["null", "string"], title="Evidence digest"),
+            "version": Param(
+                None,
+                type=["null", "string"],
+                pattern="^[0-9]+$",
+                title="Model version",
+                description="A challenger, or for a rollback a version that was champion before.",
+            ),
+            "evidence": Param(
+                None,
+                type=["null", "string"],
+                title="Evidence digest",
+                description="Leave empty to take what the version was registered with.",
+            ),
+            "reason": Param(
+                None,
+                type=["null", "string"],
+                title="Reason",
+                description="Kept in the ledger; a rollback needs one.",
+            ),
         },
     ) as dag:
         opened = step(tasks.open_release, task_id="open")(**here)
         approved = ReleaseApproval(
             task_id="approve",
+            **here,
             automatic=approval.by == "auto",
             subject=f"Promote {site.name} version {{{{ params.version }}}} to champion?",
             body="{{ ti.xcom_pull(task_ids='open') }}",

@@ -45,7 +45,7 @@ def run(work: Work, params: Params) -> Outcome:
     client = connect(uri)
     with reaching(uri):
         _check_files(client, run_id, evidence)
-        same = {MODEL_TAG: evidence.model, EVIDENCE_TAG: stored.digest}
+        same = {MODEL_TAG: evidence.model.digest, EVIDENCE_TAG: stored.digest}
         version = ensure_version(
             client,
             name,
@@ -77,18 +77,22 @@ def _checked(work: Work, params: Params) -> Evidence:
         "code_digest": identity.code_digest,
         "partitions": identity.scope,
         "mlflow_run": params.mlflow_run,
-        **{role: work.request.input(role).digest for role in ("model", "training_set", "evaluation")},
     }
-    for field, value in mine.items():
-        if getattr(evidence, field) != value:
-            raise EvidenceError(f"the Evidence speaks of another {field}", given=getattr(evidence, field),
-                                allowed=[value])  # fmt: skip
+    said = {name: getattr(evidence, name) for name in mine}
+    for role in ("model", "training_set", "evaluation"):
+        item, artifact = work.request.input(role), getattr(evidence, role)
+        mine[role], said[role] = f"{item.digest} at {work.request.key(item)}", f"{artifact.digest} at {artifact.uri}"
+    for name, value in mine.items():
+        if said[name] != value:
+            raise EvidenceError(f"the Evidence speaks of another {name}", given=said[name], allowed=[value])
     # Whether there is a champion to fight is judged when it comes to the promotion.
     if gaps := missing(evidence, has_champion=False):
         raise EvidenceError(f"a model of {work.spec.name} cannot be registered: {'; '.join(gaps)}")
     document = json.loads(work.get(work.request.input("evaluation")))
-    if not (document.get("passed") is True and document.get("model") == evidence.model):
-        raise EvidenceError("the evaluation document does not say that this model passed", given=evidence.evaluation)
+    if not (document.get("passed") is True and document.get("model") == evidence.model.digest):
+        raise EvidenceError(
+            "the evaluation document does not say that this model passed", given=evidence.evaluation.digest
+        )
     return evidence
 
 
@@ -101,11 +105,13 @@ def _check_files(client: MlflowClient, run_id: str, evidence: Evidence) -> None:
         if f"{FILES}/model.json" not in {f.path for f in client.list_artifacts(run_id, FILES)}:
             raise EvidenceError("the MLflow run holds no model files", given=f"{run_id}/{FILES}/model.json")
         card = json.loads(Path(client.download_artifacts(run_id, f"{FILES}/model.json", folder)).read_bytes())
-    if digest(card) != evidence.model:
+    if digest(card) != evidence.model.digest:
         raise Corrupt("the model in the MLflow run is not the one that was judged", given=digest(card),
-                      allowed=[evidence.model])  # fmt: skip
+                      allowed=[evidence.model.digest])  # fmt: skip
 
 
 def _tags(evidence: Evidence) -> dict[str, str]:
-    names = ("training_set", "evaluation", "spec_digest", "code_digest", "trained_to", "feature_service", "decision")
-    return {f"millrace.{name}": str(getattr(evidence, name)) for name in names}
+    names = ("spec_digest", "code_digest", "trained_to", "feature_service", "decision")
+    made = {"training_set": evidence.training_set.digest, "evaluation": evidence.evaluation.digest}
+    tags = {**made, **{name: str(getattr(evidence, name)) for name in names}}
+    return {f"millrace.{name}": value for name, value in tags.items()}

@@ -8,32 +8,41 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any
 
+from millrace.contract import Artifact
 from millrace.errors import LedgerError
-from millrace.ledger import approvals, chain, champions, retrains, windows
-from millrace.ledger.approvals import Approval
+from millrace.ledger import chain, champions, releases, retrains, verdicts, windows
 from millrace.ledger.chain import Entry
 from millrace.ledger.champions import Champion
 from millrace.ledger.database import Database
-from millrace.ledger.retrains import RetrainDecision
-from millrace.ledger.schema import PROMOTED
-from millrace.ledger.windows import MaterializedWindow, MonitoredWindow
+from millrace.ledger.event import Event
+from millrace.ledger.events import (
+    STATES,
+    GateVerdict,
+    MaterializedWindow,
+    MonitoredWindow,
+    Registered,
+    ReleaseRequest,
+    RetrainDecision,
+    Trained,
+    Unmonitored,
+)
 
 __all__ = [
-    "Approval",
     "Champion",
     "Entry",
+    "GateVerdict",
     "Ledger",
     "LedgerError",
     "MaterializedWindow",
     "MonitoredWindow",
+    "Registered",
+    "ReleaseRequest",
     "RetrainDecision",
+    "Trained",
+    "Unmonitored",
     "mirror",
 ]
-
-OWN_KINDS = (PROMOTED, retrains.KIND, approvals.KIND, windows.MATERIALIZED, windows.MONITORING)
-"""Kinds of entries that carry a state; each is written by its own method only."""
 
 
 class Ledger:
@@ -50,12 +59,15 @@ class Ledger:
         """Open the ledger at a SQLAlchemy URL (SQLite file or PostgreSQL), making its table if it is new."""
         return cls(Database(url))
 
-    def append(self, pipeline: str, kind: str, subject: str, body: dict[str, Any]) -> Entry:
-        """Add a fact to the record. Raises LedgerError for a body that is not JSON, or a kind with its own method."""
-        if kind in OWN_KINDS:
-            raise LedgerError("entries of this kind are written by the ledger itself", given=kind)
+    def record(self, event: Event) -> Entry:
+        """Add a fact to the record; the same fact again, as a retry has it, adds nothing and returns the entry it has.
+
+        Raises LedgerError for a body that is not JSON, or an event that has a method of its own.
+        """
+        if isinstance(event, STATES):
+            raise LedgerError("events of this kind are written by the ledger itself", given=event.kind)
         with self._database.write() as connection:
-            return chain.append(connection, pipeline, kind, subject, body)
+            return chain.append(connection, event)
 
     def entries(
         self, pipeline: str | None = None, kind: str | None = None, subject: str | None = None, limit: int | None = None
@@ -82,35 +94,64 @@ class Ledger:
         with self._database.read() as connection:
             return champions.champion(connection, pipeline, at)
 
-    def promote(
-        self,
-        pipeline: str,
-        *,
-        version: int,
-        model_digest: str,
-        evidence_digest: str,
-        expected_generation: int,
-        body: dict[str, Any],
-    ) -> Champion:
-        """Make a version champion by compare-and-set; `body` is what scoring and monitoring need of it.
+    def champions(self, pipeline: str) -> list[Champion]:
+        """All champions there were, the first one first."""
+        with self._database.read() as connection:
+            return champions.champions(connection, pipeline)
 
-        Asking again for what is champion already changes nothing. Raises Conflict when another was promoted first.
-        """
+    def verdict(self, pipeline: str, dataset: str, partition: str, snapshot: str) -> GateVerdict | None:
+        """The newest verdict on exactly this Snapshot of a partition, None where no gate ran on it."""
+        with self._database.read() as connection:
+            return verdicts.verdict(connection, pipeline, dataset, partition, snapshot)
+
+    def verdicts(self, pipeline: str, dataset: str) -> list[GateVerdict]:
+        """The newest verdict on each partition of a dataset, in partition order."""
+        with self._database.read() as connection:
+            return verdicts.verdicts(connection, pipeline, dataset)
+
+    def registered(self, pipeline: str, version: int) -> Registered | None:
+        """What a version was registered with, None for one that never was."""
+        with self._database.read() as connection:
+            return chain.state(connection, Registered, pipeline, f"v{version}")
+
+    def versions(self, pipeline: str) -> list[Registered]:
+        """All registered versions, lowest number first."""
+        with self._database.read() as connection:
+            return sorted(chain.states(connection, Registered, pipeline), key=lambda r: r.version)
+
+    def ask_release(
+        self, pipeline: str, version: int, evidence_digest: str, *, run_id: str, reason: str = ""
+    ) -> ReleaseRequest:
+        """Ask that a version follow the present champion. See `releases.ask`."""
         with self._database.write() as connection:
-            return champions.promote(
-                connection,
-                pipeline,
-                version=version,
-                model_digest=model_digest,
-                evidence_digest=evidence_digest,
-                expected_generation=expected_generation,
-                body=body,
-            )
+            return releases.ask(connection, pipeline, version, evidence_digest, run_id=run_id, reason=reason)
 
-    def claim(self, pipeline: str, partition: str, reason: str, body: dict[str, Any]) -> RetrainDecision | None:
+    def release_of(self, pipeline: str, run_id: str) -> ReleaseRequest | None:
+        """The newest request that a run of the release DAG has made."""
+        with self._database.read() as connection:
+            return releases.of_run(connection, pipeline, run_id)
+
+    def answer(self, pipeline: str, request_id: str, *, approved: bool, by: str) -> ReleaseRequest:
+        """Record a person's answer to a release request. See `releases.answer`."""
+        with self._database.write() as connection:
+            return releases.answer(connection, pipeline, request_id, approved=approved, by=by)
+
+    def refuse(self, pipeline: str, request_id: str, why: str) -> ReleaseRequest:
+        """Close a release request that did not pass the check before promotion. See `releases.refuse`."""
+        with self._database.write() as connection:
+            return releases.refuse(connection, pipeline, request_id, why)
+
+    def promote(
+        self, pipeline: str, request_id: str, evidence: Artifact, trained: Trained, *, approval: bool
+    ) -> Champion:
+        """Carry out a release request by compare-and-set. See `champions.promote`."""
+        with self._database.write() as connection:
+            return champions.promote(connection, pipeline, request_id, evidence, trained, approval=approval)
+
+    def claim(self, pipeline: str, partition: str, reason: str, message: str = "") -> RetrainDecision | None:
         """Take the one waiting slot of a pipeline; None where another decision stands. See `retrains.claim`."""
         with self._database.write() as connection:
-            return retrains.claim(connection, pipeline, partition, reason, body)
+            return retrains.claim(connection, pipeline, partition, reason, message)
 
     def start(self, decision_id: str, run_id: str) -> bool:
         """Let a run take up a decision; False when it was superseded or has ended. See `retrains.start`."""
@@ -133,32 +174,6 @@ class Ledger:
         with self._database.read() as connection:
             return retrains.decisions(connection, pipeline)
 
-    def open_approval(self, pipeline: str, version: int, evidence_digest: str) -> Approval:
-        """Record that an approval is asked for; void at once where a newer challenger waits."""
-        with self._database.write() as connection:
-            return approvals.ask(connection, pipeline, version, evidence_digest)
-
-    def void_older(self, pipeline: str, version: int) -> list[int]:
-        """Void the waiting approvals of older versions; returns those versions."""
-        with self._database.write() as connection:
-            return approvals.void_older(connection, pipeline, version)
-
-    def answer(self, pipeline: str, version: int, evidence_digest: str, *, approved: bool, by: str) -> Approval:
-        """Record a person's answer; a void request stays void. Raises LedgerError when nobody asked."""
-        with self._database.write() as connection:
-            return approvals.answer(connection, pipeline, version, evidence_digest, approved=approved, by=by)
-
-    def approved(self, pipeline: str, version: int, evidence_digest: str) -> Approval | None:
-        """The approval of exactly this Evidence, if a person gave it."""
-        with self._database.read() as connection:
-            found = approvals.get(connection, pipeline, version)
-        return found if found and found.state == "approved" and found.evidence_digest == evidence_digest else None
-
-    def record_window(self, pipeline: str, view: str, partition: str, snapshot: str, rows: int) -> None:
-        """Record that a partition's Snapshot is in the online store."""
-        with self._database.write() as connection:
-            windows.record(connection, MaterializedWindow(pipeline, view, partition, snapshot, rows))
-
     def windows(self, pipeline: str, view: str) -> list[MaterializedWindow]:
         """What is in the online store, in partition order."""
         with self._database.read() as connection:
@@ -168,11 +183,6 @@ class Ledger:
         """Partitions (-> Snapshot digest) that must still be materialised: gaps and corrected ones."""
         with self._database.read() as connection:
             return windows.stale(connection, pipeline, view, current)
-
-    def record_monitoring(self, pipeline: str, partition: str, champion_version: int, body: dict[str, Any]) -> None:
-        """Record what monitoring saw and decided for a partition."""
-        with self._database.write() as connection:
-            windows.record_monitoring(connection, MonitoredWindow(pipeline, partition, champion_version, body))
 
     def monitoring(self, pipeline: str, champion_version: int | None = None) -> list[MonitoredWindow]:
         """The newest record of each partition, under one champion or under any, in partition order."""

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Row, func, insert, select
 
 from millrace.canonical import canonical_json, digest
 from millrace.errors import LedgerError
+from millrace.ledger.event import Event
+from millrace.ledger.events import read
 from millrace.ledger.schema import ENTRIES, PROMOTED
 
+E = TypeVar("E", bound=Event)
 GENESIS = digest(b"millrace ledger")
 """What the first entry holds as the hash before it."""
 _WIDTHS = {"pipeline": 63, "kind": 40, "subject": 200}
@@ -20,7 +23,8 @@ _WIDTHS = {"pipeline": 63, "kind": 40, "subject": 200}
 
 @dataclass(frozen=True)
 class Entry:
-    """One recorded fact. `at` is UTC in microseconds; `subject` names what it is about within its kind."""
+    """One recorded fact. `at` is UTC in microseconds; `subject` names what it is about within its kind; `body` is as it
+    was written."""
 
     seq: int
     at: datetime
@@ -31,6 +35,11 @@ class Entry:
     previous: str
     hash: str
 
+    @property
+    def event(self) -> Event:
+        """The body by its type, whatever version wrote it. Raises LedgerError."""
+        return read(self.pipeline, self.kind, self.subject, self.body)
+
 
 def timestamp(moment: datetime) -> str:
     """UTC in microseconds, always of the same width, so that text order is time order. Refuses a naive datetime."""
@@ -39,18 +48,20 @@ def timestamp(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def append(connection: Connection, pipeline: str, kind: str, subject: str, body: dict[str, Any]) -> Entry:
-    """Add an entry within a write transaction. Times rise strictly, whatever the clock does.
+def append(connection: Connection, event: Event) -> Entry:
+    """Add an event within a write transaction, unless it is what the newest entry of its subject says already: a retry
+    adds nothing. Times rise strictly, whatever the clock does.
 
     Raises LedgerError for a body that is not JSON (such as a number that is not finite) or a name that is too long.
     """
+    pipeline, kind, subject = event.pipeline, event.kind, event.subject
     for name, value in (("pipeline", pipeline), ("kind", kind), ("subject", subject)):
         if not 0 < len(value) <= _WIDTHS[name]:
             raise LedgerError(f"{name} has {len(value)} characters", given=value[:80], allowed=f"1 to {_WIDTHS[name]}")
-    try:
-        text = canonical_json(body).decode()
-    except (TypeError, ValueError) as err:
-        raise LedgerError(f"the body of '{kind} {subject}' is not JSON: {err}") from err
+    text = _text(event)
+    stands = entries(connection, pipeline, kind, subject, limit=1)
+    if stands and _text(stands[0].event) == text:
+        return stands[0]
     columns = ENTRIES.c
     last = connection.execute(
         select(columns.seq, columns.at, columns.hash).order_by(columns.seq.desc()).limit(1)
@@ -95,6 +106,24 @@ def latest(connection: Connection, pipeline: str, kind: str, prefix: str = "") -
     return {row.subject: _entry(row) for row in connection.execute(query)}
 
 
+def states(connection: Connection, kind: type[E], pipeline: str, prefix: str = "") -> list[E]:
+    """How things stand with every subject of a kind, in the order in which they were last spoken of."""
+    return [of(kind, entry) for entry in latest(connection, pipeline, kind.kind, prefix).values()]
+
+
+def state(connection: Connection, kind: type[E], pipeline: str | None, subject: str) -> E | None:
+    """How things stand with one subject, None where nothing was recorded of it."""
+    found = entries(connection, pipeline, kind.kind, subject, limit=1)
+    return of(kind, found[0]) if found else None
+
+
+def of(kind: type[E], entry: Entry) -> E:
+    """An entry's event, of the type that its kind has."""
+    event = entry.event
+    assert isinstance(event, kind)
+    return event
+
+
 def verify(connection: Connection, anchor: str | None = None) -> int:
     """Check the whole chain and return its length. Raises LedgerError naming the first entry that does not fit.
 
@@ -125,6 +154,13 @@ def verify(connection: Connection, anchor: str | None = None) -> int:
 def head(connection: Connection) -> str:
     """Hash of the newest entry: to be kept elsewhere and compared later."""
     return connection.execute(select(ENTRIES.c.hash).order_by(ENTRIES.c.seq.desc()).limit(1)).scalar() or GENESIS
+
+
+def _text(event: Event) -> str:
+    try:
+        return canonical_json(event.body()).decode()
+    except (TypeError, ValueError) as err:
+        raise LedgerError(f"the body of '{event.kind} {event.subject}' is not JSON: {err}") from err
 
 
 def _entry(row: Row[Any]) -> Entry:

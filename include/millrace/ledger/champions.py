@@ -4,84 +4,91 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Connection
 
-from millrace.errors import Conflict
-from millrace.ledger import chain
-from millrace.ledger.schema import PROMOTED
+from millrace.contract import Artifact
+from millrace.errors import Conflict, LedgerError
+from millrace.ledger import chain, releases
+from millrace.ledger.events import Promoted, Trained
 
 
 @dataclass(frozen=True)
 class Champion:
-    """A ModelVersion while it is champion. `body` holds its artifacts and what it was trained on; `since` is UTC."""
+    """A ModelVersion while it is champion. `since` is UTC; `reason` is that of the release, whose id `release` is."""
 
     pipeline: str
     generation: int
     version: int
-    model_digest: str
-    evidence_digest: str
-    body: dict[str, Any]
+    evidence: Artifact
+    trained: Trained
+    release: str | None
+    reason: str
     since: datetime
+
+    @property
+    def model_digest(self) -> str:
+        """Digest of its model."""
+        return self.trained.model.digest
+
+    @property
+    def evidence_digest(self) -> str:
+        """Digest of the Evidence it was promoted on."""
+        return self.evidence.digest
 
 
 def champion(connection: Connection, pipeline: str, at: datetime | None = None) -> Champion | None:
     """The champion now, or at an aware moment; None before the first promotion."""
-    found = chain.entries(connection, pipeline, PROMOTED, limit=1, until=at)
+    found = chain.entries(connection, pipeline, Promoted.kind, limit=1, until=at)
     return _champion(found[0]) if found else None
 
 
-def promote(
-    connection: Connection,
-    pipeline: str,
-    *,
-    version: int,
-    model_digest: str,
-    evidence_digest: str,
-    expected_generation: int,
-    body: dict[str, Any],
-) -> Champion:
-    """Add the next generation if the current one is the expected one (0: nobody was promoted yet).
+def champions(connection: Connection, pipeline: str) -> list[Champion]:
+    """All champions there were, the first one first."""
+    return [_champion(entry) for entry in chain.entries(connection, pipeline, Promoted.kind)]
 
-    Asking again for what is champion already changes nothing. Raises Conflict when somebody else was promoted first.
+
+def promote(
+    connection: Connection, pipeline: str, request_id: str, evidence: Artifact, trained: Trained, *, approval: bool
+) -> Champion:
+    """Carry out a release request: add the generation after the one it was made against.
+
+    `approval`: whether a person must have approved it. Carrying it out again changes nothing. Raises Conflict when
+    another version was promoted since it was made, LedgerError when it was decided otherwise or is about other
+    Evidence.
     """
+    request = releases.get(connection, pipeline, request_id)
+    if request.state == "promoted":
+        return next(c for c in champions(connection, pipeline) if c.release == request.id)
+    what = f"{pipeline} version {request.version} cannot be promoted"
+    if request.state not in (("approved",) if approval else ("approved", "waiting")):
+        raise LedgerError(f"{what}: its release is {releases.words(request)}")
+    if request.evidence != evidence.digest:
+        raise LedgerError(f"{what}: the release is about other Evidence", given=evidence.digest,
+                          allowed=[request.evidence])  # fmt: skip
     now = champion(connection, pipeline)
-    asked = (version, model_digest, evidence_digest)
-    if now is not None and (now.version, now.model_digest, now.evidence_digest) == asked:
-        return now
     generation = now.generation if now else 0
-    if generation != expected_generation:
+    if generation != request.expected_generation:
         raise Conflict(
             f"generation {generation} of '{pipeline}' is champion{f' (version {now.version})' if now else ''}, "
-            f"not the expected {expected_generation}",
-            given=f"version {version}",
-            next_step="Evaluate against the present champion first",
+            f"not the expected {request.expected_generation}",
+            given=f"version {request.version}",
+            next_step="Start the release again: a challenger must meet the present champion first",
         )
-    entry = chain.append(
-        connection,
-        pipeline,
-        PROMOTED,
-        f"generation/{generation + 1}",
-        {
-            "generation": generation + 1,
-            "version": version,
-            "model": model_digest,
-            "evidence": evidence_digest,
-            "body": body,
-        },
+    event = Promoted(
+        pipeline=pipeline,
+        generation=generation + 1,
+        version=request.version,
+        evidence=evidence,
+        trained=trained,
+        release=request.id,
+        reason=request.reason,
     )
+    entry = chain.append(connection, event)
+    releases.record(connection, request, state="promoted")
     return _champion(entry)
 
 
 def _champion(entry: chain.Entry) -> Champion:
-    made = entry.body
-    return Champion(
-        pipeline=entry.pipeline,
-        generation=made["generation"],
-        version=made["version"],
-        model_digest=made["model"],
-        evidence_digest=made["evidence"],
-        body=made["body"],
-        since=entry.at,
-    )
+    made = chain.of(Promoted, entry)
+    return Champion(**{name: getattr(made, name) for name in Promoted.model_fields}, since=entry.at)

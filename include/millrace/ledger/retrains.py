@@ -2,42 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 from sqlalchemy import Connection
 
 from millrace.canonical import digest
 from millrace.errors import LedgerError
 from millrace.ledger import chain
+from millrace.ledger.events import RetrainDecision
 
-KIND = "retrain"
 End = Literal["done", "failed", "superseded"]
-State = Literal["waiting", "running", "done", "failed", "superseded"]
 
 
-@dataclass(frozen=True)
-class RetrainDecision:
-    """A recorded decision to retrain on the data up to `partition`. `number` counts the pipeline's decisions.
-
-    `id` names its DAG run (`retrain__<id>`) and differs between attempts, as a run id cannot be used twice.
-    """
-
-    id: str
-    pipeline: str
-    partition: str
-    attempt: int
-    number: int
-    reason: str
-    body: dict[str, Any]
-    state: State = "waiting"
-    run_id: str | None = None
-    note: str | None = None
-
-
-def claim(
-    connection: Connection, pipeline: str, partition: str, reason: str, body: dict[str, Any]
-) -> RetrainDecision | None:
+def claim(connection: Connection, pipeline: str, partition: str, reason: str, message: str) -> RetrainDecision | None:
     """Take the waiting slot for a partition.
 
     Returns the decision to start; the same one again while this partition's decision still waits, as who claimed it
@@ -60,11 +37,11 @@ def claim(
         attempt=attempt,
         number=len(known) + 1,
         reason=reason,
-        body=body,
+        message=message,
     )
     for waiting in standing:
         if waiting.state == "waiting":
-            _record(connection, replace(waiting, state="superseded", note=f"decision {new.id} is newer"))
+            _record(connection, waiting, state="superseded", note=f"decision {new.id} is newer")
     return _record(connection, new)
 
 
@@ -86,8 +63,8 @@ def start(connection: Connection, decision_id: str, run_id: str) -> bool:
         return False
     for left in known:
         if left.state == "running":
-            _record(connection, replace(left, state="failed", note=f"left running when {decision_id} started"))
-    _record(connection, replace(decision, state="running", run_id=run_id, note=None))
+            _record(connection, left, state="failed", note=f"left running when {decision_id} started")
+    _record(connection, decision, state="running", run_id=run_id, note=None)
     return True
 
 
@@ -98,7 +75,7 @@ def finish(connection: Connection, decision_id: str, state: End) -> RetrainDecis
     """
     decision = _get(connection, decision_id)
     if decision.state in ("waiting", "running") or (decision.state, state) == ("failed", "done"):
-        return _record(connection, replace(decision, state=state, note=None))
+        return _record(connection, decision, state=state, note=None)
     return decision
 
 
@@ -118,23 +95,18 @@ def last(connection: Connection, pipeline: str, asking: str | None = None) -> Re
 
 def decisions(connection: Connection, pipeline: str) -> list[RetrainDecision]:
     """All decisions of a pipeline as they stand, in the order they were made."""
-    found = [_decision(entry) for entry in chain.latest(connection, pipeline, KIND).values()]
-    return sorted(found, key=lambda d: d.number)
+    return sorted(chain.states(connection, RetrainDecision, pipeline), key=lambda d: d.number)
 
 
 def _get(connection: Connection, decision_id: str) -> RetrainDecision:
-    found = chain.entries(connection, kind=KIND, subject=decision_id, limit=1)
-    if not found:
+    found = chain.state(connection, RetrainDecision, None, decision_id)
+    if found is None:
         raise LedgerError("no such retrain decision", given=decision_id,
                           next_step="Leave the field 'decision' empty when you train by hand")  # fmt: skip
-    return _decision(found[0])
+    return found
 
 
-def _record(connection: Connection, decision: RetrainDecision) -> RetrainDecision:
-    body = {name: value for name, value in asdict(decision).items() if name not in ("id", "pipeline")}
-    chain.append(connection, decision.pipeline, KIND, decision.id, body)
-    return decision
-
-
-def _decision(entry: chain.Entry) -> RetrainDecision:
-    return RetrainDecision(id=entry.subject, pipeline=entry.pipeline, **entry.body)
+def _record(connection: Connection, decision: RetrainDecision, **changes: object) -> RetrainDecision:
+    changed = decision.model_copy(update=changes)
+    chain.append(connection, changed)
+    return changed

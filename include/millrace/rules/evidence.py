@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from millrace.canonical import digest
+from millrace.contract import Artifact
 from millrace.contract.artifact import DIGEST_PATTERN
 from millrace.errors import EvidenceError
 
@@ -19,6 +28,15 @@ MODEL_TAG, EVIDENCE_TAG = "millrace.model_digest", "millrace.evidence"
 
 Digest = Annotated[str, Field(pattern=DIGEST_PATTERN)]
 Text = Annotated[str, Field(min_length=1)]
+
+
+_PLACES = {
+    "model": "models/{pipeline}/*/",
+    "training_set": "snapshots/{pipeline}/training_set/*/",
+    "evaluation": "evaluations/{pipeline}/*/evaluation.json",
+}
+"""Where the artifacts of Evidence of version 1 lie."""
+_KINDS = {"model": "model", "training_set": "snapshot", "evaluation": "evaluation"}
 
 
 class GateRecord(BaseModel):
@@ -38,10 +56,11 @@ class Evidence(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    evidence_version: Literal[1, 2] = Field(default=2, description="Version 1 held digests where Artifacts stand now.")
     pipeline: Text
-    model: Digest
-    training_set: Digest = Field(description="Digest of the training set's Snapshot.")
-    evaluation: Digest = Field(description="Digest of the evaluation document.")
+    model: Artifact
+    training_set: Artifact = Field(description="The training set's Snapshot.")
+    evaluation: Artifact = Field(description="The evaluation document.")
     evaluation_outcome: Digest = Field(description="Digest of the evaluate job's outcome.")
     evaluation_passed: bool
     spec_digest: Digest
@@ -56,6 +75,29 @@ class Evidence(BaseModel):
     partitions: tuple[str, ...] = Field(description="The training window, in order.")
     feature_service: Text
     mlflow_run: str | None = Field(description="The MLflow run that holds the model's files under `model/`.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_version_1(cls, value: Any) -> Any:
+        """Evidence of version 1 named its artifacts by digest alone; where they lay is written here once."""
+        if not isinstance(value, Mapping) or "evidence_version" in value or not isinstance(value.get("model"), str):
+            return value
+        places = {role: place.format(pipeline=value.get("pipeline")) for role, place in _PLACES.items()}
+        artifacts = {
+            role: {"uri": places[role].replace("*", str(value.get(role)).removeprefix("sha256:")),
+                   "digest": value.get(role), "kind": _KINDS[role]}
+            for role in places
+        }  # fmt: skip
+        return {**value, **artifacts, "evidence_version": 1}
+
+    @model_serializer(mode="wrap")
+    def _as_it_was(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A document of version 1 is written as it was: its digest is what an approval and a tag name."""
+        value: dict[str, Any] = written(self)
+        if self.evidence_version == 1:
+            del value["evidence_version"]
+            value.update({role: getattr(self, role).digest for role in _PLACES})
+        return value
 
     @classmethod
     def read(cls, value: Mapping[str, Any]) -> Evidence:
@@ -100,39 +142,46 @@ def missing(evidence: Evidence, *, has_champion: bool) -> list[str]:
     return found
 
 
-def check_promotion(
+def check_release(
     evidence: Evidence,
     *,
     version: int,
-    has_champion: bool,
-    approval_needed: bool,
-    approved_evidence: str | None,
     registered: Mapping[str, str],
     champion_model: str | None,
+    was_champion: bool,
+    reason: str,
 ) -> None:
-    """Raise EvidenceError unless a version may become champion on this Evidence.
+    """Raise EvidenceError unless this Evidence carries the release of a version, whoever must approve it.
 
-    `has_champion`: whether another version is champion. `approved_evidence`: digest of the Evidence that a person
-    approved. `registered`: tags of the registered version, which must be of this model and Evidence.
-    `champion_model`: digest of the present champion's model, which the duel must have been fought with.
+    `registered`: tags of the registered version, which must be of this model and Evidence. `champion_model`: digest of
+    the present champion's model, None without one, which the duel must have been fought with. A version that
+    `was_champion` on this Evidence may come back without a duel, for a `reason`.
     """
     what = f"{evidence.pipeline} version {version} cannot be promoted"
-    if gaps := missing(evidence, has_champion=has_champion):
-        raise EvidenceError(f"{what}: {'; '.join(gaps)}", next_step="Train and register it again")
-    for tag, mine in ((MODEL_TAG, evidence.model), (EVIDENCE_TAG, evidence.digest)):
+    for tag, mine in ((MODEL_TAG, evidence.model.digest), (EVIDENCE_TAG, evidence.digest)):
         if registered.get(tag) != mine:
             raise EvidenceError(f"{what}: it was registered with another {tag}", given=registered.get(tag),
                                 allowed=[mine])  # fmt: skip
+    if gaps := missing(evidence, has_champion=champion_model is not None and not was_champion):
+        raise EvidenceError(f"{what}: {'; '.join(gaps)}", next_step="Train and register it again")
+    if was_champion:
+        if not reason.strip():
+            raise EvidenceError(f"{what}: it was champion before, and a rollback needs a reason",
+                                next_step="Fill in the field 'reason'")  # fmt: skip
+        return
     fought = (evidence.duel or {}).get("champion")
-    if champion_model is not None and fought not in (None, champion_model):
+    if champion_model is not None and fought != champion_model:
         raise EvidenceError(
             f"{what}: its duel was with a model that is no longer champion",
             given=fought,
             allowed=[champion_model],
             next_step="Train and register it again",
         )
-    if not approval_needed:
-        return
+
+
+def check_approval(evidence: Evidence, *, version: int, approved_evidence: str | None) -> None:
+    """Raise EvidenceError unless a person approved exactly this Evidence, whose digest is `approved_evidence`."""
+    what = f"{evidence.pipeline} version {version} cannot be promoted"
     if approved_evidence is None:
         raise EvidenceError(f"{what}: nobody approved it, or a newer challenger voided the request")
     if approved_evidence != evidence.digest:

@@ -9,6 +9,7 @@ from typing import Any
 from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+from millrace.airflow.champion import champion_of
 from millrace.airflow.common import features_asset, scored_asset
 from millrace.airflow.gate import require
 from millrace.airflow.retry import InfrastructureError, NotYet, may_retry
@@ -16,6 +17,7 @@ from millrace.airflow.run import Steps, outcome_of, pack, run_job, unpack
 from millrace.airflow.site import Site
 from millrace.contract import Artifact
 from millrace.errors import SpecError
+from millrace.ledger import GateVerdict
 from millrace.spec.gate import gate_checks, references, trailing
 from millrace.store import SnapshotStore
 
@@ -125,11 +127,15 @@ def gate_features(partition: str, features: Packed, root: str, pipeline: str) ->
     spec = site.spec.features
     artifact = unpack(features)
     digest = _gate(site, "features", partition, artifact, {"suite": spec.gate, "event_time": spec.event_time})
-    site.ledger.append(
-        pipeline,
-        "gate",
-        f"features/{partition}",
-        {"dataset": "features", "partition": partition, "snapshot": artifact.digest, "outcome": digest, "passed": True},
+    site.ledger.record(
+        GateVerdict(
+            pipeline=pipeline,
+            dataset="features",
+            partition=partition,
+            snapshot=artifact.digest,
+            outcome=digest,
+            passed=True,
+        )
     )
     return features
 
@@ -146,7 +152,7 @@ def publish(partition: str, features: Packed, root: str, pipeline: str) -> Packe
 def score(partition: str, features: Packed, root: str, pipeline: str) -> Steps:
     """Score the partition with the champion of record, before its labels are used; emits the scored Asset."""
     site, context = Site.at(root, pipeline), get_current_context()
-    champion = site.ledger.champion(pipeline)
+    champion = champion_of(site)
     facts: dict[str, Any] = {"partition": partition, "version": None}
     if champion is None:
         log.info("%s partition %s: no champion yet, nothing scored", pipeline, partition)
@@ -155,7 +161,7 @@ def score(partition: str, features: Packed, root: str, pipeline: str) -> Steps:
             site.request(
                 "score",
                 scope=(partition,),
-                inputs=[("features", unpack(features), partition), ("model", unpack(champion.body["model"]), None)],
+                inputs=[("features", unpack(features), partition), ("model", champion.trained.model, None)],
                 params={"version": str(champion.version)},
                 context=context,
             )

@@ -8,10 +8,10 @@ from typing import Any
 
 from airflow.sdk import get_current_context
 
-from millrace.airflow.run import Steps, unpack
+from millrace.airflow.run import Steps
 from millrace.airflow.site import Site
 from millrace.contract import Artifact
-from millrace.ledger import Champion
+from millrace.ledger import MonitoredWindow, Unmonitored
 from millrace.rules.governor import Window
 from millrace.rules.governor import decide as govern
 from millrace.rules.labels import all_known
@@ -28,7 +28,7 @@ def drift(partition: str, root: str, pipeline: str) -> Steps:
         return None
     window = _window(site, partition)
     current = _current(site, "features", window)
-    inputs: list[tuple[str, Artifact, str | None]] = [("model", unpack(champion.body["model"]), None)]
+    inputs: list[tuple[str, Artifact, str | None]] = [("model", champion.trained.model, None)]
     inputs += [("current", artifact, key) for key, artifact in current]
     inputs += [("predictions", artifact, key) for key, artifact in _current(site, "predictions", window)]
     outcome, result = yield (
@@ -62,7 +62,7 @@ def performance(partition: str, root: str, pipeline: str) -> Steps:
             scope=tuple(key for key, _ in predictions),
             inputs=[("predictions", artifact, key) for key, artifact in predictions]
             + [("features", features[key], key) for key, _ in predictions]
-            + [("evaluation", unpack(champion.body["evaluation"]), None)],
+            + [("evaluation", champion.trained.evaluation, None)],
             params={"as_of": _as_of(site, partition).isoformat()},
             context=get_current_context(),
         )
@@ -80,7 +80,7 @@ def decide(
     assert spec is not None
     if champion is None or drift is None:
         log.info("%s %s: nothing (no champion yet)", pipeline, partition)
-        site.ledger.append(pipeline, "decision", partition, {"action": "none", "reason": "no_champion"})
+        site.ledger.record(Unmonitored(pipeline=pipeline, partition=partition))
         return None
     known = performance is not None and performance.get("degraded") is not None
     now = Window(
@@ -93,9 +93,9 @@ def decide(
         outcomes_known=known,
     )
     history = [
-        Window(**{**body["window"], "broken": tuple(body["window"]["broken"])})
-        for body in _history(site, champion)
-        if body["partition"] != partition
+        Window(**{**seen.window, "broken": tuple(seen.window["broken"])})
+        for seen in site.ledger.monitoring(site.name, champion.version)
+        if seen.partition != partition
     ]
     last = site.ledger.last_retrain(pipeline, partition)
     answer = govern(
@@ -103,26 +103,27 @@ def decide(
         site.cut,
         now,
         history,
-        trained_to=str(champion.body["trained_to"]),
+        trained_to=champion.trained.trained_to,
         last_retrain=last.partition if last else None,
     )
-    window = {**now.__dict__, "broken": list(now.broken)}
-    body = {
-        "partition": partition,
-        "champion": champion.version,
-        "window": window,
-        "action": answer.action,
-        "reason": answer.reason,
-        "message": answer.message,
-        "drift": drift,
-        "performance": performance,
-    }
-    site.ledger.record_monitoring(pipeline, partition, champion.version, body)
+    site.ledger.record(
+        MonitoredWindow(
+            pipeline=pipeline,
+            partition=partition,
+            champion=champion.version,
+            window={**now.__dict__, "broken": list(now.broken)},
+            action=answer.action,
+            reason=answer.reason,
+            message=answer.message,
+            drift=drift,
+            performance=performance,
+        )
+    )
     level = logging.WARNING if answer.action == "alert" else logging.INFO
     log.log(level, "%s %s: %s (%s): %s", pipeline, partition, answer.action, answer.reason, answer.message)
     if answer.action != "retrain":
         return None
-    decision = site.ledger.claim(pipeline, partition, answer.reason, {"message": answer.message})
+    decision = site.ledger.claim(pipeline, partition, answer.reason, answer.message)
     if decision is None:
         log.info("%s %s: a retraining for this is waiting or was made already", pipeline, partition)
         return None
@@ -162,7 +163,3 @@ def _current(site: Site, dataset: str, keys: list[str]) -> list[tuple[str, Artif
             now = pointer.current
             found.append((key, Artifact(uri=now.uri, digest=now.snapshot, kind="snapshot", rows=now.rows)))
     return found
-
-
-def _history(site: Site, champion: Champion) -> list[dict[str, Any]]:
-    return [dict(record.body) for record in site.ledger.monitoring(site.name, champion.version)]

@@ -11,6 +11,7 @@ from millrace.airflow.gate import require
 from millrace.airflow.run import outcome_of, pack, unpack, unstored
 from millrace.airflow.site import Site
 from millrace.contract import Artifact
+from millrace.ledger import MaterializedWindow
 
 log = logging.getLogger(__name__)
 Packed = dict[str, Any]
@@ -23,11 +24,7 @@ def materialize(partition: str, features: Packed, root: str, pipeline: str) -> P
     written Snapshot is kept in the ledger; the order does not matter, since no write goes back in time.
     """
     site = Site.at(root, pipeline)
-    gated = {
-        entry.body["partition"]: entry.body["snapshot"]
-        for entry in site.ledger.entries(pipeline, "gate")
-        if entry.body["dataset"] == "features"
-    }
+    gated = {verdict.partition: verdict.snapshot for verdict in site.ledger.verdicts(pipeline, "features")}
     for due in site.ledger.stale(pipeline, "features", gated):
         if due != partition and site.tables.get(f"{pipeline}/features", due) is not None:
             log.info("%s partition %s is not online yet: materialized too", pipeline, due)
@@ -49,7 +46,15 @@ def _materialize(site: Site, partition: str) -> Artifact:
         context=get_current_context(),
     )
     outcome, _ = outcome_of(unstored(request))
-    site.ledger.record_window(site.name, "features", partition, artifact.digest, int(outcome.facts["rows"]))
+    site.ledger.record(
+        MaterializedWindow(
+            pipeline=site.name,
+            view="features",
+            partition=partition,
+            snapshot=artifact.digest,
+            rows=int(outcome.facts["rows"]),
+        )
+    )
     return artifact
 
 

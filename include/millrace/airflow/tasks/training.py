@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Literal
+from typing import Any
 
 from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
@@ -13,6 +13,7 @@ from millrace.airflow.gate import require
 from millrace.airflow.run import Steps, outcome_of, pack, unpack
 from millrace.airflow.site import Site
 from millrace.contract import Artifact
+from millrace.ledger import Registered
 from millrace.rules.labels import all_known
 from millrace.spec import Duration
 from millrace.spec.learner import LEARNERS
@@ -100,7 +101,7 @@ def evaluate(claimed: dict[str, Any], data: Packed, model: dict[str, Any], root:
         ("model", unpack(model["model"]), None),
     ]
     if champion is not None and champion.model_digest != unpack(model["model"]).digest:
-        inputs.append(("champion", unpack(champion.body["model"]), None))
+        inputs.append(("champion", champion.trained.model, None))
     outcome, result = yield (
         site.request("evaluate", scope=_scope(claimed), inputs=inputs, context=get_current_context())
     )
@@ -126,9 +127,7 @@ def register(
     }
     evidence = {
         "pipeline": pipeline,
-        "model": artifacts["model"].digest,
-        "training_set": artifacts["training_set"].digest,
-        "evaluation": artifacts["evaluation"].digest,
+        **{role: pack(artifact) for role, artifact in artifacts.items()},
         "evaluation_outcome": judged["outcome"],
         "evaluation_passed": True,
         "spec_digest": site.bundle.digest,
@@ -151,28 +150,31 @@ def register(
             context=get_current_context(),
         )
     )
-    version = int(outcome.facts["version"])
-    digest = outcome.outputs["evidence"].digest
-    site.ledger.append(
-        pipeline,
-        "registered",
-        f"v{version}",
-        {"version": version, "evidence": digest, "model": artifacts["model"].digest},
+    version, stored = int(outcome.facts["version"]), outcome.outputs["evidence"]
+    site.ledger.record(
+        Registered(
+            pipeline=pipeline,
+            version=version,
+            model=artifacts["model"],
+            evidence=stored,
+            decision=claimed["decision"],
+        )
     )
-    return {"version": version, "evidence": digest}
+    return {"version": version, "evidence": stored.digest}
 
 
 def settle(root: str, pipeline: str) -> str:
-    """Write the end of the decision into the ledger, however the run went, so that the next one may start."""
+    """Write the end of the decision into the ledger, however the run went, so that the next one may start.
+
+    Whether this run took the decision up, and whether it registered a version, is read from the ledger.
+    """
     site, context = Site.at(root, pipeline), get_current_context()
-    decision = context["params"].get("decision")
-    claimed = context["ti"].xcom_pull(task_ids="claim")
-    if not decision or not claimed:
+    name = context["params"].get("decision")
+    decision = next((d for d in site.ledger.retrains(pipeline) if d.id == name), None)
+    if decision is None or decision.run_id != context["ti"].run_id:
         return "no decision to settle"
-    done = bool(context["ti"].xcom_pull(task_ids="register"))
-    state: Literal["done", "failed"] = "done" if done else "failed"
-    site.ledger.finish(decision, state)
-    return f"decision {decision}: {state}"
+    done = any(each.decision == decision.id for each in site.ledger.versions(pipeline))
+    return f"decision {decision.id}: {site.ledger.finish(decision.id, 'done' if done else 'failed').state}"
 
 
 def _scope(claimed: dict[str, Any]) -> tuple[str, ...]:
@@ -197,9 +199,9 @@ def _learner(site: Site, overrides: dict[str, Any]) -> dict[str, Any] | None:
 
 def _gate_of(site: Site, partition: str, snapshot: str) -> dict[str, Any]:
     """The recorded verdict on exactly this Snapshot. Raises AirflowFailException when there is none."""
-    for entry in reversed(site.ledger.entries(pipeline=site.name, kind="gate", subject=f"features/{partition}")):
-        if entry.body["snapshot"] == snapshot:
-            return dict(entry.body)
+    verdict = site.ledger.verdict(site.name, "features", partition, snapshot)
+    if verdict is not None:
+        return verdict.model_dump(mode="json", exclude={"pipeline"})
     raise AirflowFailException(
         f"The ledger has no passed gate for the features of {partition} ({snapshot[:19]}). "
         f"Run {site.name}__features for this partition again"

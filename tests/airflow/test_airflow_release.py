@@ -1,0 +1,458 @@
+"""The tasks of the release DAG, each by itself: what is asked, who answers, and what becomes champion."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskAwaitingInput
+from support.ledger import verdict
+from support.project import DAYS, PIPELINE, sample, stored
+from support.task import running
+
+from millrace.airflow.approval import ReleaseApproval
+from millrace.airflow.retry import InfrastructureError
+from millrace.airflow.site import Site
+from millrace.airflow.tasks import release as tasks
+from millrace.canonical import canonical_json
+from millrace.contract import Artifact
+from millrace.ledger import Champion, Registered
+from millrace.rules.evidence import Evidence
+from millrace.store.champions import Champions
+
+CODE = "sha256:" + "c" * 64
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("release") / "shop"
+    sample(root)
+    return root
+
+
+class House:
+    """A project whose versions are registered with complete Evidence; the MLflow alias is kept in a list."""
+
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        Site.at.cache_clear()
+        self.site = Site.at(str(root), PIPELINE)
+        self.here = {"root": str(root), "pipeline": PIPELINE}
+        self.alias: list[int] = []
+        monkeypatch.setattr(tasks, "_alias", lambda site, version, model: self.alias.append(version))
+
+    @property
+    def ledger(self) -> Any:
+        return self.site.ledger
+
+    def evidence(self, version: int, **changes: Any) -> Evidence:
+        champion = self.ledger.champion(PIPELINE)
+        duel = {"difference": -0.1, "champion": champion.model_digest} if champion else None
+        gate = verdict(version, pipeline=PIPELINE, partition=DAYS[0]).model_dump(exclude={"pipeline"})
+        return Evidence.read(
+            {
+                "evidence_version": 2,
+                "pipeline": PIPELINE,
+                "model": stored(self.site, "model", f"model {version}").model_dump(),
+                "training_set": stored(self.site, "snapshot", f"data {version}").model_dump(),
+                "evaluation": stored(self.site, "evaluation", f"judged {version}").model_dump(),
+                "evaluation_outcome": CODE, "evaluation_passed": True, "spec_digest": CODE, "code_digest": CODE,
+                "gates": [gate], "duel": duel, "decision": "manual", "reason": "drift", "trained_to": DAYS[0],
+                "partitions": [DAYS[0]], "feature_service": "s", "mlflow_run": "r", **changes,
+            }
+        )  # fmt: skip
+
+    def register(self, version: int, **changes: Any) -> Evidence:
+        """What the training DAG leaves of a challenger: stored Evidence, and the entry in the ledger."""
+        evidence = self.evidence(version, **changes)
+        key = f"evidence/{PIPELINE}/{evidence.digest.removeprefix('sha256:')}/evidence.json"
+        self.site.objects.put(key, canonical_json(evidence))
+        stored_as = Artifact(uri=key, digest=evidence.digest, kind="evidence")
+        self.ledger.record(
+            Registered(pipeline=PIPELINE, version=version, model=evidence.model, evidence=stored_as, decision=None)
+        )
+        return evidence
+
+    def task(self, function: Any, version: Any, run_id: str = "", xcoms: Any = None, **params: Any) -> Any:
+        form = {"version": str(version) if version else None, "evidence": None, "reason": None, **params}
+        with running(f"{PIPELINE}__release", run_id=run_id or f"release__v{version}", params=form, xcoms=xcoms):
+            return function(**self.here)
+
+    def open(self, version: Any, **more: Any) -> str:
+        return self.task(tasks.open_release, version, **more)
+
+    def promote(self, version: Any, **more: Any) -> dict[str, Any]:
+        return self.task(tasks.promote, version, **more)
+
+    def answer(self, version: int, approved: bool = True, run_id: str = "") -> None:
+        tasks.record_answer(**self.here, run_id=run_id or f"release__v{version}", approved=approved, by="ann")
+
+    def release(self, version: int, **more: Any) -> dict[str, Any]:
+        self.open(version, **more)
+        return self.promote(version, **more)
+
+    def champion(self) -> int | None:
+        champion: Champion | None = self.ledger.champion(PIPELINE)
+        return champion.version if champion else None
+
+    def states(self) -> dict[int, str]:
+        newest = {e.subject: e.event for e in self.ledger.entries(PIPELINE, "approval")}
+        return {r.version: r.state for r in newest.values()}
+
+
+@pytest.fixture
+def house(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
+    """Where the environment promotes without a human."""
+    root = tmp_path / "shop"
+    shutil.copytree(made, root)
+    return House(root, monkeypatch)
+
+
+@pytest.fixture
+def guarded(house: House, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+    """Where a human must approve."""
+    monkeypatch.setenv("MILLRACE_ENVIRONMENT", "prod")
+    yield House(house.site.tree.root, monkeypatch)
+    Site.at.cache_clear()
+
+
+def test_a_challenger_becomes_champion_of_record_with_alias_and_copy_following(house):
+    evidence = house.register(1)
+
+    text = house.open(1)
+    answer = house.promote(1)
+
+    assert "orders version 1" in text and "no champion yet" in text and evidence.digest in text
+    assert answer == {"version": 1, "generation": 1}
+    champion = house.ledger.champion(PIPELINE)
+    assert (champion.trained.model, champion.evidence.digest, champion.reason) == (
+        evidence.model, evidence.digest, "drift",
+    )  # fmt: skip
+    assert house.alias == [1]
+    copy = Champions(house.site.objects).get(PIPELINE)
+    assert (copy.version, copy.generation, copy.model) == (1, 1, evidence.model)
+
+
+def test_a_challenger_after_its_duel_follows_the_champion(house):
+    house.register(1), house.release(1)
+    house.register(2)
+
+    assert "mean loss -0.10000 against the champion" in house.open(2)
+    assert house.promote(2) == {"version": 2, "generation": 2}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"evaluation_passed": False}, "the evaluation did not pass"),
+        ({"gates": []}, "no passed gate for the features of 2024-01-01"),
+        ({"duel": None}, "there was no duel with the champion"),
+        ({"duel": {"difference": -1.0, "champion": CODE}}, "no longer champion"),
+        ({"mlflow_run": None}, "no MLflow run"),
+    ],
+)
+def test_evidence_with_a_gap_is_refused_before_it_voids_anything(guarded, changes, words):
+    guarded.register(1), guarded.open(1), guarded.answer(1), guarded.promote(1)
+    guarded.register(2), guarded.open(2)
+    guarded.register(3, **changes)
+
+    with pytest.raises(AirflowFailException, match=words):
+        guarded.open(3)
+
+    assert guarded.states() == {1: "promoted", 2: "waiting"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"evaluation_passed": False}, {"gates": []}, {"duel": None}, {"mlflow_run": None},
+        {"duel": {"difference": -1.0, "champion": CODE}},
+    ],
+)  # fmt: skip
+def test_promotion_checks_the_evidence_itself_and_no_earlier_task(house, changes):
+    # given: a request for Evidence with a gap, as no task would have made it
+    house.register(1), house.release(1)
+    evidence = house.register(2, **changes)
+    house.ledger.ask_release(PIPELINE, 2, evidence.digest, run_id="release__v2")
+
+    with pytest.raises(AirflowFailException, match="version 2 cannot be promoted"):
+        house.promote(2, xcoms={"open": "fine", "approve": {"chosen_options": ["Approve"], "automatic": True}})
+
+    assert house.champion() == 1 and house.alias == [1]
+    assert house.states()[2] == "refused"
+
+
+def test_evidence_whose_bytes_changed_promotes_nothing(house):
+    house.register(1), house.open(1)
+    stored_as = house.ledger.registered(PIPELINE, 1).evidence
+    house.site.objects.put(stored_as.uri, canonical_json(house.evidence(1, reason="another")))
+
+    for task in (house.open, house.promote):
+        with pytest.raises(AirflowFailException, match="has other bytes; nothing is promoted"):
+            task(1)
+    assert house.champion() is None
+
+
+def test_evidence_that_is_gone_promotes_nothing(house):
+    house.register(1), house.open(1)
+    house.site.objects.delete(house.ledger.registered(PIPELINE, 1).evidence.uri)
+
+    with pytest.raises(AirflowFailException, match="No evidence sha256:.* nothing is promoted"):
+        house.promote(1)
+
+
+@pytest.mark.parametrize("kind", ["model", "evaluation"])
+def test_a_version_whose_files_are_gone_promotes_nothing(house, kind):
+    evidence = house.register(1)
+    house.site.objects.delete(getattr(evidence, kind).uri)
+
+    with pytest.raises(AirflowFailException, match=f"The {kind} of orders version 1 is no longer in the store"):
+        house.open(1)
+
+
+def test_another_model_than_was_registered_is_not_promoted(house):
+    evidence, other = house.register(1), stored(house.site, "model", "another")
+    stored_as = house.ledger.registered(PIPELINE, 1).evidence
+    house.ledger.record(Registered(pipeline=PIPELINE, version=1, model=other, evidence=stored_as, decision=None))
+
+    with pytest.raises(AirflowFailException, match=r"registered with another millrace\.model_digest"):
+        house.open(1)
+    assert evidence.model.digest != other.digest
+
+
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [
+        ({"version": None}, "needs the field 'version'"),
+        ({"version": "9"}, r"Version 9 of orders was never registered; .*\(registered: 1\)"),
+        ({"version": "-1"}, "never registered"),
+        ({"version": "one"}, "never registered"),
+        ({"version": "1", "evidence": CODE}, "registered with other Evidence than"),
+    ],
+)
+def test_a_form_that_names_what_was_never_registered_voids_nothing(guarded, form, words):
+    guarded.register(1), guarded.open(1)
+
+    for task in (tasks.open_release, tasks.promote):
+        with pytest.raises(AirflowFailException, match=words):
+            guarded.task(task, run_id="by hand", **form)
+
+    assert guarded.states() == {1: "waiting"}
+
+
+def test_nothing_is_promoted_before_a_human_approved_where_one_must(guarded):
+    guarded.register(1), guarded.open(1)
+
+    for xcoms in ({}, {"approve": {"chosen_options": ["Approve"], "responded_by_user": {"name": "eve"}}},
+                  {"approve": {"automatic": True}}):  # fmt: skip
+        with pytest.raises(AirflowFailException, match="nobody approved it"):
+            guarded.promote(1, xcoms=xcoms)
+        guarded.open(1)
+    assert guarded.champion() is None
+
+    guarded.answer(1)
+    assert guarded.promote(1)["version"] == 1
+
+
+def test_a_rejection_is_on_record_and_promotes_nothing(guarded):
+    guarded.register(1), guarded.open(1), guarded.answer(1, approved=False)
+
+    with pytest.raises(AirflowFailException, match="nobody approved it"):
+        guarded.promote(1)
+
+    request = guarded.ledger.release_of(PIPELINE, "release__v1")
+    assert (request.state, request.by) == ("rejected", "ann")
+
+
+def test_an_approval_of_other_evidence_does_not_count(guarded):
+    guarded.register(1), guarded.open(1), guarded.answer(1)
+    guarded.register(1, reason="another")
+
+    with pytest.raises(AirflowFailException, match="other Evidence|nobody approved"):
+        guarded.promote(1)
+    assert guarded.champion() is None
+
+
+def test_a_newer_challenger_voids_a_waiting_one_which_is_then_skipped(guarded):
+    guarded.register(1), guarded.open(1)
+    guarded.register(2), guarded.open(2)
+    guarded.answer(1)  # too late
+
+    assert guarded.states() == {1: "void", 2: "waiting"}
+    with pytest.raises(AirflowSkipException, match="Version 2 is newer"):
+        guarded.promote(1)
+    with pytest.raises(AirflowSkipException, match="version 1 is void"):
+        guarded.open(1)
+
+
+def test_an_older_challenger_that_never_was_champion_is_skipped(house):
+    house.register(1), house.register(2), house.release(2)
+
+    with pytest.raises(AirflowSkipException, match="Version 2 is champion already; version 1 is older"):
+        house.open(1)
+
+
+def test_the_present_champion_is_skipped(house):
+    house.register(1), house.release(1)
+
+    with pytest.raises(AirflowSkipException, match="Version 1 is champion already"):
+        house.open(1, run_id="again")
+
+
+def two_champions(house: House) -> None:
+    for version in (1, 2):
+        house.register(version), house.open(version)
+        if house.site.placed.approval.by == "human":
+            house.answer(version)
+        house.promote(version)
+    assert house.champion() == 2
+
+
+def test_a_rollback_takes_the_way_of_a_release_without_a_duel(house):
+    two_champions(house)
+
+    text = house.open(1, run_id="rollback", reason="version 2 is worse on Sundays")
+    answer = house.promote(1, run_id="rollback", reason="version 2 is worse on Sundays")
+
+    assert "Rollback of orders from version 2 to version 1" in text and "worse on Sundays" in text
+    assert answer == {"version": 1, "generation": 3}
+    assert house.ledger.champion(PIPELINE).reason == "version 2 is worse on Sundays"
+    assert house.alias == [1, 2, 1]
+    assert Champions(house.site.objects).get(PIPELINE).version == 1
+    # and forward again
+    assert house.release(2, run_id="forward", reason="it was the data") == {"version": 2, "generation": 4}
+
+
+def test_a_rollback_needs_a_reason(house):
+    """A cleared run of the training DAG's own release, which gives none, cannot undo a rollback."""
+    two_champions(house)
+    house.release(1, run_id="rollback", reason="worse")
+
+    with pytest.raises(AirflowFailException, match="a rollback needs a reason"):
+        house.open(2)
+    assert house.champion() == 1
+
+
+def test_a_rollback_needs_complete_evidence_of_its_own(house):
+    two_champions(house)
+    house.site.objects.delete(house.ledger.registered(PIPELINE, 1).evidence.uri)
+
+    with pytest.raises(AirflowFailException, match="nothing is promoted"):
+        house.open(1, run_id="rollback", reason="worse")
+
+
+def test_a_rollback_takes_a_fresh_approval_where_the_environment_asks(guarded):
+    two_champions(guarded)
+    form = {"run_id": "rollback", "reason": "worse"}
+    guarded.open(1, **form)
+
+    with pytest.raises(AirflowFailException, match="nobody approved it"):
+        guarded.promote(1, **form)
+    guarded.open(1, **form), guarded.answer(1, run_id="rollback")
+
+    assert guarded.promote(1, **form)["generation"] == 3
+
+
+def test_a_rollback_neither_voids_nor_is_voided_by_a_waiting_challenger(guarded):
+    two_champions(guarded)
+    guarded.register(3), guarded.open(3)
+
+    guarded.open(1, run_id="rollback", reason="worse")
+    guarded.register(4), guarded.open(4)
+
+    assert guarded.ledger.release_of(PIPELINE, "rollback").state == "waiting"
+    assert guarded.ledger.release_of(PIPELINE, "release__v4").state == "waiting"
+    guarded.answer(1, run_id="rollback")
+    assert guarded.promote(1, run_id="rollback", reason="worse")["version"] == 1
+
+
+def test_a_challenger_whose_duel_was_with_a_champion_that_was_rolled_back_is_refused(house):
+    two_champions(house)
+    house.register(3), house.open(3)
+    house.release(1, run_id="rollback", reason="worse")
+
+    with pytest.raises(AirflowFailException, match="no longer champion"):
+        house.promote(3)
+    assert house.champion() == 1 and house.states()[3] == "refused"
+
+
+def test_who_died_between_the_ledger_and_what_follows_finishes_on_the_next_try(house, monkeypatch):
+    house.register(1), house.open(1)
+
+    def dies(*_: Any) -> None:
+        raise InfrastructureError("MLflow does not answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tasks, "mirror_champion", dies)
+        with pytest.raises(InfrastructureError):
+            house.promote(1)
+    assert house.champion() == 1 and Champions(house.site.objects).get(PIPELINE) is None
+
+    assert house.promote(1) == {"version": 1, "generation": 1}
+    assert house.alias == [1] and Champions(house.site.objects).get(PIPELINE).version == 1
+    assert len(house.ledger.entries(PIPELINE, "promoted")) == 1
+
+
+def test_a_late_retry_leaves_the_champion_that_came_meanwhile(house):
+    house.register(1), house.release(1)
+    house.register(2), house.release(2)
+
+    assert house.promote(1) == {"version": 2, "generation": 2}
+    assert house.champion() == 2
+
+
+def test_a_run_without_a_request_promotes_nothing(house):
+    house.register(1), house.open(1)
+
+    with pytest.raises(AirflowFailException, match="has made no release request"):
+        house.promote(1, run_id="another")
+
+
+def approval(house: House, automatic: bool) -> ReleaseApproval:
+    return ReleaseApproval(
+        task_id="approve", **house.here, automatic=automatic, subject="?", body="", defaults="Reject"
+    )
+
+
+def complete(house: House, options: list[str], user: Any) -> None:
+    task = approval(house, automatic=False)
+    event = {
+        "chosen_options": options,
+        "params_input": {},
+        "responded_at": datetime.now(UTC),
+        "responded_by_user": user,
+    }
+    with running(f"{PIPELINE}__release", "approve", run_id="release__v1") as context:
+        task.execute_complete({**context, "task": task}, event)
+
+
+@pytest.mark.parametrize(
+    ("options", "user", "state", "by"),
+    [
+        (["Approve"], {"id": "1", "name": "ann"}, "approved", "ann"),
+        (["Reject"], {"id": "1", "name": "ann"}, "rejected", "ann"),
+        (["Reject"], None, "rejected", "nobody"),  # it expired
+    ],
+)
+def test_the_waiting_task_itself_records_the_answer(guarded, options, user, state, by):
+    guarded.register(1), guarded.open(1)
+
+    complete(guarded, options, user)
+
+    request = guarded.ledger.release_of(PIPELINE, "release__v1")
+    assert (request.state, request.by) == (state, by)
+
+
+def test_where_approval_is_automatic_nobody_is_asked_and_nothing_is_answered(house, monkeypatch):
+    house.register(1), house.open(1)
+    monkeypatch.setattr("airflow.providers.standard.operators.hitl.upsert_hitl_detail", lambda **_: None)
+
+    with running(f"{PIPELINE}__release", "approve", run_id="release__v1") as context:
+        assert approval(house, automatic=True).execute(context) is None
+        context["task_instance"].id = "x"
+        with pytest.raises(TaskAwaitingInput):
+            approval(house, automatic=False).execute(context)
+    assert house.states() == {1: "waiting"}

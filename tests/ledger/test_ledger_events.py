@@ -1,0 +1,147 @@
+"""Bodies have types and versions, and what any version wrote is read for ever."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from pydantic import ValidationError
+from sqlalchemy import create_engine
+from support.ledger import asked, digest, evidence, promoted, trained, verdict
+
+from millrace.errors import LedgerError
+from millrace.ledger import Ledger, MaterializedWindow, Registered, events
+from millrace.ledger.schema import ENTRIES, METADATA
+
+FIRST = json.loads((Path(__file__).parent / "rows_v1.json").read_text())
+"""What the first version, whose bodies had no types, wrote of every kind: never to be made anew."""
+
+
+@pytest.fixture
+def old(url: str) -> Ledger:
+    """A ledger that the first version filled, opened by the present one."""
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        METADATA.create_all(connection)
+        connection.execute(ENTRIES.insert(), FIRST)
+    engine.dispose()
+    return Ledger.open(url)
+
+
+def test_every_kind_of_the_first_version_is_there_and_read(old):
+    read = {e.kind: e.event for e in old.entries()}
+
+    assert set(read) == set(events.KINDS)
+    assert all(type(event) is events.KINDS[kind] for kind, event in read.items())
+    assert old.verify() == len(FIRST)
+
+
+def test_its_champions_stand_with_their_artifacts(old):
+    first, second = old.champions("flights")
+
+    assert old.champion("flights") == second
+    assert (second.version, second.generation, second.model_digest, second.evidence_digest) == (
+        3, 2, digest(40), digest(44),
+    )  # fmt: skip
+    assert second.trained.model.uri == f"models/flights/{40:064x}/"
+    assert second.trained.evaluation.uri == f"evaluations/flights/{42:064x}/evaluation.json"
+    assert first.evidence.uri == f"evidence/flights/{24:064x}/evidence.json"
+    assert (first.release, first.reason, first.trained.trained_to) == (None, "", "2013-02")
+
+
+def test_its_windows_verdicts_decisions_and_versions_are_read(old):
+    assert [(w.partition, w.snapshot, w.rows) for w in old.windows("flights", "features")] == [
+        ("2013-01", digest(10), 30), ("2013-02", digest(12), 30),
+    ]  # fmt: skip
+    assert old.verdict("flights", "features", "2013-02", digest(12)).passed
+    assert old.verdict("flights", "features", "2013-02", digest(99)) is None
+    assert [v.partition for v in old.verdicts("flights", "features")] == ["2013-01", "2013-02", "2013-03"]
+    assert [(d.partition, d.state, d.message) for d in old.retrains("flights")] == [
+        ("2013-03", "done", "3 of 4 windows"), ("2013-04", "superseded", "old"), ("2013-05", "waiting", "older"),
+    ]  # fmt: skip
+    (seen,) = old.monitoring("flights", 1)
+    assert (seen.action, seen.window["rows"]) == ("retrain", 300)
+    assert [v.version for v in old.versions("flights")] == [1, 2, 3, 4]
+    assert old.registered("flights", 3).evidence.uri == f"evidence/flights/{44:064x}/evidence.json"
+
+
+def test_its_waiting_request_is_voided_by_a_newer_challenger_and_never_promoted(old):
+    request = asked(old, 5)
+
+    assert request.expected_generation == 2
+    assert [(e.body["state"], e.body.get("newer")) for e in old.entries(kind="approval", subject="v4")] == [
+        ("waiting", None), ("void", 5),
+    ]  # fmt: skip
+    with pytest.raises(LedgerError, match="version 3 cannot be promoted"):
+        old.promote("flights", "v3", evidence(3), trained(3), approval=True)
+
+
+def test_its_champions_may_be_asked_back(old):
+    back = old.ask_release("flights", 1, digest(24), run_id="rollback", reason="worse")
+
+    assert back.rollback and back.state == "waiting"
+
+
+def test_its_decisions_go_on(old):
+    decision = old.retrains("flights")[-1]
+
+    assert old.start(decision.id, "run")
+    assert old.finish(decision.id, "done").state == "done"
+    assert old.verify() == len(FIRST) + 2
+
+
+def test_a_fact_that_it_knew_is_not_appended_again(old):
+    gate, window, *_ = (e.event for e in old.entries())
+    again = next(e.event for e in old.entries() if e.kind == "registered")
+
+    for event in (gate, window, again):
+        old.record(event)
+
+    assert old.verify() == len(FIRST)
+
+
+def test_a_promotion_after_it_keeps_the_chain(old):
+    assert promoted(old, 5).generation == 3
+    assert [e.kind for e in old.entries()][len(FIRST) :] == ["approval", "approval", "promoted", "approval"]
+    assert old.verify() == len(FIRST) + 4
+
+
+def test_every_body_says_its_version(ledger):
+    promoted(ledger, 1), ledger.claim("flights", "2013-05", "drift"), ledger.record(verdict())
+
+    assert {e.kind: e.body["event_version"] for e in ledger.entries()} == {
+        "approval": 2, "promoted": 2, "retrain": 2, "gate": 1,
+    }  # fmt: skip
+
+
+def test_what_a_newer_version_wrote_is_not_guessed_at(ledger, monkeypatch):
+    class Newer(MaterializedWindow):
+        upgrades: ClassVar = (*MaterializedWindow.upgrades, lambda *given: given[-1])
+
+    given = {"pipeline": "flights", "view": "features", "partition": "2013-01", "snapshot": "a", "rows": 1}
+    ledger.record(Newer(**given))
+
+    with pytest.raises(LedgerError, match=r"written by another version .*given: 3.*versions 1 to 2"):
+        ledger.windows("flights", "features")
+    assert ledger.verify() == 1
+
+    # and the version after that reads all of them
+    monkeypatch.setattr("millrace.ledger.windows.MaterializedWindow", Newer)
+    monkeypatch.setitem(events.KINDS, "materialized", Newer)
+    assert [w.rows for w in ledger.windows("flights", "features")] == [1]
+
+
+def test_an_unknown_kind_and_a_body_of_another_kind_are_said(ledger):
+    with pytest.raises(LedgerError, match="kind that this version of Millrace does not know"):
+        events.read("flights", "nonsense", "x", {})
+    with pytest.raises(LedgerError, match=r"gate features/2013-01 of flights\) is not of its kind: snapshot"):
+        events.read("flights", "gate", "features/2013-01", {**verdict().body(), "snapshot": "x"})
+    with pytest.raises(LedgerError, match="is not of its kind"):
+        events.read("flights", "registered", "v1", {"version": 1})
+
+
+def test_a_body_that_is_not_of_its_kind_cannot_be_made():
+    with pytest.raises(ValidationError, match="evidence"):
+        Registered(pipeline="flights", version=1, model=trained(1).model, evidence=None, decision=None)
