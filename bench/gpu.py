@@ -120,7 +120,8 @@ def measure(name: str, params: Any, train: Matrix, holdout: Matrix, settings: Se
         usage.watch_gpus()
     weights = engine.fit(train, holdout, params, settings, Checkpoints(), lambda points: _tick(moments))
     ended = time.perf_counter()
-    loss = metrics("binary", holdout.label, engine.predict(weights.data, holdout, params, settings))["log_loss"]
+    predict = engine.predictor(weights.data, holdout.columns, params, settings)
+    loss = metrics("binary", holdout.label, predict(holdout))["log_loss"]
     passes = params.rounds if isinstance(params, XGBoostLearner) else params.epochs
     seconds = ended - moments[1]
     pace = len(train) * passes / seconds

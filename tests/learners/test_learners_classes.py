@@ -138,7 +138,7 @@ def fit(given: dict[str, Any], holdout: Matrix | None = None, kinds: int = 4) ->
 def test_a_learner_gives_each_class_a_probability(given: dict[str, Any]) -> None:
     params, (_, held) = LEARNERS.resolve(given["kind"]).model_validate(given), data()
     weights = fit(given)
-    prediction = engine_of(params).predict(weights.data, held, params, Settings("multiclass", 7, 1, 4))
+    prediction = engine_of(params).predictor(weights.data, held.columns, params, Settings("multiclass", 7, 1, 4))(held)
 
     assert prediction.shape == (300, 4) and prediction.dtype == np.float64
     np.testing.assert_allclose(prediction.sum(axis=1), 1, rtol=1e-5)

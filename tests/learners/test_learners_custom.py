@@ -49,6 +49,10 @@ def engine(text: str) -> Any:
     return engine_of(CustomLearner(), Code(text, NAME))
 
 
+def predicted(learner: Any, weights: bytes, given: Matrix) -> Any:
+    return learner.predictor(weights, given.columns, CustomLearner(), settings())(given)
+
+
 def fit(text: str, task: str = "regression", params: dict[str, Any] | None = None, seed: int = 0) -> Weights:
     told: list[Any] = []
     found = engine(text).fit(rows(seed=seed, task=task), rows(100, 9, task), CustomLearner(params=params or {}),
@@ -71,7 +75,7 @@ def test_the_example_of_the_docs_learns_and_is_the_same_bytes_twice() -> None:
     ((step, losses),) = first.curve
     assert step == 1 and losses["holdout"] < 0.05
     assert fit(RIDGE, params={"penalty": 1000}).data != first.data
-    found = engine(RIDGE).predict(first.data, rows(50, 3), CustomLearner(), settings())
+    found = predicted(engine(RIDGE), first.data, rows(50, 3))
     assert found.shape == (50,) and found.dtype == np.float64
 
 
@@ -88,8 +92,15 @@ def test_chance_begins_at_the_seed_and_leaves_no_trace() -> None:
     np.random.seed(2)
     assert fit(text).data == first.data
     predicting = engine(text)
-    one, two = (predicting.predict(first.data, rows(5), CustomLearner(), settings()) for _ in "ab")
+    one, two = (predicted(predicting, first.data, rows(5)) for _ in "ab")
     assert (one == two).all()
+
+
+def test_what_the_code_does_to_its_weights_is_gone_at_the_next_call() -> None:
+    text = code("return {'w': np.ones(1)}", "weights['w'][0] += 1; return np.full(len(rows), weights['w'][0])")
+    given = rows(5)
+    predict = engine(text).predictor(fit(text).data, given.columns, CustomLearner(), settings())
+    assert predict(given).tolist() == predict(given).tolist() == [2.0] * 5
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass"])

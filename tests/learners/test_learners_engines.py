@@ -87,7 +87,7 @@ def test_a_learner_learns(given: dict[str, Any], task: str) -> None:
     weights = fit(params, task)
     _, holdout = data(task)
 
-    prediction = engine_of(params).predict(weights.data, holdout, params, Settings(task, 7, 1))
+    prediction = engine_of(params).predictor(weights.data, holdout.columns, params, Settings(task, 7, 1))(holdout)
 
     found = metrics(task, holdout.label, prediction)
     assert prediction.dtype == np.float64
@@ -179,7 +179,7 @@ def test_torch_ignores_what_it_has_not_learned() -> None:
     values[:, 2] = 0
 
     # then the gap counts as the mean, no more and no less
-    gap, at_mean = engine.predict(weights.data, Matrix(row.columns, values), params, settings)
+    gap, at_mean = engine.predictor(weights.data, row.columns, params, settings)(Matrix(row.columns, values))
     assert gap == pytest.approx(at_mean, abs=1e-6)
 
 
@@ -242,7 +242,7 @@ def test_importance_puts_the_signal_first_and_noise_at_zero() -> None:
     settings = Settings("binary", 7, 1)
 
     def predict(rows: Matrix) -> Any:
-        return engine_of(params).predict(weights.data, rows, params, settings)
+        return engine_of(params).predictor(weights.data, rows.columns, params, settings)(rows)
 
     found = importance(predict, holdout, "binary", seed=1)
 
@@ -276,8 +276,9 @@ RIDGE = """
             w = np.linalg.solve(x.T @ x + params.penalty * np.eye(x.shape[1]), x.T @ train.label)
             return Weights(save({"w": w}), [])
 
-        def predict(self, weights, rows, params, settings):
-            return self._x(rows) @ load(weights)["w"]
+        def predictor(self, weights, columns, params, settings):
+            w = load(weights)["w"]
+            return lambda rows: self._x(rows) @ w
 """
 
 
@@ -298,9 +299,9 @@ def test_a_learner_of_another_package_is_found_by_its_entry_point(ridge: Path) -
     spec = TrainingSpec.model_validate({"learner": {"kind": "ridge", "penalty": 2}, "window": "P2M"})
     assert spec.learner.kind == "ridge"
     weights = fit(spec.learner, "regression")
-    prediction = engine_of(spec.learner).predict(
-        weights.data, data("regression")[1], spec.learner, Settings("regression", 7, 1)
-    )
+    rows = data("regression")[1]
+    predict = engine_of(spec.learner).predictor(weights.data, rows.columns, spec.learner, Settings("regression", 7, 1))
+    prediction = predict(rows)
     assert np.isfinite(prediction).all()
     assert digest(weights.data) == digest(fit(spec.learner, "regression").data)
 

@@ -41,7 +41,8 @@ def fit(checkpoints: Checkpoints | None = None) -> Any:
 
 def loss(weights: bytes) -> float:
     holdout = data()[1]
-    return metrics("binary", holdout.label, engine_of(PARAMS).predict(weights, holdout, PARAMS, SETTINGS))["log_loss"]
+    predict = engine_of(PARAMS).predictor(weights, holdout.columns, PARAMS, SETTINGS)
+    return metrics("binary", holdout.label, predict(holdout))["log_loss"]
 
 
 @pytest.fixture

@@ -52,7 +52,7 @@ def fit(kind: str, where: str, checkpoints: Checkpoints | None = None, gpus: int
     settings = Settings("binary", 7, 2, device=where, gpus=gpus if where == "cuda" else 0)  # type: ignore[arg-type]
     engine = engine_of(params)
     weights = engine.fit(train, holdout, params, settings, checkpoints or Checkpoints(), lambda points: None)
-    predicted = engine.predict(weights.data, holdout, params, settings)
+    predicted = engine.predictor(weights.data, holdout.columns, params, settings)(holdout)
     return weights.data, metrics("binary", holdout.label, predicted)["log_loss"]
 
 

@@ -77,6 +77,22 @@ def test_a_model_is_named_by_its_card_and_predicts_after_loading(objects: Object
     assert np.isfinite(prediction).all()
 
 
+def test_a_loaded_model_reads_its_weights_once(
+    objects: ObjectStore, stored: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from millrace.learners import torch_mlp
+
+    reads: list[int] = []
+    read = torch_mlp.load
+    monkeypatch.setattr(torch_mlp, "load", lambda data: (reads.append(len(data)), read(data))[1])
+    model = load(objects, stored.uri, stored.digest)
+    whole = model.predict(TABLE)
+    rows = [model.predict(TABLE.slice(n, 1))[0] for n in range(TABLE.num_rows)]
+    assert len(reads) == 1
+    assert whole == pytest.approx(rows, abs=1e-6)
+    assert (whole == load(objects, stored.uri, stored.digest).predict(TABLE)).all()
+
+
 def test_the_same_model_is_stored_once(objects: ObjectStore, stored: Artifact) -> None:
     before = [(o.key, o.changed) for o in objects.list("models/")]
     weights = trained()

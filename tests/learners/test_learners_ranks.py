@@ -49,7 +49,7 @@ def test_two_processes_are_one_within_tolerance() -> None:
     engine = engine_of(params)
     one = engine.fit(*data(), params, SETTINGS, Checkpoints(), lambda points: None)
     holdout = data()[1]
-    first, second = (engine.predict(w.data, holdout, params, SETTINGS) for w in (one, two))
+    first, second = (engine.predictor(w.data, holdout.columns, params, SETTINGS)(holdout) for w in (one, two))
     assert np.abs(first - second).max() < TOLERANCE
     assert two.data != one.data, "was there a second process at all?"
     assert reported == two.curve and [step for step, _ in reported] == [1, 2, 3, 4]

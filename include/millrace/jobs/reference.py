@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 import pyarrow as pa
 
@@ -13,11 +10,11 @@ from millrace.drift.sketch import make
 from millrace.jobs.work import Work
 from millrace.learners.classes import likeliest
 from millrace.learners.importance import importance
-from millrace.learners.protocol import Matrix
+from millrace.learners.protocol import Predictor
 from millrace.learners.training import Prepared
 
 
-def reference_of(work: Work, table: pa.Table, data: Prepared, predict: Callable[[Matrix], Any]) -> bytes:
+def reference_of(work: Work, table: pa.Table, data: Prepared, predict: Predictor) -> bytes:
     """The sketch that drift is judged by: the training set, and the predictions on what was held out.
 
     Classes are categories, integers too: that 9 lies far from 1 means nothing.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -18,7 +17,7 @@ from millrace.learners import device
 from millrace.learners.checkpoints import Checkpoints
 from millrace.learners.losses import LOSS, rounded
 from millrace.learners.model_files import Model, classification_of, save
-from millrace.learners.protocol import Code, Settings, Weights, engine_of, permit_code
+from millrace.learners.protocol import Code, Settings, Weights, check_finite, engine_of, permit_code
 from millrace.learners.training import Prepared, card_of, log_training, prepare
 from millrace.spec.learner import LEARNERS, CustomLearner
 from millrace.spec.trainer import TRAINER
@@ -65,7 +64,9 @@ def run(work: Work, params: Params) -> Outcome:
             mlflow.dataset(f"{work.spec.name} training set", item.digest, address, columns)
         report = mlflow.points if mlflow else lambda points: None
         weights = engine.fit(data.train, data.holdout, learner, settings, checkpoints, report)
-        reference = reference_of(work, table, data, lambda rows: engine.predict(weights.data, rows, learner, settings))
+        check_finite(weights.curve)
+        predictor = engine.predictor(weights.data, data.encoder.columns, learner, settings)
+        reference = reference_of(work, table, data, predictor)
         text = code.text if code else None
         card = card_of(work.spec, identity, item.digest, data, learner, engine, weights.data, text)
         embedding = work.snapshots.manifest_of(work.request.key(item), item.digest).source
@@ -110,8 +111,6 @@ def _outcome(artifact: Artifact, data: Prepared, weights: Weights, learner: Any)
         outputs={"model": artifact},
         facts={"learner": learner.kind, "features": len(data.encoder.features), "rows": rows},
         metrics={
-            f"{side}_{LOSS[data.task]}": Metric(value=rounded(value), rows=rows[side])
-            for side, value in final.items()
-            if math.isfinite(value)
+            f"{side}_{LOSS[data.task]}": Metric(value=rounded(value), rows=rows[side]) for side, value in final.items()
         },
     )

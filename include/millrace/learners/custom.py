@@ -21,7 +21,7 @@ from millrace.errors import CodeError, ContractError
 from millrace.learners.checkpoints import Checkpoints, Point
 from millrace.learners.device import Device
 from millrace.learners.losses import Floats, row_losses, usable
-from millrace.learners.protocol import Code, Matrix, Report, Settings, Weights
+from millrace.learners.protocol import Code, Column, Matrix, Predictor, Report, Settings, Weights
 from millrace.spec.learner import CustomLearner
 from millrace.spec.trainer import check_trainer
 
@@ -44,7 +44,6 @@ class Custom:
             raise ContractError("learner 'custom' needs the text of trainer.py")
         self.code = code
         self.lines = check_trainer(code.text, code.name)
-        self._predicting: Callable[..., Any] | None = None
 
     def fit(
         self,
@@ -68,26 +67,31 @@ class Custom:
         data = save(self._kept(found))
         if settings.task == "multiclass":
             holdout = holdout.of_known_class()
-        point = {}
+        point, predict = {}, self.predictor(data, train.columns, params, settings)
         for side, rows in (("train", train), ("holdout", holdout)):
             if len(rows):
-                prediction = self.predict(data, rows, params, settings)
-                point[side] = math.fsum(row_losses(settings.task, rows.label, prediction)) / len(rows)
+                point[side] = math.fsum(row_losses(settings.task, rows.label, predict(rows))) / len(rows)
         curve: list[Point] = [(1, point)]
         report(curve)
         return Weights(data, curve)
 
-    def predict(self, weights: bytes, rows: Matrix, params: CustomLearner, settings: Settings) -> Floats:
-        """Predict; see `Learner.predict`. Raises as `fit` does."""
+    def predictor(
+        self, weights: bytes, columns: tuple[Column, ...], params: CustomLearner, settings: Settings
+    ) -> Predictor:
+        """See `Learner.predictor`. Raises as `fit` does, and so does what it returns."""
         settings = replace(settings, device="cpu", gpus=0)
-        unlabelled = _shown(Matrix(rows.columns, rows.values))
         with self._blamed("predict"):
-            if self._predicting is None:
-                # Apart from what `fit` ran in: what is not in the weights is not there when others predict.
-                self._predicting = self._function("predict", settings)
-            with _determined(settings):
-                found = self._predicting(load(weights), unlabelled, copy.deepcopy(params.params), settings)
-        return self._usable(found, len(rows), settings)
+            # Apart from what `fit` ran in: what is not in the weights is not there when others predict.
+            function = self._function("predict", settings)
+
+        def predict(rows: Matrix) -> Floats:
+            unlabelled = _shown(Matrix(rows.columns, rows.values))
+            with self._blamed("predict"), _determined(settings):
+                # Weights of its own for each call, which it may write to.
+                found = function(load(weights), unlabelled, copy.deepcopy(params.params), settings)
+            return self._usable(found, len(rows), settings)
+
+        return predict
 
     def _function(self, name: str, settings: Settings) -> Callable[..., Any]:
         """Execute the text in a module of its own, and take a function of it."""

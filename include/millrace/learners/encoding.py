@@ -60,6 +60,13 @@ class Encoder(BaseModel):
             features.append(Feature(name=name, kind=kind, type=str(column.type), categories=categories))
         return cls(features=tuple(features))
 
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns of every Matrix that it makes."""
+        return tuple(
+            Column(f.name, "number" if f.kind == "number" else "category", len(f.categories)) for f in self.features
+        )
+
     def encode(self, table: pa.Table) -> Matrix:
         """Encode rows. Null numbers become NaN; null and unseen categories get code 0.
 
@@ -69,10 +76,7 @@ class Encoder(BaseModel):
         values = np.empty((table.num_rows, len(self.features)), dtype=np.float64)
         for position, feature in enumerate(self.features):
             values[:, position] = self._column(table, feature)
-        columns = tuple(
-            Column(f.name, "number" if f.kind == "number" else "category", len(f.categories)) for f in self.features
-        )
-        return Matrix(columns, values)
+        return Matrix(self.columns, values)
 
     def _column(self, table: pa.Table, feature: Feature) -> Floats:
         import pyarrow as pa

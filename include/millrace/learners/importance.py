@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
-from millrace.learners.losses import Floats, row_losses
-from millrace.learners.protocol import Matrix
+from millrace.learners.losses import row_losses
+from millrace.learners.protocol import Matrix, Predictor
 from millrace.rules.labels import Task
 
 ROWS = 4000
 """Most rows it is measured on."""
 
 
-def importance(predict: Callable[[Matrix], Floats], rows: Matrix, task: Task, *, seed: int) -> dict[str, float]:
+def importance(predict: Predictor, rows: Matrix, task: Task, *, seed: int) -> dict[str, float]:
     """Rise of the mean loss per feature, largest first; about zero for a feature that the model does not use.
 
     `rows` are held out rows with their label; a fixed sample of at most `ROWS` is taken.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -20,7 +21,7 @@ from millrace.learners.classes import Classes
 from millrace.learners.encoding import Encoder
 from millrace.learners.holdout import Holdout
 from millrace.learners.losses import Floats
-from millrace.learners.protocol import Code, Learner, Settings, engine_of, permit_code
+from millrace.learners.protocol import Code, Learner, Predictor, Settings, engine_of, permit_code
 from millrace.rules.labels import Task
 from millrace.spec import PipelineSpec
 from millrace.spec.learner import LEARNERS
@@ -92,9 +93,14 @@ class Model:
         """
         if table.num_rows == 0:
             raise DataError("no rows to predict")
+        return self.predictor(self.card.encoder.encode(table))
+
+    @cached_property
+    def predictor(self) -> Predictor:
+        """What predicts encoded rows; the weights are read at the first use and kept."""
         card = self.card
         settings = Settings(card.task, card.seed, card.threads, len(card.classes))
-        return self.engine.predict(self.data, card.encoder.encode(table), self.params, settings)
+        return self.engine.predictor(self.data, card.encoder.columns, self.params, settings)
 
 
 def prefix_of(pipeline: str, model: str) -> str:

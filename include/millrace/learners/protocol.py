@@ -57,6 +57,9 @@ class Matrix:
         return self if known.all() else self.take(known)
 
 
+Predictor = Callable[[Matrix], Floats]
+
+
 @dataclass(frozen=True)
 class Weights:
     """A trained model's bytes, in the engine's native format, and its learning curve."""
@@ -108,9 +111,10 @@ class Learner(Protocol):
         when it must leave runs inside `leaving.watched` and raises `leaving.Interrupted`.
         """
 
-    def predict(self, weights: bytes, rows: Matrix, params: Any, settings: Settings) -> Floats:
-        """Probability of label 1 (binary) or the value (regression) of each row, shape (rows,); probability of each
-        class (multiclass), shape (rows, classes). Always on the CPU, which is where models serve."""
+    def predictor(self, weights: bytes, columns: tuple[Column, ...], params: Any, settings: Settings) -> Predictor:
+        """What predicts by these weights, read once, for any number of calls with rows of these columns: probability of
+        label 1 (binary) or the value (regression) of each row, shape (rows,); probability of each class (multiclass),
+        shape (rows, classes). Always on the CPU, which is where models serve."""
 
 
 def permit_code(means: Means) -> None:

@@ -19,7 +19,7 @@ from millrace.learners import torch_ranks, torch_training
 from millrace.learners.checkpoints import Checkpoints
 from millrace.learners.device import Device, NoGPU
 from millrace.learners.losses import Floats
-from millrace.learners.protocol import Matrix, Report, Settings, Weights
+from millrace.learners.protocol import Column, Matrix, Predictor, Report, Settings, Weights
 from millrace.learners.torch_net import Net, outputs
 from millrace.spec.learner import TorchMLPLearner
 
@@ -63,15 +63,22 @@ class TorchMLP:
         except torch.OutOfMemoryError as err:
             raise MemoryError("the rows do not fit into the GPU's memory") from err
 
-    def predict(self, weights: bytes, rows: Matrix, params: TorchMLPLearner, settings: Settings) -> Floats:
-        """Predict; see `Learner.predict`."""
+    def predictor(
+        self, weights: bytes, columns: tuple[Column, ...], params: TorchMLPLearner, settings: Settings
+    ) -> Predictor:
+        """See `Learner.predictor`."""
         where = torch.device("cpu")
-        with torch_training.deterministic(settings, where), torch.no_grad():
-            net = Net(rows.columns, params, settings)
+        with torch_training.deterministic(settings, where):
+            net = Net(columns, params, settings)
             net.load_state_dict(load(weights))
-            output = outputs(net, *net.inputs(rows)).double()
-            if settings.task == "binary":
-                return np.asarray(torch.sigmoid(output).numpy(), dtype=np.float64)
-            if settings.task == "multiclass":
-                return np.asarray(torch.softmax(output, dim=1).numpy(), dtype=np.float64)
-            return np.asarray((output * net.label[1] + net.label[0]).numpy(), dtype=np.float64)
+
+        def predict(rows: Matrix) -> Floats:
+            with torch_training.deterministic(settings, where), torch.no_grad():
+                output = outputs(net, *net.inputs(rows)).double()
+                if settings.task == "binary":
+                    return np.asarray(torch.sigmoid(output).numpy(), dtype=np.float64)
+                if settings.task == "multiclass":
+                    return np.asarray(torch.softmax(output, dim=1).numpy(), dtype=np.float64)
+                return np.asarray((output * net.label[1] + net.label[0]).numpy(), dtype=np.float64)
+
+        return predict

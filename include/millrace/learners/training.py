@@ -15,9 +15,8 @@ from millrace.learners.classes import PROBABILITY, Classes, classes_of
 from millrace.learners.encoding import Encoder, labels
 from millrace.learners.holdout import Holdout
 from millrace.learners.importance import importance
-from millrace.learners.losses import Floats
 from millrace.learners.model_files import CARD, Card, Model, WeightsFile
-from millrace.learners.protocol import Learner, Matrix, Settings
+from millrace.learners.protocol import Learner, Matrix
 from millrace.learners.tracking import Tracked
 from millrace.rules.labels import Task
 from millrace.spec import PipelineSpec
@@ -120,18 +119,13 @@ def log_training(run: Tracked, model: Model, data: Prepared, curve: list[Point])
     from millrace.learners import plots  # matplotlib: only where somebody will look
 
     card, held = model.card, data.holdout
-    settings = Settings(data.task, card.seed, card.threads, len(data.classes))
-
-    def predict(rows: Matrix) -> Floats:
-        return model.engine.predict(model.data, rows, model.params, settings)
-
-    prediction = predict(held)
+    prediction = model.predictor(held)
     if data.task == "multiclass":
         name, picture = "confusion", plots.confusion(held.label, prediction, data.shown)
     else:
         fit = plots.calibration if data.task == "binary" else plots.residuals
         name, picture = fit.__name__, fit(held.label, prediction)
-    features = importance(predict, held, data.task, seed=card.seed)
+    features = importance(model.predictor, held, data.task, seed=card.seed)
     run.files(
         {card.weights.file: model.data, CARD: canonical_json(card), "signature.json": canonical_json(_signature(card))},
         "model",

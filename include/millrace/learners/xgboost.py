@@ -18,7 +18,16 @@ from millrace.learners import leaving
 from millrace.learners.checkpoints import Checkpoints, Point
 from millrace.learners.device import Device, NoGPU
 from millrace.learners.losses import Floats
-from millrace.learners.protocol import Matrix, Report, Settings, Weights, check_finite, segment_bounds
+from millrace.learners.protocol import (
+    Column,
+    Matrix,
+    Predictor,
+    Report,
+    Settings,
+    Weights,
+    check_finite,
+    segment_bounds,
+)
 from millrace.spec.learner import XGBoostLearner
 
 _OBJECTIVE = {
@@ -111,10 +120,16 @@ class XGBoost:
                     raise _interrupted(curve, params.rounds)
         return Weights(data, curve)
 
-    def predict(self, weights: bytes, rows: Matrix, params: XGBoostLearner, settings: Settings) -> Floats:
-        """Predict; see `Learner.predict`."""
+    def predictor(
+        self, weights: bytes, columns: tuple[Column, ...], params: XGBoostLearner, settings: Settings
+    ) -> Predictor:
+        """See `Learner.predictor`."""
         booster = xgb.Booster({"nthread": settings.threads, "device": "cpu"}, model_file=bytearray(weights))
-        return np.asarray(booster.inplace_predict(rows.values), dtype=np.float64)
+
+        def predict(rows: Matrix) -> Floats:
+            return np.asarray(booster.inplace_predict(rows.values), dtype=np.float64)
+
+        return predict
 
 
 class _Watch(xgb.callback.TrainingCallback):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-    Column = pa.Array | pa.ChunkedArray
+    Column = Any  # an Array or ChunkedArray: the stubs know too little of what they share
 
 Task = Literal["binary", "multiclass", "regression"]
 
