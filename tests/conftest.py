@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 import left_out
@@ -24,6 +25,12 @@ import left_out
 KEY, SECRET = "test-access", "test-secret-key"
 VERSITYGW = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
 BUILD_S = 400
+
+
+# A machine that does other things too may take its time over one example.
+settings.register_profile("default", deadline=None)
+settings.register_profile("fuzz", deadline=None, max_examples=20_000)
+settings.load_profile("fuzz" if os.environ.get("MILLRACE_TEST_FUZZ") == "1" else "default")
 
 
 def pytest_configure() -> None:

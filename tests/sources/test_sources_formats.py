@@ -62,9 +62,33 @@ def test_a_json_column_of_nulls_is_one(file: Path) -> None:
     ("line", "message"),
     [
         ('{"id": 1', "sales.json:2: the line is no JSON object"),
-        ("[]", "sales.json:2: the line is no JSON object. One object in each line"),
-        ('{"id": NaN}', "sales.json:2: the line is no JSON object (NaN is no number in JSON)"),
-        ('{"id": 1, "id": 2}', "sales.json:2: the line is no JSON object (a key stands twice)"),
+        ("[]", "sales.json:2: the line is no JSON object (it is an array). One object in each line"),
+        ("null", "sales.json:2: the line is no JSON object (it is null). One object in each line"),
+        ("1", "sales.json:2: the line is no JSON object (it is a number)"),
+        ('"a"', "sales.json:2: the line is no JSON object (it is a text)"),
+        ("\ufeff{}", "sales.json:2: the line is no JSON object (Expecting value, at character 1)"),
+        ('{"id": 1} {"id": 2}', "sales.json:2: the line is no JSON object (it ends at character 10, and more stands"),
+        ('{"id": 1}\0{"id": 2}', "sales.json:2: the line is no JSON object (it ends at character 9, and more stands"),
+        (
+            '{"id":\n1}',
+            "sales.json:2: the line is no JSON object (it goes on in the next line). One object in each line",
+        ),
+        ('{"more": ' + "[" * 100_000 + "}", "sales.json:2: the line is no JSON object (its values nest too deep)"),
+        ('{"id": 1, "id": 2}', "sales.json:2: column 'id' stands twice in the object"),
+        ('{"id": null, "\\u0069d": 2}', "sales.json:2: column 'id' stands twice in the object"),
+        ('{"paid": 1e400}', "sales.json:2: column 'paid' is infinite"),
+        ('{"paid": -Infinity}', "sales.json:2: column 'paid' is infinite"),
+        ('{"paid": ' + "9" * 5000 + "}", "sales.json:2: column 'paid' is infinite"),
+        (
+            '{"paid": 9007199254740993}',
+            "sales.json:2: column 'paid' is a whole number that a float does not hold exactly",
+        ),
+        ('{"paid": "NaN"}', "sales.json:2: column 'paid' is not of type number"),
+        ('{"id": Infinity}', "sales.json:2: column 'id' is not of type integer"),
+        ('{"id": 1e2}', "sales.json:2: column 'id' is not of type integer"),
+        ('{"name": "\\ud800"}', "sales.json:2: column 'name' holds half of a surrogate pair"),
+        ('{"name": "\\udc00 and more"}', "sales.json:2: column 'name' holds half of a surrogate pair"),
+        ('{"name": {"first": "Ann"}}', "sales.json:2: column 'name' is not of type string"),
         ('{"id": "1"}', "sales.json:2: column 'id' is not of type integer"),
         ('{"id": 1.5}', "sales.json:2: column 'id' is not of type integer"),
         ('{"id": 99999999999999999999}', "sales.json:2: column 'id' is not of type integer"),
@@ -81,6 +105,42 @@ def test_a_broken_json_line_is_named(file: Path, line: str, message: str) -> Non
         read_json(file, ROW, line, ROW)
     assert str(caught.value).startswith(message), caught.value
     assert "cut off" not in str(caught.value)
+
+
+@pytest.mark.parametrize("begins", ["null", "\n\nnull", "  null  ", "null null", "true", "[null]"])
+def test_a_json_file_that_begins_with_no_object(file: Path, begins: str) -> None:
+    # pyarrow's reader ends the process on a file that begins with null
+    line = 1 + begins.count("\n")
+    with pytest.raises(DataError, match=rf"^sales\.json:{line}: the line is no JSON object"):
+        read_json(file, begins, ROW)
+
+
+def test_nan_in_json_is_null_as_python_writes_it(file: Path) -> None:
+    rows = [dict.fromkeys(ROW, float("nan")), {**ROW, "paid": float("nan")}, ROW]
+    assert read_json(file, *rows[1:]).to_pylist() == [{**READ, "paid": None}, READ]
+    assert read_json(file, *rows).to_pylist() == [dict.fromkeys(ROW), {**READ, "paid": None}, READ]
+
+
+@pytest.mark.parametrize(
+    "number", ["1e22", "1E+22", "9007199254740992", "12345678901234567000", "-0.0", "1e-400", "0.1"]
+)
+def test_a_json_number_that_a_float_gives_back_is_taken(file: Path, number: str) -> None:
+    assert read_json(file, ROW, f'{{"paid": {number}}}')["paid"].to_pylist() == [1.5, float(number)]
+
+
+def test_json_lines_of_any_length_ends_and_further_keys(file: Path) -> None:
+    long = {**ROW, "name": "x" * 5_000_000}
+    assert read_json(file, "\ufeff" + json.dumps(ROW) + "\r", long, " \t").num_rows == 2
+    deep = '{"id": 7, "more": ' + '{"a": [' * 5000 + "]}" * 5000 + "}"
+    assert read_json(file, ROW, deep)["id"].to_pylist() == [1, 7]
+    assert read_json(file, ROW, '{"id": 7, "more": 1, "more": 2, "\\ud800": 1e400}')["id"].to_pylist() == [1, 7]
+
+
+def test_the_first_wrong_json_line_is_the_one_that_is_named(file: Path) -> None:
+    with pytest.raises(DataError, match=r"^sales\.json:2: column 'id'"):
+        read_json(file, ROW, {**ROW, "id": "x"}, {**ROW, "paid": "x"}, "{")
+    with pytest.raises(DataError, match=r"^sales\.json:3: column 'ok'"):
+        read_json(file, ROW, "", {**ROW, "ok": 0}, {**ROW, "id": "x"})
 
 
 def test_a_json_file_that_was_cut_off(file: Path) -> None:

@@ -56,4 +56,4 @@ def header(path: Path, name: str, format: str, csv: Csv | None = None, columns: 
         return parquet_header(path, name)
     if format in MEASURED:
         return media_header(path, name)
-    return json_header(path) if format == "json" else csv_header(path, name, csv, columns)
+    return json_header(path, name) if format == "json" else csv_header(path, name, csv, columns)
