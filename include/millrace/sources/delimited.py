@@ -68,7 +68,8 @@ class _Reader:
         refused: list[tuple[int, str, Refused]] = []
         for (column, kind), given in zip(self.wanted.items(), texts, strict=True):
             if block.quotes.size and kind != TYPES["string"]:
-                given = pc.if_else(pc.is_in(given, pa.array(self.form.null)), pa.scalar(None, pa.string()), given)
+                absent = pc.is_in(given, pa.array(self.form.null_values, pa.string()))
+                given = pc.if_else(absent, pa.scalar(None, pa.string()), given)  # in quotes too: it is no text
             try:
                 made[column] = read_values(given, kind, self.form, self.zone)
             except Refused as err:
@@ -81,7 +82,7 @@ class _Reader:
 
     def _split(self, block: Block) -> list[pa.Array] | None:
         places = [self.header.index(column) for column in self.wanted]
-        return split(block, len(self.header), places, self.form.null)
+        return split(block, len(self.header), places, self.form.null_values)
 
     def _whole(self, piece: Piece) -> tuple[Block, DataError | None]:
         """The records before the first that has more or fewer fields than the header, and what is wrong with that."""

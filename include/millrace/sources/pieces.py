@@ -35,13 +35,16 @@ class Piece:
 
 def pieces(path: Path, name: str, form: Csv) -> Iterator[Piece]:
     """The file, cut at ends of records: at least one piece, and none after one with a problem."""
+    by_cr: bool | None = None
     rest, line, blocks = b"", 1, read_blocks(path, name, form.encoding, "csv.encoding")
-    following = next(blocks, b"")
+    following: bytes | None = next(blocks, b"")
     while following is not None:
         data, following = rest + following, next(blocks, None)
         block, last, problem = Block.of(data, form), following is None, None
         end = len(data) if last else block.end(len(data))
-        if flaw := block.flaw(last):
+        if by_cr is None and (end or last):
+            by_cr = data[: block.after(0)].endswith(b"\r")
+        if flaw := block.flaw(last, bool(by_cr)):
             problem = DataError(flaw.message, where=f"{name}:{line + block.lines(flaw.place)}",
                                 next_step=flaw.next_step)  # fmt: skip
             end = block.end(flaw.place)

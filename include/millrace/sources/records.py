@@ -74,9 +74,12 @@ class Block:
             elif place - 1 not in self.escaped:
                 return place + self.data.startswith(b"\r\n", place - 1)
 
-    def flaw(self, last: bool) -> Flaw | None:
-        """The first thing that breaks the rules; what the bytes after this block decide is left open."""
-        found = [self._escape(), self._opening(), self._closing()]
+    def flaw(self, last: bool, by_cr: bool = False) -> Flaw | None:
+        """The first thing that breaks the rules; what the bytes after this block decide is left open.
+
+        `by_cr` says that CR alone ends the file's lines, as on old Macs, and not LF or CR LF.
+        """
+        found = [self._escape(last), self._opening(), self._closing(), self._line_end(last, by_cr)]
         if last and len(self.quotes) % 2:
             found.append(Flaw(int(self.quotes[-1]), "a quote that opens in this line is never closed",
                               self._backslash(len(self.data))))  # fmt: skip
@@ -99,7 +102,8 @@ class Block:
     def lines(self, before: int) -> int:
         """How many lines end before a place."""
         part = self.data[:before]
-        return part.count(b"\n") + part.count(b"\r") - part.count(b"\r\n")
+        lone = part.count(b"\r") - part.count(b"\r\n") if b"\r" in part else 0
+        return part.count(b"\n") + lone
 
     def _outside(self, places: np.ndarray) -> np.ndarray:
         outside = places[np.searchsorted(self.quotes, places) % 2 == 0]
@@ -144,10 +148,27 @@ class Block:
         return Flaw(int(self.quotes[2 * bad[0]]), "a quote stands where none may",
                     hint or "Look for a quote that is never closed; inside quotes they are doubled")  # fmt: skip
 
-    def _escape(self) -> Flaw | None:
+    def _line_end(self, last: bool, by_cr: bool) -> Flaw | None:
+        """A line end of the other kind outside of quotes: whether a line ends there is anybody's guess."""
+        if (b"\n" if by_cr else b"\r") not in self.data:
+            return None
+        data = np.frombuffer(self.data, np.uint8)
+        places = np.flatnonzero(data == (LF if by_cr else CR))
+        if not by_cr:
+            after = np.append(data[1:], CR if last else LF)[places]  # the last CR may be half of CR LF
+            places = places[after != LF]
+        places = self._outside(places)
+        if not places.size:
+            return None
+        message = f"{'LF' if by_cr else 'CR'} stands alone in a file whose lines end with {'CR' if by_cr else 'LF'}"
+        return Flaw(int(places[0]), message, "A value that holds a line end needs quotes around it")
+
+    def _escape(self, last: bool) -> Flaw | None:
         """An escape before what has no special meaning: whether it belongs to the value is anybody's guess."""
         table = self._separates()
         table[[ord(c) for c in (self.form.quote, self.form.escape) if c != NONE]] = True
+        if last and self.escaped.size and self.escaped[-1] == len(self.data):
+            return Flaw(len(self.data) - 1, "the file ends with an escape")
         places = self.escaped[self.escaped < len(self.data)]
         bad = places[~table[np.frombuffer(self.data, np.uint8)[places]]]
         if not bad.size:

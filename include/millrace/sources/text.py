@@ -29,30 +29,40 @@ def read_blocks(path: Path, name: str, encoding: str = "utf-8", key: str | None 
     `key` is that of pipeline.yaml which names the encoding. Raises DataError naming the first line that is not text.
     """
     codec = codecs.lookup(encoding)
-    decoder, line, start = codecs.getincrementaldecoder(encoding)(), 1, True
+    plain, start = codec.name == "utf-8", True
+    decoder = codecs.getincrementaldecoder(encoding)()
     with path.open("rb") as handle:
         while True:
-            block = handle.read(max(BLOCK, 4))
-            if start and block.startswith(codecs.BOM_UTF8) and not codec.name.startswith("utf"):
-                raise DataError(f"declared to be {encoding}, and begins with the mark of UTF-8", where=f"{name}:1",
-                                next_step=f"Leave {key} out")  # fmt: skip
-            try:
-                text = decoder.decode(block, final=not block)
-            except UnicodeError as err:
-                good = getattr(err, "object", b"")[: getattr(err, "start", 0)]
-                words = "UTF-8" if codec.name.startswith("utf-8") else encoding
-                raise DataError(f"not {words} text", where=f"{name}:{line + good.count(10)}",
-                                next_step=_hint(path, key)) from None  # fmt: skip
-            line += text.count("\n")
-            if codec.name == "utf-8":
-                piece = block.removeprefix(codecs.BOM_UTF8) if start else block
-            else:
-                piece = (text.removeprefix(_MARK) if start else text).encode("utf-8", "surrogatepass")
-            if piece:
-                yield piece
-            if not block:
+            block = given = handle.read(max(BLOCK, 4))
+            if start and given.startswith(codecs.BOM_UTF8):
+                if not codec.name.startswith("utf"):
+                    raise DataError(f"declared to be {encoding}, and begins with the mark of UTF-8", where=f"{name}:1",
+                                    next_step=f"Leave {key} out")  # fmt: skip
+                block = block.removeprefix(codecs.BOM_UTF8) if plain else block
+            if not (plain and block.isascii() and not decoder.getstate()[0]):  # which needs no decoding
+                try:
+                    text = decoder.decode(block, final=not given)
+                except UnicodeError as err:
+                    behind = len(getattr(err, "object", block)) - getattr(err, "start", 0)
+                    raise DataError(f"not {encoding.upper() if plain else encoding} text",
+                                    where=f"{name}:{_line(path, handle.tell() - behind)}",
+                                    next_step=_hint(path, key)) from None  # fmt: skip
+                if not plain:
+                    block = (text.removeprefix(_MARK) if start else text).encode(errors="surrogatepass")
+            if block:
+                yield block
+                start = False
+            if not given:
                 return
-            start = start and not text
+
+
+def _line(path: Path, place: int) -> int:
+    """Number of the line in which a byte of a file stands."""
+    line, left = 1, place
+    with path.open("rb") as handle:
+        while left > 0 and (block := handle.read(min(BLOCK, left))):
+            line, left = line + block.count(b"\n"), left - len(block)
+    return line
 
 
 def _hint(path: Path, key: str | None) -> str:

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from millrace.sources.columns import TYPES, Refused, first_bad
+from millrace.spec import Partitioning
 
 MOMENT, DATE, TIME = TYPES["timestamp"], TYPES["date"], TYPES["time"]
 WRITTEN: dict[pa.DataType, str] = {
@@ -139,26 +140,39 @@ def localise(local: pa.Array, zone: str, day_starts: pa.Array | None = None) -> 
         raise Refused(int(np.flatnonzero(outside)[0]), "lies outside of the years 1 to 9999")
     clocks = ZoneInfo(zone)
     days, back = np.unique(micros // _DAY, return_inverse=True)
+    # No zone's clocks change twice within three days and are as before.
     around = [[_offset(day * _DAY + near, clocks) for near in (-_DAY, 2 * _DAY)] for day in days.tolist()]
     before, after = np.array(around, np.int64).reshape(-1, 2).T
-    offsets = before[back]
-    for place in np.flatnonzero((before != after)[back] & known).tolist():
-        first, second = (_offset(int(micros[place]), clocks, fold) for fold in (0, 1))
-        if first != second and (day_starts is None or not day_starts[place].as_py()):
-            never = first < second
-            raise Refused(
-                place,
-                f"names a time that {'never was' if never else 'was twice'}: the clocks of {zone} went "
-                f"{'forward over it' if never else 'back over it'}",
-                next_step="Ask for times with an offset"
-                + (f"; is {zone} the zone they are in?" if never else ", or in UTC"),
-            )
-        offsets[place] = first
+    offsets, odd = before[back], np.flatnonzero((before != after)[back] & known)
+    whole = np.zeros(len(micros), np.int64) if day_starts is None else day_starts.fill_null(False).cast(pa.int64())
+    asked, back = np.unique(2 * micros[odd] + np.asarray(whole)[odd], return_inverse=True)
+    answers = [_in_doubt(one >> 1, bool(one & 1), clocks) for one in asked.tolist()]
+    if bad := {place for place, answer in enumerate(answers) if isinstance(answer, str)}:
+        first = int(np.flatnonzero(np.isin(back, list(bad)))[0])
+        raise Refused(
+            int(odd[first]), f"names a time that {answers[back[first]]}",
+            next_step=f"Ask for times with an offset, or in UTC; or is {zone} not the zone that they are in?",
+        )  # fmt: skip
+    offsets[odd] = np.array(answers, np.int64)[back]
     return pa.array(micros - offsets, pa.int64(), mask=~known).cast(MOMENT)
+
+
+def _in_doubt(micros: int, whole_day: bool, clocks: ZoneInfo) -> int | str:
+    """`_offset` of a local time near a change of the clocks; why there is none in words, where there is none."""
+    first, second = _offset(micros, clocks), _offset(micros, clocks, fold=1)
+    if first == second:
+        return first
+    if whole_day:
+        local, cut = _EPOCH + timedelta(microseconds=micros), Partitioning("day", clocks.key)
+        start = cut.first_moment(local)
+        if start < cut.first_moment(local + timedelta(days=1)):
+            return (local - start.replace(tzinfo=None)) // timedelta(microseconds=1)
+    what, change = ("never was", "forward") if first < second else ("was twice", "back")
+    return f"{what}: the clocks of {clocks.key} went {change} over it"
 
 
 def _offset(micros: int, clocks: ZoneInfo, fold: int = 0) -> int:
     """What a zone's clocks are ahead of UTC at a local time; all in microseconds."""
     local = _EPOCH + timedelta(microseconds=min(max(micros, _YEARS[0]), _YEARS[1] - 1))
     ahead = local.replace(tzinfo=clocks, fold=fold).utcoffset() or timedelta(0)
-    return round(ahead / timedelta(microseconds=1))
+    return ahead // timedelta(microseconds=1)

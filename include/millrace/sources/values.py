@@ -23,7 +23,7 @@ def read_values(texts: pa.Array, kind: pa.DataType, form: Csv, zone: str | None)
     if kind == TYPES["string"]:
         return texts
     if kind in WRITTEN:
-        return read_text(pc.ascii_trim(texts, " "), kind, zone)
+        return read_text(_trimmed(texts), kind, zone)
     if kind == TYPES["boolean"]:
         return _booleans(texts)
     return _numbers(texts, kind, form)
@@ -44,7 +44,9 @@ def finite(values: pa.Array) -> pa.Array:
 def hint(text: str, kind: pa.DataType, form: Csv, public: bool) -> str | None:
     """The key of pipeline.yaml that a refused text speaks for; None where none does. Only a public text is shown."""
     if text.strip() == "" or text.strip().lower() in _ABSENT:
-        return f"If {repr(text) if public else 'the value'} stands for an absent one, add it to csv.null"
+        if not public:
+            return "If the value stands for an absent one, add it to csv.null_values"
+        return f"If {text!r} stands for an absent value, set csv.null_values: {[*form.null_values, text]}"
     if kind == TYPES["number"]:
         other = "," if form.decimal == "." else "."
         if re.fullmatch(rf"\s*[+-]?\d+{re.escape(other)}\d+\s*", text):
@@ -53,7 +55,7 @@ def hint(text: str, kind: pa.DataType, form: Csv, public: bool) -> str | None:
 
 
 def _booleans(texts: pa.Array) -> pa.Array:
-    places = pc.index_in(texts, _BOTH)
+    places = pc.index_in(_trimmed(texts), _BOTH)
     unknown = pc.and_(places.is_null(), texts.is_valid())
     if pc.any(unknown).as_py():
         raise Refused.of(pc.index(unknown, True).as_py(), TYPES["boolean"], ", ".join((*TRUE, *FALSE)))
@@ -61,17 +63,13 @@ def _booleans(texts: pa.Array) -> pa.Array:
 
 
 def _numbers(texts: pa.Array, kind: pa.DataType, form: Csv) -> pa.Array:
-    plain = pc.ascii_trim(texts, " ")
-    if kind == TYPES["integer"]:
-        # Arrow reads 0x1F as 31.
-        wrong = pc.match_substring(plain, "x", ignore_case=True)
-    elif form.decimal == ",":
-        wrong = pc.match_substring(plain, ".")
+    plain = _trimmed(texts)
+    # Arrow reads 0x1F as the integer 31.
+    for character in "xX" if kind == TYPES["integer"] else "." if form.decimal == "," else "":
+        if _may_hold(plain, character) and pc.any(holds := pc.match_substring(plain, character)).as_py():
+            raise Refused.of(pc.index(holds, True).as_py(), kind)
+    if form.decimal == ",":
         plain = pc.replace_substring(plain, ",", ".")
-    else:
-        wrong = None
-    if wrong is not None and pc.any(wrong).as_py():
-        raise Refused.of(pc.index(wrong, True).as_py(), kind)
 
     def takes(some: pa.Array) -> bool:
         with suppress(pa.ArrowInvalid):
@@ -84,3 +82,14 @@ def _numbers(texts: pa.Array, kind: pa.DataType, form: Csv) -> pa.Array:
     except pa.ArrowInvalid:
         raise Refused.of(first_bad(plain, takes), kind) from None
     return finite(values) if pa.types.is_floating(kind) else values
+
+
+def _trimmed(texts: pa.Array) -> pa.Array:
+    """Without spaces around them, which belong to no number, boolean or time."""
+    return pc.ascii_trim(texts, " \t") if _may_hold(texts, " ") or _may_hold(texts, "\t") else texts
+
+
+def _may_hold(texts: pa.Array, character: str) -> bool:
+    """False where no text holds it: one look at the bytes of them all costs far less than one at each text."""
+    data = texts.buffers()[2]
+    return data is not None and character.encode() in data.to_pybytes()

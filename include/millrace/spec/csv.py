@@ -24,7 +24,7 @@ class Csv(Model):
     escape: str = Field(
         default=NONE, description="Takes the special meaning from the quote, delimiter, line end or escape after it."
     )
-    null: tuple[str, ...] = Field(
+    null_values: tuple[str, ...] = Field(
         default=("",), description="What stands for an absent value where it is not quoted; '' is the empty field."
     )
     decimal: Literal[".", ","] = Field(default=".", description="Between the whole and the fraction of a number.")
@@ -65,4 +65,4 @@ def _is_text_encoding(name: str) -> bool:
         return False
     if codec.name in ("idna", "punycode", "undefined") or "escape" in codec.name:
         return False
-    return bool(codec._is_text_encoding) and codec.incrementaldecoder is not None  # type: ignore[attr-defined]
+    return bool(codec._is_text_encoding) and codec.incrementaldecoder is not None
