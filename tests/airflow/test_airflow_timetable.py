@@ -76,8 +76,10 @@ def after(table: PartitionTimetable, last: DagRunInfo | None, *, catchup: bool =
 
 
 def by_backfill(table: PartitionTimetable, key: str) -> DagRunInfo:
-    start = coerce_datetime(table.cut.start(key))
-    return DagRunInfo(run_after=start, data_interval=None, partition_date=start, partition_key=key)
+    start = table.cut.start(key).astimezone(ZoneInfo(table.cut.timezone))
+    (run,) = table.iter_partition_dagrun_infos(earliest=start, latest=start)
+    assert run.partition_key == key
+    return run
 
 
 def naive(text: str) -> datetime:
@@ -171,6 +173,8 @@ def test_an_unpause_before_or_during_the_first_partition_asks_for_the_first(now,
     clock(utc(now))
     for catchup in (True, False):
         run = after(table, None, catchup=catchup)
+        unbound = TimeRestriction(None, None, catchup)  # as Airflow asks where it leaves aside what the DAG says
+        assert table.next_dagrun_info_v2(last_dagrun_info=None, restriction=unbound) == run
         # Then its first run is that one's, after its end
         assert (run.partition_key, run.run_after) == ("2024-03-04", utc("2024-03-11"))
 

@@ -69,6 +69,14 @@ def test_bounds_are_local(grain, zone, key, start, end):
     assert cut.key_of(cut.end(key) - timedelta(microseconds=1)) == key
 
 
+def test_what_is_shown_a_second_time_after_midnight_stays_in_the_day_that_began():
+    # Given clocks that go back at a minute past midnight, into the day before
+    cut = Partitioning("day", "America/St_Johns")
+    for moment in ("2006-10-29 02:30", "2006-10-29 02:31", "2006-10-29 03:29", "2006-10-29 03:30"):
+        assert cut.key_of(utc(moment)) == "2006-10-29"
+    assert cut.key_of(utc("2006-10-29 02:29")) == "2006-10-28"
+
+
 @given(
     moment=st.datetimes(datetime(1990, 1, 1), datetime(2035, 1, 1), timezones=st.just(UTC)),
     cut=st.sampled_from(
