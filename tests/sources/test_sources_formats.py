@@ -202,7 +202,25 @@ def test_parquet_that_pandas_wrote(file: Path) -> None:
         ("when", pa.array([1704110400]), "int64"),
         ("when", pa.array([date(2024, 1, 1)]), "date32[day]"),
         ("when", pa.array(["yesterday"]), "string"),
+        ("when", pa.array([2**50], pa.timestamp("s", "UTC")), "timestamp[ms, tz=UTC]"),
+        ("when", pa.array([2**62], pa.timestamp("ms", "UTC")), "timestamp[ms, tz=UTC]"),
+        ("when", pa.array([2**62], pa.timestamp("us", "UTC")), "timestamp[us, tz=UTC]"),
         ("id", pa.array([1.5]), "double"),
+        ("id", pa.array([2.0**53]), "double"),
+        ("id", pa.array([2.0**24], pa.float32()), "float"),
+        ("id", pa.array([float("inf")]), "double"),
+        ("id", pa.array([Decimal(2**63)], pa.decimal128(38, 0)), "decimal128(38, 0)"),
+        ("id", pa.array([Decimal("1.50")]), "decimal128(3, 2)"),
+        ("id", pa.array([[1]]), "list<element: int64>"),
+        ("paid", pa.array([float("-inf")]), "double"),
+        ("paid", pa.array([float("inf")], pa.float16()), "halffloat"),
+        ("paid", pa.array([2**53 + 1]), "int64"),
+        ("paid", pa.array([2**63 - 1]), "int64"),
+        ("paid", pa.array([2**64 - 1], pa.uint64()), "uint64"),
+        ("paid", pa.array([Decimal(2**53 + 1)], pa.decimal128(38, 0)), "decimal128(38, 0)"),
+        ("name", pa.array([{"first": "Ann"}]), "struct<first: string>"),
+        ("name", pa.array([b"Ann"]), "binary"),
+        ("name", pa.array([b"\xff"]).view(pa.string()), "string"),
         ("id", pa.array([2**63], pa.uint64()), "uint64"),
         ("id", pa.array(["1"]), "string"),
         ("name", pa.array([5]), "int64"),
@@ -214,6 +232,45 @@ def test_parquet_of_another_type_is_refused(file: Path, column: str, values: pa.
         read_parquet(file, parquet(**{column: values}))
     assert f"(given: '{given}')" in str(caught.value)
     assert "yesterday" not in str(caught.value)
+
+
+def test_parquet_of_numbers_that_another_type_holds_exactly(file: Path) -> None:
+    large, nan = 2**60, float("nan")
+    table = parquet(id=pa.array([Decimal(large + 1)], pa.decimal128(38, 0)), paid=pa.array([large]))
+    assert read_parquet(file, table).to_pylist() == [{**READ, "id": large + 1, "paid": 2.0**60}]
+    table = parquet(id=pa.array([nan]), paid=pa.array([Decimal("0.1")], pa.decimal128(38, 18)))
+    assert read_parquet(file, table).to_pylist() == [{**READ, "id": None, "paid": 0.1}]
+    table = parquet(id=pa.array([2.0**53 - 1]).dictionary_encode(), paid=pa.array([nan], pa.float32()))
+    assert read_parquet(file, table).to_pylist() == [{**READ, "id": 2**53 - 1, "paid": None}]
+
+
+def test_the_row_of_a_parquet_value_that_is_refused_is_named(file: Path) -> None:
+    pq.write_table(pa.table({"id": [1.0, 2.0, 1e300]}), file, row_group_size=2)
+    with pytest.raises(DataError, match=r"column 'id' is a float of 2\^53 or more, .* in row 3 .*integers or decimals"):
+        read(file, "sales.parquet", "parquet", ["id"], TYPES, lambda column: True)
+
+
+def test_a_parquet_time_of_nanoseconds_stays_in_its_day(file: Path) -> None:
+    pq.write_table(pa.table({"when": pa.array([-1], pa.timestamp("ns", "UTC"))}), file)
+    made = read(file, "sales.parquet", "parquet", ["when"], TYPES, lambda column: True)
+    assert made["when"].to_pylist() == [datetime(1969, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)]
+
+
+def test_int96_needs_a_declared_zone_and_does_not_wrap(file: Path) -> None:
+    late = datetime(9999, 12, 31, 12)
+    pq.write_table(pa.table({"when": pa.array([late], pa.timestamp("us"))}), file, use_deprecated_int96_timestamps=True)
+    with pytest.raises(DataError, match=r"no time zone \(given: 'INT96'\).*timezone.*Spark, Hive and Impala"):
+        read(file, "sales.parquet", "parquet", ["when"], TYPES, lambda column: True)
+    made = read(file, "sales.parquet", "parquet", ["when"], TYPES, lambda column: True, timezone="UTC")
+    assert made["when"].to_pylist() == [late.replace(tzinfo=UTC)]
+
+
+def test_parquet_columns_are_taken_by_their_whole_names(file: Path) -> None:
+    pq.write_table(pa.table({"a": [{"b": "nested"}], "a.b": ["flat"]}), file)
+    assert read(file, "f.parquet", "parquet", ["a.b"], {}, lambda column: True).to_pylist() == [{"a.b": "flat"}]
+    pq.write_table(pa.table([[1], [2]], names=["a", "a"]), file)
+    with pytest.raises(DataError, match="names a column twice: a"):
+        read(file, "f.parquet", "parquet", ["a"], {}, lambda column: True)
 
 
 def test_parquet_with_damaged_rows(file: Path) -> None:
