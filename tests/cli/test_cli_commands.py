@@ -227,6 +227,38 @@ def test_a_misspelt_setting_is_named(millrace, shop, monkeypatch):
     assert said.code == 1 and "MILLRACE_STOER" in said.err and "Use MILLRACE_STORE" in said.err
 
 
+def evaluated(millrace, folder):
+    """What a shell's variables are after `eval "$(millrace env)"` in a project's folder."""
+    said = millrace("env", "--project", folder)
+    assert said.code == 0, said.err
+    shell = subprocess.run(["sh", "-c", f"{said.out}\nenv -0"], capture_output=True, text=True, check=True)
+    return dict(line.split("=", 1) for line in shell.stdout.split("\0") if "=" in line), said
+
+
+def test_the_folder_one_is_in_comes_before_the_variables_of_the_shell(millrace, shop, tmp_path, monkeypatch):
+    # Given a shell that speaks to the shop's Airflow
+    variables, said = evaluated(millrace, shop)
+    whose = f"project 'shop' ({shop}), environment 'dev'"
+    assert whose in said.out.splitlines()[0] and whose in said.err
+    for name in ("MILLRACE_PROJECT", "MILLRACE_ENVIRONMENT"):
+        monkeypatch.setenv(name, variables[name])
+    assert variables["MILLRACE_PROJECT"] == str(shop)
+    # When one goes into another project, then that is meant, and it is said that they differ
+    other = tmp_path / "other"
+    assert millrace("init", other).code == 0
+    monkeypatch.chdir(other)
+    said = millrace("check")
+    assert said.out == "0 pipelines checked, no problems\n"
+    assert str(other) in said.err and f"MILLRACE_PROJECT of this shell is {shop}" in said.err
+    assert "the shell's, 'dev' (MILLRACE_ENVIRONMENT)" in said.err
+    # but in a folder of no project, and for a project that is named, there is nothing to say
+    monkeypatch.chdir(tmp_path)
+    assert millrace("ledger", "verify")[::2] == (0, "")
+    assert (shop / ".millrace" / "ledger.db").is_file()
+    monkeypatch.chdir(other)
+    assert millrace("check", "--project", other) == (0, "0 pipelines checked, no problems\n", "")
+
+
 def test_help_and_version(millrace):
     from millrace import __version__
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from millrace import __version__
+from millrace.cli.foreign import foreign
 from millrace.errors import MillraceError
 from millrace.settings import Settings
 from millrace.spec import ProjectTree
@@ -180,8 +181,12 @@ def env(project: ProjectOption = None) -> None:
     from millrace.cli.local import airflow_environment
 
     tree = ProjectTree.at(project)
-    for name, value in airflow_environment(tree, Settings.load(tree.root)).items():
+    settings = Settings.load(tree.root)
+    whose = f"project '{tree.project.name}' ({tree.root}), environment '{settings.environment}'"
+    print(f"# {whose}")
+    for name, value in airflow_environment(tree, settings).items():
         print(f"export {name}={shlex.quote(value)}")
+    print(f"airflow: {whose}", file=sys.stderr)  # not for the shell: for who evaluates the rest
     print(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH")
 
 
@@ -229,6 +234,8 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
     if version:
         print(__version__)
         raise typer.Exit
+    if note := foreign():
+        print(f"millrace: {note}", file=sys.stderr)
 
 
 def main() -> None:

@@ -10,11 +10,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from millrace.cli.processes import Process, end_orphans, free_ports, start, stop
-from millrace.cli.rest import AirflowApi
+from millrace.cli import record
+from millrace.cli.processes import Process, free_ports, start, stop
+from millrace.cli.record import Running
 from millrace.errors import MillraceError
 from millrace.settings import Settings
 from millrace.spec import ProjectTree
@@ -25,31 +27,6 @@ USER = "admin"
 PORTS = ("api", "execution", "scheduler_log", "triggerer_log", "mlflow")
 THREADS_PER_TASK = 2
 START_LIMIT_S = 180
-
-
-@dataclass(frozen=True)
-class Running:
-    """What `millrace up` started: addresses for people, process groups for `millrace down`."""
-
-    airflow_url: str
-    mlflow_url: str
-    user: str
-    password_file: str
-    processes: list[Process]
-
-    @property
-    def password(self) -> str:
-        """The password Airflow generated for the user."""
-        return str(json.loads(Path(self.password_file).read_text())[self.user])
-
-    @property
-    def api(self) -> AirflowApi:
-        """A REST client of this Airflow."""
-        return AirflowApi(self.airflow_url, self.user, self.password)
-
-    def alive(self) -> bool:
-        """Whether all process groups are still there."""
-        return all(p.alive for p in self.processes)
 
 
 def airflow_environment(
@@ -105,19 +82,64 @@ def airflow_environment(
 
 def up(tree: ProjectTree, settings: Settings, others: list[ProjectTree] | None = None) -> Running:
     """Start what is not running (any more) and return when Airflow is healthy. Raises MillraceError naming the log."""
-    before = current(settings)
+    with record.locked(settings.home) as lock:
+        try:
+            running = _started(tree, settings, others, lock)
+            if not running.ready:
+                _wait(running, settings.home)
+                slots = max(1, (os.cpu_count() or 1) // THREADS_PER_TASK)
+                running.api.set_pool(POOL, slots, "cores / threads of a job")
+                running = replace(running, ready=True)
+                record.write(settings.home, running)
+        except BaseException:
+            _end(settings.home)
+            raise
+        return running
+
+
+def down(settings: Settings) -> bool:
+    """Stop what `up` started and all that came of it; returns whether anything was running. State stays.
+
+    Raises MillraceError for what could not be ended; it stays on record.
+    """
+    if not settings.home.is_dir():
+        return False
+    with record.locked(settings.home):
+        return _end(settings.home)
+
+
+def current(settings: Settings) -> Running | None:
+    """What the last `up` started, None when nothing is recorded."""
+    return record.read(settings.home)
+
+
+def _end(home: Path) -> bool:
+    running = record.read(home)
+    if running is None:
+        return False
+    found, left = stop(running.processes)
+    if left:
+        raise MillraceError(
+            f"could not end {', '.join(left)}",
+            next_step="End these processes as their owner ('kill -9 ID'), then run 'millrace down' again",
+        )
+    record.forget(home)
+    return bool(found)
+
+
+def _started(tree: ProjectTree, settings: Settings, others: list[ProjectTree] | None, lock: int) -> Running:
+    """What runs now, each process on record before it does anything."""
+    home, before = settings.home, record.read(settings.home)
     alive = [p for p in before.processes if p.alive] if before else []
-    if before is not None and len(alive) == len(before.processes):
+    if before is not None and before.ready and len(alive) == len(before.processes):
         return before
-    home = settings.home
     (home / "airflow").mkdir(parents=True, exist_ok=True)
     (home / "logs").mkdir(exist_ok=True)
     passwords = home / "airflow" / "simple_auth_manager_passwords.json.generated"
     # Both API servers would generate it at once, and one would read what the other has half written.
     _secret(passwords, lambda: json.dumps({USER: secrets.token_urlsafe(12)}))
-    for process in before.processes if before else ():
-        if not process.alive:
-            end_orphans(process)
+    # Workers of a killed scheduler would go on with their tasks.
+    stop(p for p in (before.processes if before else ()) if not p.alive)
     if alive:  # the others know each other by these
         ports = json.loads((home / "ports.json").read_text())
     else:
@@ -135,45 +157,23 @@ def up(tree: ProjectTree, settings: Settings, others: list[ProjectTree] | None =
     if not alive:
         if not served:
             prepare = "import sys; from millrace.jobs.registry import ensure_database; ensure_database(sys.argv[1])"
-            _run([sys.executable, "-c", prepare, settings.mlflow], env, log)
-        _run([*AIRFLOW, "db", "migrate"], env, log)
-    there = {p.name: p for p in alive}
-    processes = [there.get(name) or start(name, words, env, home) for name, words in commands.items()]
+            _run([sys.executable, "-c", prepare, settings.mlflow], env, log, lock)
+        _run([*AIRFLOW, "db", "migrate"], env, log, lock)
     running = Running(
         airflow_url=f"http://localhost:{ports['api']}",
         mlflow_url=settings.mlflow if served else f"http://localhost:{ports['mlflow']}",
         user=USER,
         password_file=str(passwords),
-        processes=processes,
+        processes=alive,
     )
-    (home / "up.json").write_text(json.dumps(asdict(running)))
-    try:
-        _wait(running, home)
-        running.api.set_pool(POOL, max(1, (os.cpu_count() or 1) // THREADS_PER_TASK), "cores / threads of a job")
-    except BaseException:
-        down(settings)
-        raise
+    for name in [name for name in commands if name not in {p.name for p in alive}]:
+        process = start(name, commands[name], env, home, partial(_keep, home, running))
+        running = running.with_(process)
     return running
 
 
-def down(settings: Settings) -> bool:
-    """Stop what `up` started, by process id; returns whether anything was running. State stays."""
-    running = current(settings)
-    if running is None:
-        return False
-    found = stop(running.processes)
-    (settings.home / "up.json").unlink(missing_ok=True)
-    return found
-
-
-def current(settings: Settings) -> Running | None:
-    """What the last `up` started, None when nothing is recorded."""
-    path = settings.home / "up.json"
-    try:
-        value = json.loads(path.read_text())
-    except (FileNotFoundError, ValueError):
-        return None
-    return Running(**{**value, "processes": [Process(**p) for p in value["processes"]]})
+def _keep(home: Path, running: Running, process: Process) -> None:
+    record.write(home, running.with_(process))
 
 
 def _wait(running: Running, home: Path) -> None:
@@ -223,9 +223,11 @@ def _port_variables(ports: Mapping[str, int]) -> dict[str, str]:
     }
 
 
-def _run(command: list[str], env: dict[str, str], log: Path) -> None:
+def _run(command: list[str], env: dict[str, str], log: Path, lock: int) -> None:
+    """Run a command to its end. It holds the lock too: where this process is killed, the next one waits for it."""
     with log.open("ab") as handle:
-        if subprocess.run(command, env=env, stdout=handle, stderr=handle, stdin=subprocess.DEVNULL).returncode:
+        files = {"stdin": subprocess.DEVNULL, "stdout": handle, "stderr": handle, "pass_fds": (lock,)}
+        if subprocess.run(command, env=env, **files).returncode:
             raise MillraceError(f"'{' '.join(command[1:4])}' failed", next_step=f"Read {log}")
 
 

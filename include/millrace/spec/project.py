@@ -43,8 +43,18 @@ class ProjectTree:
 
     @classmethod
     def at(cls, start: Path | str | None = None) -> ProjectTree:
-        """The project at or above `start`; default MILLRACE_PROJECT, then the working directory."""
-        return cls(find_root(Path(start or os.environ.get("MILLRACE_PROJECT") or Path.cwd())))
+        """The project at or above `start`; default the working directory, then MILLRACE_PROJECT.
+
+        The folder comes first: the variable of a shell stays when one goes into another project.
+        """
+        if start is not None:
+            return cls(find_root(Path(start)))
+        try:
+            return cls(find_root(Path.cwd()))
+        except SpecError:
+            if named := os.environ.get("MILLRACE_PROJECT"):
+                return cls(find_root(Path(named)))
+            raise
 
     @cached_property
     def project(self) -> Project:
