@@ -226,8 +226,10 @@ def _port_variables(ports: Mapping[str, int]) -> dict[str, str]:
 def _run(command: list[str], env: dict[str, str], log: Path, lock: int) -> None:
     """Run a command to its end. It holds the lock too: where this process is killed, the next one waits for it."""
     with log.open("ab") as handle:
-        files = {"stdin": subprocess.DEVNULL, "stdout": handle, "stderr": handle, "pass_fds": (lock,)}
-        if subprocess.run(command, env=env, **files).returncode:
+        done = subprocess.run(
+            command, env=env, stdin=subprocess.DEVNULL, stdout=handle, stderr=handle, pass_fds=(lock,)
+        )
+        if done.returncode:
             raise MillraceError(f"'{' '.join(command[1:4])}' failed", next_step=f"Read {log}")
 
 

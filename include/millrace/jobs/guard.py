@@ -188,8 +188,8 @@ def _passing_on(pid: int) -> Iterator[list[tuple[int, float]]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        for number in dict.fromkeys(number for number, _ in asked):
-            os.kill(os.getpid(), number)
+        for came in dict.fromkeys(number for number, _ in asked):
+            os.kill(os.getpid(), came)
 
 
 def _clear(pid: int, *, gently: bool) -> None:

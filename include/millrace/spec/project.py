@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any
 from millrace.errors import SpecError
 from millrace.spec.bundle import Bundle
 from millrace.spec.compute import CODE_JOBS, POD_JOBS, PROCESS, TIME_LIMIT, Compute, ComputeProfile
-from millrace.spec.durations import Duration
 from millrace.spec.environment import ApprovalSpec, Environment, PipelineOverlay, Project
 from millrace.spec.learner import LEARNERS, CustomLearner
 from millrace.spec.pipeline import PipelineSpec
@@ -267,8 +265,7 @@ class Placed:
 
     def time_limit(self, job: str) -> int:
         """Seconds that a job may run."""
-        limits: Mapping[str, Duration] = self.spec.time_limits
-        return limits.get(job, TIME_LIMIT).seconds
+        return next((limit for name, limit in self.spec.time_limits.items() if name == job), TIME_LIMIT).seconds
 
     def compute_profile(self, name: str) -> ComputeProfile | None:
         """A profile of include/compute.yaml, None for `process`."""
