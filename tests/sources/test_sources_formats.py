@@ -336,11 +336,47 @@ def test_a_file_that_is_not_what_the_spec_says(tmp_path: Path, data: bytes, comp
         unpack(path, compression)
 
 
-@pytest.mark.parametrize("members", [[], ["a.csv", "b.csv"], ["a.csv", "__MACOSX/._a.csv"]])
+DEBRIS = ["__MACOSX/._sales.csv", "__MACOSX/folder/x", ".DS_Store", "folder/.DS_Store", "._sales.csv", "Thumbs.db"]
+
+
+def test_what_macos_and_windows_lay_beside_files_is_no_file(tmp_path: Path) -> None:
+    path = tmp_path / "sales.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for member in ["folder/sales.csv", *DEBRIS]:
+            archive.writestr(member, "id\n1\n" if member == "folder/sales.csv" else b"\0")
+    assert unpack(path, "zip").read_text() == "id\n1\n"
+
+
+@pytest.mark.parametrize(
+    ("places", "byte", "message"),
+    [
+        ((6, 8), 1, r"the zip is encrypted\. Ask for it without a password"),
+        ((8, 10), 9, r"the zip is packed with Deflate64, .*Windows packs files above 2 GB so; ask for it packed with"),
+        ((8, 10), 93, r"the zip is packed with Zstandard, .*Ask for it packed with Deflate, or as gzip"),
+        ((8, 10), 77, r"the zip is packed with method 77, "),
+    ],
+)
+def test_a_zip_that_needs_a_password_or_another_program_is_called_so(
+    tmp_path: Path, places: tuple[int, int], byte: int, message: str
+) -> None:
+    # Given a zip whose headers, of the file and in the directory at its end, say how it is packed
+    path = tmp_path / "sales.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("sales.csv", "id\n1\n")
+    data = bytearray(path.read_bytes())
+    for begin, place in zip((b"PK\x03\x04", b"PK\x01\x02"), places, strict=True):
+        data[data.index(begin) + place] = byte
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"^sales\.zip: " + message):
+        unpack(path, "zip")
+
+
+@pytest.mark.parametrize("members", [[], ["a.csv", "b.csv"], ["a.csv", "b.csv", "__MACOSX/._a.csv"], [".DS_Store"]])
 def test_a_zip_holds_one_file(tmp_path: Path, members: list[str]) -> None:
     path = tmp_path / "sales.zip"
     with zipfile.ZipFile(path, "w") as archive:
         for member in members:
             archive.writestr(member, "id\n1\n")
-    with pytest.raises(DataError, match=rf"exactly one file \(given: {len(members)}\)"):
+    files = sum(member.endswith(".csv") and "__MACOSX" not in member for member in members)
+    with pytest.raises(DataError, match=rf"exactly one file \(given: {files}\)"):
         unpack(path, "zip")

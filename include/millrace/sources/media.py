@@ -22,7 +22,7 @@ from millrace.errors import DataError
 from millrace.media import channels, decode_text, encoding_of, grey, media_type, open_image
 from millrace.sources.columns import Public, Wanted
 from millrace.sources.delimited import csv_header, read_csv
-from millrace.sources.unpack import BROKEN
+from millrace.sources.unpack import BROKEN, members
 from millrace.spec.media import FILE, MEASURED
 
 INDEX = "index.csv"
@@ -74,14 +74,10 @@ def _opened(path: Path, name: str) -> zipfile.ZipFile:
 def _files(archive: zipfile.ZipFile, name: str) -> dict[str, zipfile.ZipInfo]:
     """The files by their names, after all that must hold for them together."""
     found: dict[str, zipfile.ZipInfo] = {}
-    for info in archive.infolist():
-        if info.is_dir():
-            continue
+    for info in members(archive, name):
         parts = PurePosixPath(info.filename).parts
         if info.filename.startswith("/") or ".." in parts or "\\" in info.filename:
             raise DataError("a file of the zip lies outside of it", where=name)
-        if info.flag_bits & 1:
-            raise DataError("the zip is encrypted", where=name)
         if info.filename in found:
             raise DataError("the zip holds two files of one name", where=name)
         found[info.filename] = info
