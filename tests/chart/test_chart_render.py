@@ -130,12 +130,11 @@ def test_ports_that_a_pod_may_reach(helm, namespace, labels, ports):
 
 
 def test_the_jobs_that_a_policy_names_are_those_that_use_feast(helm):
-    from millrace.airflow.site import REACH
-    from millrace.spec.compute import POD_JOBS
+    from millrace.spec.jobs import POD_JOBS, TABLE
 
     (policy,) = [p for p in of_kind(helm.render(), "NetworkPolicy") if p["metadata"]["name"] == "m-feast-jobs"]
     (named,) = policy["spec"]["podSelector"]["matchExpressions"]
-    assert set(named["values"]) == {job for job in POD_JOBS if "registry" in REACH.get(job, ())}
+    assert set(named["values"]) == {job for job in POD_JOBS if "registry" in TABLE[job].reaches}
     assert f'"{named["key"]}"' in (ROOT / "include" / "millrace" / "airflow" / "pods" / "manifest.py").read_text()
 
 

@@ -12,7 +12,7 @@ from chart_cluster import Cluster, until
 from millrace.airflow.pods.manifest import pod_operator
 from millrace.contract import Identity, JobRequest, Place, Run
 from millrace.spec import ProjectTree
-from millrace.spec.compute import POD_JOBS
+from millrace.spec.jobs import POD_JOBS
 
 pytestmark = pytest.mark.loop
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,9 +11,9 @@ import pytest
 
 from millrace.canonical import digest
 from millrace.contract import Identity, Input, JobRequest, JobResult, Place
-from millrace.jobs import validate
 from millrace.jobs.runner import run
 from millrace.spec import Bundle, PipelineSpec
+from millrace.spec.jobs import TABLE
 from millrace.store import SnapshotStore, open_store
 
 CODE = "sha256:" + "0" * 64
@@ -122,7 +122,7 @@ def test_two_runs_in_two_stores_have_one_outcome(tmp_path: Path) -> None:
 
 def test_an_earlier_result_is_taken(tmp_path: Path) -> None:
     asked = request(tmp_path, GOOD)
-    assert validate.REUSABLE
+    assert TABLE["validate"].reusable
     assert run(asked).observed == run(asked).observed
 
 

@@ -14,6 +14,7 @@ import time
 from airflow.executors.local_executor import LocalExecutor
 
 from millrace.imports import hidden
+from millrace.spec.jobs import WARM
 
 # Waiting OpenMP threads must not spin: on two busy cores a training takes up to fifteen times as long. The variable is
 # read when the library is loaded, which here happens first.
@@ -22,43 +23,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 DEFAULT_MODULES = (
     "pandas",
     "pyarrow.parquet",
-    "pyarrow.csv",
-    "duckdb",
-    "great_expectations",
-    "feast",
-    "feast.infra.online_stores.sqlite",
-    "feast.infra.offline_stores.duckdb",
-    "mlflow",
-    "xgboost",
-    "torch",
-    "safetensors.torch",
-    "evidently",
-    "mlflow.data.meta_dataset",
-    "millrace.learners.plots",
-    "millrace.learners.torch_mlp",
-    "millrace.learners.xgboost",
-    "boto3",
+    *WARM,
     "airflow.providers.standard.operators.trigger_dagrun",
     "airflow.providers.standard.operators.hitl",
     "millrace.jobs.guard",
-    *(
-        f"millrace.jobs.{job}"
-        for job in (
-            "land",
-            "validate",
-            "transform",
-            "materialize",
-            "parity",
-            "score",
-            "build_training_set",
-            "train",
-            "evaluate",
-            "register",
-            "promote",
-            "drift",
-            "performance",
-        )
-    ),
 )
 """What `start()` imports; `MILLRACE_WARM_MODULES` (comma-separated, may be empty) replaces the list, or adds to it
 where it begins with `+`: `+millrace.airflow.pods.manifest` for jobs in pods."""

@@ -12,20 +12,8 @@ from millrace.ledger import Ledger
 from millrace.settings import Settings
 from millrace.spec import Bundle, Partitioning, PipelineSpec, Placed, ProjectTree
 from millrace.spec.compute import CUSTOM_CODE, PROCESS
+from millrace.spec.jobs import TABLE
 from millrace.store import ObjectStore, Tables, open_store
-
-# What each job may reach beside the store. A job that is not named here gets no service.
-REACH: dict[str, tuple[str, ...]] = {
-    "materialize": ("registry", "online"),
-    "parity": ("registry", "online"),
-    "transform": ("spark",),
-    "validate": ("spark",),
-    "build_training_set": ("registry", "online"),
-    "train": ("mlflow",),
-    "evaluate": ("mlflow",),
-    "register": ("mlflow",),
-    "promote": ("mlflow",),
-}
 
 
 @dataclass(frozen=True)
@@ -111,7 +99,7 @@ class Site:
             run=self._run(context),
             means=Means(
                 profile=self.placed.profile(job),
-                services={name: Service(uri=self._services()[name]) for name in REACH.get(job, ())},
+                services={name: Service(uri=self._services()[name]) for name in TABLE[job].reaches},
                 locations=self.placed.locations() if job == "land" else {},
                 limits=self._limits(job),
             ),

@@ -69,7 +69,7 @@ def attempt(problems: list[str], read: Callable[[], T]) -> T | None:
 
 def _environment(tree: ProjectTree, name: str) -> Iterator[str]:
     """What an environment says of pipelines and jobs that are not there."""
-    from millrace.jobs import JOBS
+    from millrace.spec.jobs import JOBS
 
     path = tree.root / "include" / "environments" / f"{name}.yaml"
     known = tree.pipelines()
@@ -107,7 +107,7 @@ def _pipeline(tree: ProjectTree, pipeline: str, environments: list[str]) -> list
 
 def _rooms(tree: ProjectTree, spec: PipelineSpec) -> Iterator[str]:
     """What must stand elsewhere for the pipeline to run."""
-    from millrace.jobs import JOBS
+    from millrace.spec.jobs import JOBS
 
     folder = tree.folder(spec.name)
     for file in (

@@ -13,9 +13,9 @@ from typing import Any
 
 from millrace.contract import JobError, JobRequest, JobResult, code_digest
 from millrace.errors import ContractError, MillraceError, NotFound
-from millrace.jobs import JOBS
 from millrace.jobs.runner import exit_code, left, run
 from millrace.learners import leaving
+from millrace.spec.jobs import JOBS
 from millrace.store import open_store
 
 USAGE_ERROR = 2

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from feast import FeatureStore
 
-REACHES: tuple[str, ...] = ("registry", "online")
-REUSABLE = True
 
 DATASET = "training_set"
 _STRICTNESS: tuple[Classification, ...] = ("public", "internal", "personal")

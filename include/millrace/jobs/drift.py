@@ -21,9 +21,6 @@ from millrace.learners.losses import block_keys
 from millrace.learners.model_files import load_reference
 from millrace.rules.labels import absent, known
 
-REACHES: tuple[str, ...] = ()
-REUSABLE = True
-
 
 class Params(BaseModel):
     """Up to when labels count as known."""

@@ -15,9 +15,6 @@ from millrace.learners.losses import LOSS
 from millrace.learners.model_files import Model
 from millrace.learners.tracking import run_of_model
 
-REACHES: tuple[str, ...] = ("mlflow",)
-REUSABLE = True
-
 
 class Params(BaseModel):
     """No parameters: the spec's `evaluation` says what is asked."""

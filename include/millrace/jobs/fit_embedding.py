@@ -11,9 +11,6 @@ from millrace.jobs.work import Work
 from millrace.learners.embeddings.files import About, save
 from millrace.learners.embeddings.protocol import engine_of
 
-REACHES: tuple[str, ...] = ()
-REUSABLE = True
-
 
 class Params(BaseModel):
     """No parameters: the spec's `features.embedding` says what is asked."""

@@ -16,8 +16,6 @@ from millrace.sources.tabular import header, read
 from millrace.sources.unpack import unpack
 from millrace.spec import PipelineSpec
 
-REACHES = ("source",)
-REUSABLE = False  # what the source holds is no part of the request
 STRICT: tuple[Classification, ...] = ("public", "internal", "personal")
 
 

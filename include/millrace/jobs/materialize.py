@@ -7,9 +7,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from millrace.contract import Outcome
 from millrace.jobs.work import Work
 
-REACHES: tuple[str, ...] = ("registry", "online")
-REUSABLE = False  # the online store may have been emptied or replaced; writing again is the point of a replay
-
 
 class Params(BaseModel):
     """Which revision of the partition the Snapshot is."""

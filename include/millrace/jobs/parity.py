@@ -13,8 +13,6 @@ from millrace.jobs.work import Work
 if TYPE_CHECKING:
     from millrace.feast_stores.materialize import Difference
 
-REACHES: tuple[str, ...] = ("registry", "online")
-REUSABLE = False  # it looks at the online store as it is now
 
 SHOWN = 5
 

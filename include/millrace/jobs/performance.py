@@ -21,9 +21,6 @@ from millrace.rules.degradation import degradation
 from millrace.rules.labels import Task, absent, known
 from millrace.store.snapshots import concat
 
-REACHES: tuple[str, ...] = ()
-REUSABLE = True
-
 
 class Params(BaseModel):
     """Up to when outcomes count as known."""

@@ -12,9 +12,6 @@ from millrace.jobs.work import Work
 from millrace.learners.tracking import connect, reaching
 from millrace.rules.evidence import MODEL_TAG
 
-REACHES: tuple[str, ...] = ("mlflow",)
-REUSABLE = False  # the alias may have been moved since
-
 
 class Params(BaseModel):
     """The version that the ledger names, and the model it must be."""

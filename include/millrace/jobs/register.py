@@ -18,8 +18,6 @@ from millrace.rules.evidence import EVIDENCE_TAG, MODEL_TAG, Evidence, missing
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-REACHES: tuple[str, ...] = ("mlflow",)
-REUSABLE = False  # the registry may have lost what an earlier result speaks of
 
 FILES = "model"
 """Folder of the MLflow run's artifacts with the model's files."""

@@ -13,10 +13,11 @@ from pydantic import ValidationError
 
 from millrace.contract import JobError, JobRequest, JobResult, Observed, Outcome
 from millrace.errors import ContractError, MillraceError, NotFound
-from millrace.jobs import JOBS, threads
+from millrace.jobs import threads
 from millrace.jobs.usage import Usage
 from millrace.jobs.work import Work
 from millrace.learners import leaving
+from millrace.spec.jobs import JOBS, TABLE
 
 
 def run(request: JobRequest) -> JobResult:
@@ -32,7 +33,7 @@ def run(request: JobRequest) -> JobResult:
         threads.before_imports(request.identity.threads)
         module = _module(request.identity.job)
         threads.after_imports(request.identity.threads)
-        if module.REUSABLE and (earlier := _earlier(work)):
+        if TABLE[request.identity.job].reusable and (earlier := _earlier(work)):
             return earlier
         outcome = module.run(work, _params(module, request))
     except MillraceError as err:

@@ -17,9 +17,6 @@ from millrace.learners.model_files import Card, classification_of
 if TYPE_CHECKING:
     import pyarrow as pa
 
-REACHES: tuple[str, ...] = ()
-REUSABLE = True
-
 
 class Params(BaseModel):
     """Which ModelVersion the model is."""

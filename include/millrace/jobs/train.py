@@ -22,9 +22,6 @@ from millrace.learners.training import Prepared, card_of, log_training, prepare
 from millrace.spec.learner import LEARNERS, CustomLearner
 from millrace.spec.trainer import TRAINER
 
-REACHES: tuple[str, ...] = ("mlflow",)
-REUSABLE = True
-
 
 class Params(BaseModel):
     """Which learner, where it is not the spec's."""

@@ -20,9 +20,6 @@ from millrace.learners.embeddings.files import Fitted
 from millrace.sources.sql import FILE, Scope, connect, select, show
 from millrace.spec.media import EMBEDDED
 
-REACHES: tuple[str, ...] = ("spark",)
-REUSABLE = True
-
 
 class Params(BaseModel):
     """Nothing: the SQL and all names are in the bundle."""

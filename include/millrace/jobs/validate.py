@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from millrace.gates.checks import Surroundings
     from millrace.gates.engine import Spark
 
-REACHES: tuple[str, ...] = ("spark",)
-REUSABLE = True
 TRAILING, REFERENCE = "trailing", "reference."
 """Roles of inputs that checks look at: earlier partitions of the same data, and `reference.<source>`."""
 

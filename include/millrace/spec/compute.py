@@ -15,12 +15,8 @@ Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|
 """An amount as Kubernetes writes it: 500m, 2, 4Gi."""
 Label = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
 PROCESS = "process"
-POD_JOBS = ("transform", "build_training_set", "train", "evaluate", "score", "drift", "performance")
-"""Jobs that may run in a pod: they read and write the store, and what they make is the same wherever they run."""
-CODE_JOBS = ("train", "evaluate", "score")
-"""Jobs that execute a pipeline's own code (learner `custom`): those that train or predict."""
 CUSTOM_CODE = "custom_code"
-"""Limit of a request's means: `process` lets CODE_JOBS execute custom code in the task's own process."""
+"""Limit of a request's means: `process` lets jobs execute custom code in the task's own process."""
 TIME_LIMIT = Duration("PT6H")
 """How long a job may run where the spec does not say it."""
 SECRET = re.compile(r"secret|passw|token|credential|access_key|api_?key|private", re.IGNORECASE)

@@ -11,8 +11,9 @@ from typing import Any
 
 from millrace.errors import SpecError
 from millrace.spec.bundle import Bundle
-from millrace.spec.compute import CODE_JOBS, POD_JOBS, PROCESS, TIME_LIMIT, Compute, ComputeProfile
+from millrace.spec.compute import PROCESS, TIME_LIMIT, Compute, ComputeProfile
 from millrace.spec.environment import ApprovalSpec, Environment, PipelineOverlay, Project
+from millrace.spec.jobs import CODE_JOBS, POD_JOBS
 from millrace.spec.learner import LEARNERS, CustomLearner
 from millrace.spec.pipeline import PipelineSpec
 from millrace.spec.trainer import TRAINER, check_trainer
