@@ -6,6 +6,7 @@ from typing import Any
 
 from millrace.contract import Artifact, Identity, Input, JobRequest, Means, Outcome, Place, Service, code_digest
 from millrace.errors import MillraceError
+from millrace.rules.labels import all_known
 from millrace.settings import Settings
 from millrace.spec import PipelineSpec, ProjectTree
 from millrace.store import Tables, open_store
@@ -73,7 +74,7 @@ class Bare:
             "build_training_set",
             scope,
             [("features", self.features(k), k) for k in keys],
-            {"as_of": label.known_after.after(cut.end(keys[-1])).isoformat()},
+            {"as_of": all_known(cut.end(keys[-1]), label.known_after).isoformat()},
             feast,
         ).outputs["data"]
         model = self.run("train", scope, [("training_set", joined, None)], {"learner": None}).outputs["model"]
@@ -86,7 +87,7 @@ class Bare:
         assert label is not None
         features = self.features(key)
         scored = self.run("score", (key,), [("features", features, key), ("model", model, None)], {"version": "0"})
-        as_of = label.known_after.after(self.spec.partitioning.end(key)).isoformat()
+        as_of = all_known(self.spec.partitioning.end(key), label.known_after).isoformat()
         judged = self.run(
             "performance",
             (key,),

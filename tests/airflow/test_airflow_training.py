@@ -68,6 +68,15 @@ def test_the_window_ends_where_the_form_says_and_labels_count_that_are_due_by_th
     assert claimed["as_of"] == "2024-01-03T01:00:00+00:00"
 
 
+def test_all_labels_of_the_last_partition_count_at_a_month_end_too(site):
+    """Given labels a month later, then those of the evening of 30 March are known on 30 April's evening only."""
+    written = site.tree.root / "include" / "pipelines" / PIPELINE / "pipeline.yaml"
+    written.write_text(written.read_text().replace("known_after: PT1H", "known_after: P1M"))
+    Site.at.cache_clear()
+    site.tables.move(f"{PIPELINE}/features", "2024-03-30", features(site, DAYS[0]))
+    assert claim(site, until="2024-03-30", window="P1D")["as_of"] == "2024-05-01T00:00:00+00:00"
+
+
 @pytest.mark.parametrize(
     ("form", "words"),
     [

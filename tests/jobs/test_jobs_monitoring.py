@@ -304,6 +304,16 @@ def test_what_another_model_predicted_is_no_prediction_drift(job, champion):
     assert "prediction" not in facts
 
 
+def test_drift_knows_labels_of_a_month_end_when_performance_does(job, champion):
+    """Given labels a month later, then those of 31 January are known on 29 February, which no month before it says."""
+    table = features(2, base=0.8, begin=datetime(2024, 1, 31, tzinfo=UTC), days=1, per_day=600)
+    table = table.set_column(1, "event_timestamp", pa.array([datetime(2024, 1, 31)] * 600, pa.timestamp("us", "UTC")))
+    given = [("model", champion), ("current", table)]
+    for as_of, judged in (("2024-02-29T00:00:00+00:00", True), ("2024-02-28T23:59:59+00:00", False)):
+        facts = job("drift", given, {"as_of": as_of}, label={"known_after": "P1M"}).outcome.facts
+        assert ("label" in facts) is judged
+
+
 def test_labels_that_are_not_yet_known_are_not_judged(job, champion):
     table = features(2, base=0.8, begin=LATER)
     early = {"as_of": "2024-03-01T00:00:00+00:00"}

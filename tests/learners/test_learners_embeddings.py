@@ -164,6 +164,9 @@ def test_an_embedding_of_another_spec_or_no_embedding_is_refused() -> None:
     for broken in (b"", data[:100], json.dumps({}).encode()):
         with pytest.raises(SpecError, match="this is no embedding"):
             load(broken, TEXTS)
+    floats = {**made.tensors, "weights": np.full(128, np.nan)}
+    with pytest.raises(SpecError, match="holds 'weights' as float64.*allowed: int16"):
+        load(save(made.about, floats), TEXTS)
 
 
 def test_an_image_of_another_size_is_scaled_and_an_empty_text_is_nowhere() -> None:

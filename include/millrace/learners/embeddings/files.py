@@ -51,7 +51,8 @@ def save(about: About, tensors: Tensors) -> bytes:
 
 
 def load(data: bytes, params: Any) -> Fitted:
-    """Read a file for the embedding that a spec asks for. Raises SpecError for another one, and a broken file."""
+    """Read a file for the embedding that a spec asks for. Raises SpecError for another one, and a broken file
+    or one whose numbers no fit has made."""
     try:
         size = int.from_bytes(data[:8], "little")
         header = json.loads(data[8 : 8 + size])
@@ -59,6 +60,13 @@ def load(data: bytes, params: Any) -> Fitted:
         tensors = load_tensors(data)
     except (ValueError, KeyError, TypeError, ValidationError, SafetensorError) as err:
         raise SpecError("this is no embedding", where=params.file, next_step="Fit it with 'millrace embed'") from err
+    if floats := sorted(name for name, value in tensors.items() if value.dtype != np.int16):
+        raise SpecError(  # coordinates are exact because all of it is integers, and so none of it is NaN
+            f"the embedding holds '{floats[0]}' as {tensors[floats[0]].dtype}",
+            where=params.file,
+            allowed="int16",
+            next_step="Fit it with 'millrace embed'",
+        )
     asked = params.model_dump(mode="json")
     if changed := sorted(k for k in asked.keys() | about.embedding.keys() if asked.get(k) != about.embedding.get(k)):
         name = changed[0]
