@@ -67,9 +67,21 @@ class MillraceError(Exception):
 
 
 def nearest(given: str, allowed: Iterable[str]) -> str | None:
-    """Return the allowed word closest to `given`, or None when nothing is close."""
-    matches = difflib.get_close_matches(given, list(allowed), n=1, cutoff=0.6)
-    return matches[0] if matches else None
+    """Return the allowed word closest to `given`, or None when nothing is close.
+
+    A word that `given` is the beginning or a part of comes before one that is merely spelt alike: for `temp` that is
+    `temperature`, not `system`.
+    """
+    scored = [(_likeness(given.casefold(), word.casefold()), word) for word in allowed]
+    best = max(scored, key=lambda pair: pair[0], default=(0.0, None))
+    return best[1] if best[0] >= 0.6 else None
+
+
+def _likeness(given: str, word: str) -> float:
+    ratio = difflib.SequenceMatcher(None, word, given).ratio()
+    if len(given) >= 3 and given in word:
+        return ratio + (0.5 if word.startswith(given) else 0.3)
+    return ratio + (0.1 if len(word) >= 3 and word in given else 0.0)
 
 
 class SpecError(MillraceError):
