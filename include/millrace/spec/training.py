@@ -24,10 +24,15 @@ class LabelSpec(Model):
 
     column: str
     task: Literal["binary", "multiclass", "regression"] = Field(
-        description="binary: 0 and 1, or a boolean; multiclass: classes as text or integers; regression: a number."
+        description="binary: 0, 1 or booleans; multiclass: classes as text or integers; regression: finite numbers. "
+        "Anything else is an error, not a label."
     )
     known_after: Duration = Field(description="How long after the event time the label is known.")
-    nulls: Literal["drop", "error"] = "drop"
+    nulls: Literal["drop", "error"] = Field(
+        default="drop",
+        description="What a label that is null (or NaN, which means the same) does in a training set: its row is left "
+        "out, or it is an error.",
+    )
 
 
 class HoldoutSpec(Model):
