@@ -34,7 +34,8 @@ class Pipeline:
         known = self.spec.sources[source]
         location = fill(known.location.removeprefix(".millrace/incoming/"), self.spec.partitioning, key)
         path = self.incoming / location
-        return read(path, path.name, known.format, known.columns, known.types, lambda column: True)
+        return read(path, path.name, known.format, known.columns, known.types, lambda column: True, known.csv,
+                    known.timezone)  # fmt: skip
 
     def inputs(self, key: str) -> dict[str, Any]:
         """The views that transform.sql sees for a partition, lookback included."""

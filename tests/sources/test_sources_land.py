@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import sys
 import zipfile
+from datetime import UTC, date, datetime
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -159,9 +160,36 @@ def test_gzip_and_zip_and_their_broken_halves(land, tmp_path):
     assert "exactly one file" in land(archive.read_bytes(), compression="zip")[0].error.message
 
 
-def test_parquet_and_json_deliveries(land, tmp_path):
-    from datetime import UTC, datetime
+def test_what_the_source_says_of_its_csv_and_its_zone_is_kept_to(land):
+    # Given a file as a German Excel writes it, of a carrier whose name is NA
+    text = "sep=;\r\nID;When;Amount;City;Secret;\r\n1;2024-07-01 12:00;1,5;NA;-;\r\n"
+    form = {"delimiter": ";", "decimal": ",", "header_case": "ignore", "null_values": ["-"], "encoding": "utf-16"}
+    result, store = land(text.encode("utf-16"), csv=form, timezone="Europe/Berlin")
+    (row,) = rows_of(result, store).to_pylist()
+    assert (row["when"].isoformat(), row["amount"]) == ("2024-07-01T10:00:00+00:00", 1.5)
+    assert (row["city"], row["secret"]) == ("NA", None)
+    assert result.outcome.facts["ignored_columns"] == []
 
+
+def test_dates_and_times_of_day_are_that_in_sql(land, tmp_path):
+    from millrace.sources.sql import Scope, connect, select, show
+
+    result, store = land(
+        "id,when,amount,city,secret\n1,2024-01-01T10:00:00Z,1,2024-02-29,23:59\n",
+        types={"city": "date", "secret": "time"},
+    )
+    rows_of(result, store)
+    (path,) = tmp_path.rglob("*.parquet")
+    now = datetime(2024, 1, 1, tzinfo=UTC)
+    with connect(str(tmp_path), [str(path)]) as connection:
+        show(connection, {"sales": [str(path)]}, Scope("2024-01-01", now, now))
+        made = select(
+            connection, "SELECT city + 1 AS next, typeof(secret) AS kind, secret > TIME '12:00' AS late FROM sales"
+        )
+    assert made.to_pylist() == [{"next": date(2024, 3, 1), "kind": "TIME", "late": True}]
+
+
+def test_parquet_and_json_deliveries(land, tmp_path):
     row = {"id": 1, "when": datetime(2024, 1, 1, 10, tzinfo=UTC), "amount": 1.5, "city": "Rome", "secret": "a"}
     pq.write_table(pa.Table.from_pylist([row]), tmp_path / "x")
     whole = (tmp_path / "x").read_bytes()

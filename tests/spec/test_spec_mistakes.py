@@ -111,6 +111,8 @@ MISTAKES = [
      ["must be a column of type timestamp"]),
     ("type that there is not", "      time: timestamp", "      time: datetime", 19,
      ["sources.orders.types.time", "'date', 'time'", "given: 'datetime'"]),
+    ("time of day on Spark", "timestamp\nfeatures:\n", "timestamp\n      price: time\nfeatures:\n  engine: spark\n", 20,
+     ["sources.orders.types.price", "Spark has no time of day: declare it string"]),
     ("zone of a source", "    lookback: P3D", "    timezone: Europe/Berln", 15,
      ["sources.orders.timezone", "IANA", "given: 'Europe/Berln'"]),
     ("csv of another format", "    lookback: P3D", "    format: json\n    csv: {null_values: [NA]}", 16,

@@ -139,6 +139,10 @@ class PipelineSpec(Model):
         for name, source in self.sources.items():
             if name in taken:
                 wrong.add(f"the SQL has a view '{name}' already; name the source otherwise", "sources", name)
+            for column, kind in source.types.items():
+                if kind == "time" and self.features.engine == "spark":
+                    problem = "Spark has no time of day: declare it string"
+                    wrong.add(problem, "sources", name, "types", column, given=kind)
             if problem := self.location_problem(name, source.location):
                 wrong.add(problem, "sources", name, "location", given=source.location)
         for job, limit in self.time_limits.items():
