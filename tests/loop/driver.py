@@ -31,6 +31,7 @@ def main(root: str, pipeline: str, first: str, last: str, by_rest: str, by_hand:
     began = time.monotonic()
     running = up(tree, settings, more)
     try:
+        assert up(tree, settings, more) == running, "a second Airflow beside the first"
         report = drive(running.api, tree, settings, pipeline, first, last, by_rest, by_hand)
         report["other_dags"] = [
             d["dag_id"]

@@ -11,9 +11,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from support.driven import driven
 
 ROOT = Path(__file__).resolve().parents[2]
 DRIVER = Path(__file__).with_name("driver.py")
+LIMIT_S = 590
 
 
 @pytest.fixture(scope="module")
@@ -67,11 +69,9 @@ def test_two_projects_made_elsewhere_run_in_one_airflow(python, tmp_path):
     environment_file = tmp_path / "shop" / "include" / "environments" / "dev.yaml"
     environment_file.write_text(environment_file.read_text().replace("by: auto", "by: human"))
     # When the first runs its loop, with the second in the same Airflow
-    done = subprocess.run(
-        [python, str(DRIVER), str(tmp_path / "shop"), "orders", "2024-01-01", "2024-01-05", "2024-01-06", "2024-01-07",
-         str(tmp_path / "branch")],
-        env=environment(), capture_output=True, text=True, timeout=590,
-    )  # fmt: skip
+    days = ("2024-01-01", "2024-01-05", "2024-01-06", "2024-01-07")
+    command = [python, DRIVER, tmp_path / "shop", "orders", *days, tmp_path / "branch"]
+    done = driven(command, tmp_path / "shop", environment(), seconds=LIMIT_S)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     seen = json.loads(done.stdout.strip().splitlines()[-1])
     # Then its loop went through, and the other's DAGs are there too

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.driven import driven
 
 ROOT = Path(__file__).resolve().parents[2]
 DRIVER = Path(__file__).with_name("driver.py")
@@ -41,11 +42,9 @@ def reduced_flights(folder: Path) -> Path:
     return folder
 
 
-def run_driver(*arguments: str, before: tuple[str, ...] = ()) -> dict:
-    done = subprocess.run(
-        [*before, sys.executable, str(DRIVER), *arguments],
-        env=clean_environment(), capture_output=True, text=True, timeout=LIMIT_S,
-    )  # fmt: skip
+def run_driver(project: Path, *arguments: str, before: tuple[str, ...] = ()) -> dict:
+    command = [*before, sys.executable, str(DRIVER), str(project), *arguments]
+    done = driven(command, project, clean_environment(), LIMIT_S)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return json.loads(done.stdout.strip().splitlines()[-1])
 
@@ -76,7 +75,7 @@ def seen(tmp_path_factory) -> dict:
     subprocess.run(
         [*alone, sys.executable, "-m", "millrace.cli.app", "apply"], cwd=project, env=clean_environment(), check=True
     )
-    return run_driver(str(project), "flight_delays", "2013-01", "2013-02", "2013-03", "2013-04", before=alone)
+    return run_driver(project, "flight_delays", "2013-01", "2013-02", "2013-03", "2013-04", before=alone)
 
 
 @pytest.mark.loop
