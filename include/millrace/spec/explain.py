@@ -41,6 +41,10 @@ def line_in(node: yaml.Node | None, loc: Sequence[Any]) -> int:
 
 def _text(item: Any, loc: tuple[Any, ...], model: type[BaseModel], value: Any) -> str:
     kind, given, context = item["type"], item.get("input"), item.get("ctx") or {}
+    if loc and loc[-1] == "[key]" and kind == "literal_error":
+        words = [word.strip("'") for word in str(context["expected"]).replace(" or ", ", ").split(", ")]
+        text = f"unknown key '{'.'.join(map(str, loc[:-1]))}'; allowed here: {', '.join(words)}"
+        return text + (f"; did you mean '{near}'?" if (near := nearest(str(loc[-2]), words)) else "")
     if loc and loc[-1] == "[key]":
         return f"{'.'.join(map(str, loc[:-2]))}: '{loc[-2]}' is not a usable name; allowed: {NAME_IN_WORDS}"
     key = ".".join(str(part) for part in loc) or "(top level)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 from airflow.sdk.exceptions import AirflowFailException
@@ -81,5 +82,7 @@ def _ended(name: str, ended: Any) -> Exception:
     if ended.exit_code in (137, 143):  # killed from outside: the kernel's and kubelet's own reasons were ruled out
         return Interrupted(f"Pod {name} was killed (exit {ended.exit_code})")
     lines = (ended.message or "").strip().splitlines()
-    said = f"Pod {name} ended with exit {ended.exit_code}" + (f": {lines[-1]}" if lines else "")
+    number = ended.exit_code - 128  # how a container tells of a signal
+    crash = f", which is {signal.Signals(number).name}" if number in set(signal.Signals) else ""
+    said = f"Pod {name} ended with exit {ended.exit_code}{crash}" + (f": {lines[-1]}" if lines else "")
     return OutOfReach(said) if ended.exit_code == RETRY_EXIT else PodFailed(said)
