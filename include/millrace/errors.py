@@ -81,7 +81,7 @@ def _likeness(given: str, word: str) -> float:
     ratio = difflib.SequenceMatcher(None, word, given).ratio()
     if len(given) >= 3 and given in word:
         return ratio + (0.5 if word.startswith(given) else 0.3)
-    return ratio + (0.1 if len(word) >= 3 and word in given else 0.0)
+    return max(ratio, 0.6) if len(word) >= 3 and word in given else ratio
 
 
 class SpecError(MillraceError):

@@ -56,6 +56,8 @@ PROBLEMS = [
      "neither a source nor transform.sql has this column; did you mean 'pages'?"),
     ("a job", PIPELINE, "tags: [sample]", "compute: {trian: gpu}", (PIPELINE, "trian"),
      "no such job 'trian'; allowed: land, validate"),
+    ("a set that no value can be in", RAW, "value_set: [east, north, south, west]", "value_set: [1, 2]",
+     (RAW, "value_set: [1, 2]"), "no value of the set can be in it: the column holds texts, the set numbers"),
     ("an expectation", RAW, "to_be_unique", "to_be_uniqe", (RAW, "to_be_uniqe"),
      "expectations[1]: no such expectation (given: 'expect_column_values_to_be_uniqe')"),
     ("a keyword of an expectation", RAW, "min_value: 1,", "minvalue: 1,", (RAW, "expect_column_values_to_be_between"),

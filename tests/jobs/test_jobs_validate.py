@@ -78,7 +78,8 @@ def test_a_failed_gate_is_an_outcome_with_a_page_and_a_result(tmp_path: Path) ->
     assert result.outcome is not None and result.outcome.verdict is not None
     assert [c.message for c in result.outcome.verdict.failures] == [
         "column 'distance': values at least 0 expected; 1 of 2 rows is outside",
-        "column 'passenger': values in the suite's set expected; 1 of 2 rows holds another",
+        "column 'passenger': values in the suite's set expected; 1 of 2 rows holds another: most frequent: other texts "
+        "(2); values are shown of a column that pipeline.yaml calls public",
     ]
     page, found = (stored(result, tmp_path, role) for role in ("report", "result"))
     assert b"flights, 2013-01, suites/raw.yaml" in page

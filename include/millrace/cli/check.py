@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from millrace.cli.check_columns import check_columns
-from millrace.cli.check_sql import sql_columns
+from millrace.cli.check_sql import TYPES, sql_columns
 from millrace.errors import MillraceError, SpecError, nearest
 from millrace.spec import PipelineSpec, Placed, ProjectTree
 from millrace.spec.project import NEEDED, find_root
@@ -97,7 +97,8 @@ def _pipeline(tree: ProjectTree, pipeline: str, environments: list[str]) -> list
     sql = tree.folder(pipeline) / "transform.sql"
     made = attempt(problems, lambda: sql_columns(sql, spec)) if sql.is_file() else None
     for source in spec.sources.values():
-        problems += check_suite_of(tree, spec, source.gate, source.columns, "the source does not have it")
+        columns = {c: TYPES[source.types.get(c, "string")] for c in source.columns}
+        problems += check_suite_of(tree, spec, source.gate, columns, "the source does not have it")
     problems += check_suite_of(tree, spec, spec.features.gate, made, "transform.sql does not make it")
     found, served = check_features(tree, spec, made)
     problems += found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +14,20 @@ from millrace.spec.yaml_file import line_of
 if TYPE_CHECKING:
     from millrace.gates.suite import Entry
 
+KINDS = {
+    "VARCHAR": "text", "ENUM": "text", "UUID": "text", "BOOLEAN": "boolean", "DATE": "date", "TIMESTAMP": "clock",
+    "TIMESTAMP WITH TIME ZONE": "time", "TIMESTAMPTZ": "time",
+    **dict.fromkeys(("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER",
+                     "UBIGINT"), "integer"),
+    **dict.fromkeys(("FLOAT", "DOUBLE", "DECIMAL"), "number"),
+}  # fmt: skip
+"""DuckDB's type -> what a column of it holds, as gates call it."""
+
 
 def check_suite_of(
-    tree: ProjectTree, spec: PipelineSpec, name: str, columns: Collection[str] | None, why: str
+    tree: ProjectTree, spec: PipelineSpec, name: str, columns: Mapping[str, str] | None, why: str
 ) -> list[str]:
-    """One line for each mistake of a suite; `columns` None: not known, because the SQL is wrong itself."""
+    """One line for each mistake of a suite; `columns`, with DuckDB's types, are None where the SQL is wrong itself."""
     from millrace.gates.suite import read
 
     path = tree.folder(spec.name) / name
@@ -38,7 +47,18 @@ def check_suite_of(
             if column not in columns:  # type: ignore[operator]
                 line = _line(path, number, entry, column)
                 problems.append(f"{path}:{line}: no column '{column}': {why}{near(column, list(columns or ()))}")
+        if columns is not None and entry.problem is None and (text := _other_kind(entry, columns)):
+            line = line_of(path, "expectations", number, "kwargs", "value_set")
+            problems.append(f"{path}:{line}: expectations[{number}]: no value of the set can be in it: {text}")
     return problems
+
+
+def _other_kind(entry: Entry, columns: Mapping[str, str]) -> str | None:
+    """Why no member of the suite's set can stand in its column, None where one can."""
+    from millrace.gates.mismatch import set_of_another_kind
+
+    kind = KINDS.get(columns.get(entry.columns[0], "").split("(")[0]) if entry.columns else None
+    return set_of_another_kind(entry, kind) if kind else None
 
 
 def _checks(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from millrace.contract import Check, Verdict
 from millrace.errors import SpecError
-from millrace.gates import builtin, gx, words
+from millrace.gates import builtin, gx, mismatch, words
 from millrace.gates.frame import Frame, Rows
 from millrace.gates.result import Found, GateResult
 from millrace.gates.suite import COLUMN_KEYS, NULL_TYPES, Entry, read
@@ -219,6 +219,8 @@ class _Gate:
             outcome = gaps
         else:
             outcome = "so it is" if passed else "so it is not"
+        if not passed:
+            outcome += mismatch.explained(entry, self.rows, public)
         check = Check(
             name=entry.type,
             passed=passed,
