@@ -56,7 +56,7 @@ def sketch(table: pa.Table, keys: Any, *, importance: dict[str, float] | None = 
 def predicted(table: pa.Table) -> Any:
     """A model's answers."""
     amount = table[table.column_names[0]].to_numpy()
-    return 1 / (1 + np.exp(-np.nan_to_num(amount - 10)))
+    return 1 / (1 + np.exp(-np.clip(np.nan_to_num(amount - 10), -50, 50)))
 
 
 def compare(reference: Sketch, table: pa.Table, keys: Any, *, columns: list[str] | None = None,

@@ -100,17 +100,71 @@ def test_out_of_range_numbers_are_counted(reference):
     assert 0 < found.columns()["amount"]["out_of_range"] < 0.5 and not found.broken
 
 
+def outlying(made, far):
+    """The same rows with one far value of `amount` among them."""
+    table, keys = made
+    values = table["amount"].to_numpy().copy()
+    values[len(values) // 2] = far
+    return table.set_column(0, "amount", pa.array(values)), keys
+
+
+@pytest.mark.parametrize("far", [1e6, -1e6, 1e200, np.inf, -np.inf])
+@pytest.mark.parametrize("side", ["reference", "window", "both"])
+def test_one_outlier_hides_no_shift_and_is_none(side, far):
+    before, still, moving = days(0, count=120), window(1), window(1, shift=1.0)
+    if side != "window":
+        before = outlying(before, far)
+    if side != "reference":
+        still, moving = outlying(still, far), outlying(moving, far)
+    made = sketch(*before, features=["amount"])
+    assert moved(compare(made, *still, columns=["amount"])) == []
+    assert moved(compare(made, *moving, columns=["amount"])) == ["amount"]
+
+
+def test_one_outlier_among_few_values_hides_no_shift():
+    # Given numbers of few values each, 0 to 4, and a glitch
+    table, keys = days(0, count=120)
+    values = table["count"].to_numpy().copy()
+    values[7] = 1_000_000
+    made = sketch(table.set_column(1, "count", pa.array(values)), keys)
+    later, new = window(1)
+    higher = np.minimum(later["count"].to_numpy() + 1, 4)
+    assert moved(compare(made, later, new, columns=["count"])) == []
+    assert moved(compare(made, later.set_column(1, "count", pa.array(higher)), new, columns=["count"])) == ["count"]
+
+
+def test_rare_values_of_an_all_but_constant_column_keep_their_distance():
+    table, keys = days(0, count=120)
+    rare = np.where(np.arange(table.num_rows) % 250 == 0, 5.0, 0.0)
+    column = sketch(table.set_column(0, "amount", pa.array(rare)), keys).find("amount")
+    assert column.points == (0.0, 5.0)
+
+
+def test_nan_is_a_missing_value(reference):
+    table, keys = window(1, gaps=0.2)
+    absent = table.set_column(0, "amount", pa.array(table["amount"].to_numpy()))  # NaN where null
+    assert absent["amount"].null_count == 0 < table["amount"].null_count
+    answers = [compare(reference, t, keys, columns=["amount"]).columns() for t in (table, absent)]
+    assert answers[0] == answers[1] and answers[0]["amount"]["missing"] > 0.15
+    trained, seen = days(0, count=120, gaps=0.1)
+    gaps = trained.set_column(0, "amount", pa.array(trained["amount"].to_numpy()))
+    assert sketch(gaps, seen).find("amount") == sketch(trained, seen).find("amount")
+
+
 @pytest.mark.parametrize(
     ("change", "why"),
     [
         (lambda v: pa.array([None] * len(v), pa.float64()), "empty"),
         (lambda v: pa.array([None] * len(v), pa.null()), "empty"),
         (lambda v: pa.array([9.5] * len(v)), "stuck at one value"),
+        (lambda v: pa.array([9.5] * (len(v) - 1) + [np.nan]), "stuck at one value"),
+        (lambda v: pa.array([np.nan] * len(v)), "empty"),
         (lambda v: pa.array([x if n % 3 else None for n, x in enumerate(v.to_pylist())]), None),
         (lambda v: pa.array([x if n % 3 == 0 else None for n, x in enumerate(v.to_pylist())]), "mostly missing"),
         (lambda v: pa.array(np.array(v) * 100), "almost only values that were never seen"),
     ],
-    ids=["empty", "without a type", "stuck", "a third missing", "mostly missing", "another unit"],
+    ids=["empty", "without a type", "stuck", "stuck but for a NaN", "NaN", "a third missing", "mostly missing",
+         "another unit"],
 )  # fmt: skip
 def test_broken_columns_are_named(reference, change, why):
     table, keys = window(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from drift_streams import EVIL, compare, days, sketch
@@ -32,6 +33,20 @@ def test_evidently_computes_the_scores_that_were_judged(shift, public):
         assert float(seen[name]["value"]) == pytest.approx(one.score, abs=1e-9), name
         assert seen[name]["config"]["method"] == one.item.method
         assert seen[name]["config"]["threshold"] == one.threshold
+
+
+@pytest.mark.parametrize("far", [1e200, np.inf])
+def test_a_page_with_an_outlier_on_both_sides_shows_the_score_that_was_judged(far):
+    def outlying(seed, **more):
+        table, keys = days(seed, **more)
+        values = table["amount"].to_numpy().copy()
+        values[:2] = far, -far
+        return table.set_column(0, "amount", pa.array(values)), keys
+
+    found = compare(sketch(*outlying(0)), *outlying(1, count=30, shift=1.0), columns=["amount"])
+    assert found.drifted("amount")
+    (metric,) = evidently({"amount": found.judged["amount"][0]}).dict()["metrics"]
+    assert float(metric["value"]) == pytest.approx(found.judged["amount"][0].score, abs=1e-9)
 
 
 def test_the_page_says_what_the_check_says(reference):

@@ -122,7 +122,7 @@ def check(sketch: Sketch, columns: Iterable[Given], *, rate: float, minimum_rows
         if here.items and key not in draws:
             draws[key] = draw(blocks, size, 1 if part.scattered else RUN[sketch.block], seed)
         for item in here.items:
-            tried.append((given.name, item, resampled(item, draws[key], seed), sure))
+            tried.append((given.name, item, resampled(item, draws[key], seed + len(tried)), sure))
             if item.what == "values":
                 constant[given.name] = constancy(item, size)
     limits = iter(thresholds([distances for _, _, distances, sure in tried if sure], rate))

@@ -8,12 +8,11 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from millrace.drift.blocks import Counts
 from millrace.drift.distances import CATEGORIES, NUMBERS, jensenshannon, norm_of, wasserstein, whole
-from millrace.drift.sketch import RARE, ColumnSketch, Floats, codes_of, is_number, numbers_of, texts_of
+from millrace.drift.sketch import LARGEST, RARE, ColumnSketch, Floats, codes_of, is_number, numbers_of, texts_of
 from millrace.errors import DataError
 
 PER_CATEGORY = 20
@@ -30,7 +29,8 @@ LOST = 0.5
 class Item:
     """What is compared. `blocks` (blocks, bins) of the reference, `after` (bins) of the window; `points` for numbers.
 
-    For a number the first and last bin of `after`, `points` are what lies below and above the reference's range.
+    For a number the first and last bin of `after`, `points` are what lies below and above the reference's range, no
+    further from it than the reference's points lie apart: how far one outlier lies says nothing of the others.
     """
 
     column: ColumnSketch
@@ -107,9 +107,9 @@ def see(column: ColumnSketch, values: pa.ChunkedArray) -> Seen:
     gone = np.array(column.missing, dtype=np.float64)
     rows = len(values)
     if column.numeric:
-        made, foreign, missing = _numbers(column, table, values)
+        made, foreign, missing, constant = _numbers(column, table, values)
     else:
-        made, foreign, missing = _categories(column, table, values, rows)
+        made, foreign, missing, constant = _categories(column, table, values, rows)
     items = [made] if made is not None else []
     if rows and (missing or gone.sum()) and table.sum():
         present = np.stack([table.sum(axis=1), gone], axis=1)
@@ -123,40 +123,47 @@ def see(column: ColumnSketch, values: pa.ChunkedArray) -> Seen:
         missing=missing / rows if rows else 0.0,
         missing_before=float(gone.sum() / total) if total else 0.0,
         foreign=foreign / present_rows if present_rows else 0.0,
-        constant=made is not None and column.bins > 1 and pc.count_distinct(values).as_py() == 1,
+        constant=made is not None and column.bins > 1 and constant,
         empty=present_rows == 0,
     )
 
 
-def _numbers(column: ColumnSketch, table: Floats, values: pa.ChunkedArray) -> tuple[Item | None, int, int]:
+def _numbers(column: ColumnSketch, table: Floats, values: pa.ChunkedArray) -> tuple[Item | None, int, int, bool]:
+    """The item, how many are out of range, how many are missing, and whether the others are one value."""
     numbers = numbers_of(values)
-    good = numbers[np.isfinite(numbers)]
+    good = numbers[~np.isnan(numbers)]
     missing = len(numbers) - len(good)
     if not len(good) or not column.points or column.low is None or column.high is None:
-        return None, 0, missing
+        return None, 0, missing, False
     codes: Counts = np.searchsorted(np.array(column.edges), good, side="right") + 1
     below, above = good < column.low, good > column.high
     codes[below], codes[above] = 0, column.bins + 1
     after = np.bincount(codes, minlength=column.bins + 2).astype(np.float64)
-    ends = [float(good[out].mean()) if out.any() else end
-            for out, end in ((below, column.points[0]), (above, column.points[-1]))]  # fmt: skip
+    first, last = column.points[0], column.points[-1]
+    wide = last - first or LARGEST
+    near = np.clip(good, first - wide, last + wide)
+    ends = [float(near[out].mean()) if out.any() else end for out, end in ((below, first), (above, last))]
     points = np.array([ends[0], *column.points, ends[1]])
     padded = np.pad(table[:, :-1], ((0, 0), (1, 1)))
-    return Item(column, "values", padded, after, points), int(below.sum() + above.sum()), missing
+    return Item(column, "values", padded, after, points), int(below.sum() + above.sum()), missing, _constant(good)
+
+
+def _constant(numbers: Floats) -> bool:
+    return bool(numbers.min() == numbers.max())
 
 
 def _categories(
     column: ColumnSketch, table: Floats, values: pa.ChunkedArray, rows: int
-) -> tuple[Item | None, int, int]:
+) -> tuple[Item | None, int, int, bool]:
     texts, found = texts_of(values)
     codes, new = codes_of(column, texts, found)
     here = codes >= 0
     missing = rows - int(here.sum())
     if not here.any() or not table.sum():
-        return None, 0, missing
+        return None, 0, missing, False
     after = np.bincount(codes[here], minlength=column.bins + 1).astype(np.float64)
     rare = table[:, :-1].sum(axis=0) < max(RARE, PER_CATEGORY / rows) * table.sum()
-    return Item(column, "values", _folded(table, rare), _folded(after, rare)), int(new.sum()), missing
+    return Item(column, "values", _folded(table, rare), _folded(after, rare)), int(new.sum()), missing, len(texts) == 1
 
 
 def _folded(counts: Floats, rare: NDArray[np.bool_]) -> Floats:

@@ -31,7 +31,9 @@ CATEGORIES = 100
 KNOWN = 10_000
 """Most categories that are remembered as seen, beyond which new ones are not told from rare ones."""
 RARE = 0.005
-"""Share of the rows below which a category is folded into the others."""
+"""Share of the rows below which a category is folded into the others, and a number at an end may be an outlier."""
+LARGEST = 1e150
+"""What larger numbers count as, infinity too: their squares could not be added."""
 
 
 class _Frozen(BaseModel):
@@ -163,10 +165,9 @@ def make(
 def _column(name: str, role: Role, values: pa.ChunkedArray, index: Counts, blocks: int, public: bool) -> ColumnSketch:
     if is_number(values.type):
         numbers = numbers_of(values)
-        good = numbers[np.isfinite(numbers)]
-        cut = _cut(good)
-        made = ColumnSketch(name=name, role=role, public=public, counts=(), missing=(), **cut)
-        codes = np.where(np.isfinite(numbers), np.searchsorted(np.array(made.edges), numbers, side="right"), -1)
+        gone = np.isnan(numbers)
+        made = ColumnSketch(name=name, role=role, public=public, counts=(), missing=(), **_cut(numbers[~gone]))
+        codes = np.where(gone, -1, np.searchsorted(np.array(made.edges), numbers, side="right"))
     else:
         texts, found = texts_of(values)
         made = _categories(name, role, texts, found, public)
@@ -184,6 +185,8 @@ def _cut(values: Floats) -> dict[str, Any]:
     if not len(values):
         return {}
     ordered = np.sort(values)
+    low, high = float(ordered[0]), float(ordered[-1])
+    ordered = _fenced(ordered)
     distinct = np.concatenate([ordered[:1], ordered[1:][ordered[1:] > ordered[:-1]]])
     if len(distinct) <= BINS:
         edges, points = (distinct[1:] + distinct[:-1]) / 2, distinct
@@ -195,9 +198,24 @@ def _cut(values: Floats) -> dict[str, Any]:
     return {
         "edges": tuple(map(float, edges)),
         "points": tuple(float(f"{p:.10g}") for p in points),
-        "low": float(ordered[0]),
-        "high": float(ordered[-1]),
+        "low": low,
+        "high": high,
     }
+
+
+def _fenced(ordered: Floats) -> Floats:
+    """Sorted numbers with outliers drawn in, so that none makes the deviation so large that nothing else counts.
+
+    No number lies further from the inner 99 % of them than these are wide; at least one on either side is left out of
+    them. Where these are one value, rare others give the width: the inner 90 % of those.
+    """
+    outer = min(max(1, int(RARE * len(ordered))), (len(ordered) - 1) // 2)
+    low, high = ordered[outer], ordered[-1 - outer]
+    if low == high:
+        others = ordered[ordered != low]
+        if len(others):
+            low, high = min(low, others[len(others) // 20]), max(high, others[-1 - len(others) // 20])
+    return np.asarray(np.clip(ordered, low - (high - low), high + (high - low)))
 
 
 def _categories(name: str, role: Role, texts: list[str], found: Counts, public: bool) -> ColumnSketch:
@@ -233,8 +251,9 @@ def is_number(kind: pa.DataType) -> bool:
 
 
 def numbers_of(values: pa.ChunkedArray) -> Floats:
-    """As float64; NaN where null."""
-    return np.asarray(values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), dtype=np.float64)
+    """As float64 within `LARGEST`; NaN where null."""
+    numbers = np.asarray(values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), dtype=np.float64)
+    return np.clip(numbers, -LARGEST, LARGEST)
 
 
 def texts_of(values: pa.ChunkedArray) -> tuple[list[str], Counts]:
