@@ -200,6 +200,51 @@ def collect(project: ProjectOption = None) -> None:
     print(f"{len(left)} leftover object{'' if len(left) == 1 else 's'} removed")
 
 
+@app.command()
+def promote(
+    pipeline: Annotated[str, typer.Argument(help="Whose champion.")],
+    to: Annotated[int, typer.Option("--to", help="A challenger's version, or one that was champion: a rollback.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why; kept in the ledger.")],
+    project: ProjectOption = None,
+) -> None:
+    """Ask for the release of a version, new or old, by a run of the pipeline's release DAG."""
+    from millrace.cli.promotion import promote as ask
+
+    tree = ProjectTree.at(project)
+    started = ask(tree, Settings.load(tree.root), _ledger(project), pipeline, to, reason)
+    what = "rollback" if started.rollback else "release"
+    print(f"started the {what} of {pipeline} to version {to}: run {started.run_id} of {started.dag_id}")
+    print(f"  {started.url}")
+    if started.by == "human":
+        print("It waits for an approval in Airflow, under Required actions")
+    if started.paused:
+        print(f"The DAG is paused: the run waits until somebody unpauses {started.dag_id}")
+
+
+@app.command()
+def champion(
+    pipeline: Annotated[str, typer.Argument(help="Whose champion.")],
+    at: Annotated[str | None, typer.Option("--at", help="A time with its zone; default: now.")] = None,
+    project: ProjectOption = None,
+) -> None:
+    """Say which version is champion, or was at a time."""
+    from millrace.cli.promotion import champion_at
+
+    tree = ProjectTree.at(project)
+    tree.spec(pipeline)
+    found, moment = champion_at(_ledger(project), pipeline, at)
+    when = f" at {moment.isoformat()}" if moment else ""
+    if found is None:
+        print(f"{pipeline}: no champion{when}")
+        return
+    print(f"{pipeline}: version {found.version}{when}, since {found.since:%Y-%m-%d %H:%M:%S} UTC "
+          f"(generation {found.generation})")  # fmt: skip
+    print(f"  trained to {found.trained.trained_to} because: {found.trained.reason}")
+    if found.reason:
+        print(f"  released because: {found.reason}")
+    print(f"  model {found.model_digest}, Evidence {found.evidence_digest}")
+
+
 @ledger_app.command()
 def verify(project: ProjectOption = None) -> None:
     """Check the hash chain."""
