@@ -15,6 +15,7 @@ from support.project import DAYS, PIPELINE, sample, stored
 from support.task import running
 
 from millrace.airflow.approval import ReleaseApproval
+from millrace.airflow.champion import champion_of
 from millrace.airflow.retry import InfrastructureError
 from millrace.airflow.site import Site
 from millrace.airflow.tasks import release as tasks
@@ -394,6 +395,24 @@ def test_who_died_between_the_ledger_and_what_follows_finishes_on_the_next_try(h
     assert house.promote(1) == {"version": 1, "generation": 1}
     assert house.alias == [1] and Champions(house.site.objects).get(PIPELINE).version == 1
     assert len(house.ledger.entries(PIPELINE, "promoted")) == 1
+
+
+def test_a_copy_that_a_killed_release_left_behind_is_healed_by_who_asks_for_the_champion(house, caplog):
+    house.register(1), house.release(1)
+    house.site.objects.delete(f"champions/{PIPELINE}.json")
+
+    assert champion_of(house.site).version == 1
+    assert Champions(house.site.objects).get(PIPELINE).version == 1
+
+    # and one that cannot be read keeps nobody from the champion
+    house.site.objects.put(f"champions/{PIPELINE}.json", b"{")
+    assert champion_of(house.site).version == 1
+    assert "the copy of the champion in the store is out of date" in caplog.text
+
+
+def test_without_a_champion_there_is_no_copy(house):
+    assert champion_of(house.site) is None
+    assert list(house.site.objects.list("champions/")) == []
 
 
 def test_a_late_retry_leaves_the_champion_that_came_meanwhile(house):
