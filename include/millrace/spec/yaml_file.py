@@ -15,6 +15,8 @@ from millrace.spec.explain import explain, line_in
 M = TypeVar("M", bound=BaseModel)
 # The C loader reads eight times faster; a PyYAML built without libyaml still works.
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_DEEPEST = 100
+"""Levels of nesting. libyaml's C code ends the process on thousands of them."""
 _TEXT = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
 
 
@@ -23,6 +25,28 @@ class _Loader(_Base):  # type: ignore[misc]
 
     Dates stay text.
     """
+
+    _depth = 0
+
+    def descend_resolver(self, current_node: yaml.Node | None, current_index: Any) -> None:
+        self._depth += 1
+        if self._depth > _DEEPEST and current_node is not None:
+            problem = f"values nest more than {_DEEPEST} deep"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=current_node.start_mark)
+        super().descend_resolver(current_node, current_index)
+
+    def ascend_resolver(self) -> None:
+        self._depth -= 1
+        super().ascend_resolver()
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (yaml.YAMLError, RecursionError):
+            raise
+        except Exception as err:  # what a tag says that its value is not: !!timestamp x, or too many digits
+            kind = node.tag.rpartition(":")[2]
+            raise yaml.MarkedYAMLError(problem=f"this cannot be read as {kind}", problem_mark=node.start_mark) from err
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -106,7 +130,7 @@ def _parse(path: Path) -> tuple[Any, yaml.Node | None]:
         line = mark.line + 1 if mark else text[:position].count("\n") + 1 if isinstance(position, int) else 1
         problem = getattr(err, "problem", None) or getattr(err, "reason", None) or str(err)
         raise SpecError(f"not valid YAML: {problem}", where=f"{path}:{line}") from err
-    except (ValueError, RecursionError) as err:  # a number of a thousand digits, brackets without end
+    except (ValueError, RecursionError) as err:  # a value that holds itself
         raise SpecError(f"not valid YAML: {err}", where=f"{path}:1") from err
     finally:
         if loader is not None:
