@@ -39,6 +39,8 @@ PROBLEMS = [
      "features.event_time: transform.sql does not make column 'event_timestamp'; did you mean 'event_time'?"),
     ("event time that is no time", SQL, "time AS event_timestamp", "CAST(time AS VARCHAR) AS event_timestamp",
      (PIPELINE, "event_time: event_timestamp"), "'event_timestamp' is VARCHAR in transform.sql; allowed: TIMESTAMPTZ"),
+    ("a time without a zone", SQL, "    ordered\n", "    ordered, time AT TIME ZONE 'UTC' AS seen\n", (SQL, ""),
+     "column 'seen' is TIMESTAMP, a time without a zone"),
     ("no entity", SQL, "    visit_id,", "    visit_id AS visit,", (PIPELINE, "entity:"),
      "features.entity.0: transform.sql does not make column 'visit_id'"),
     ("no label", SQL, "    ordered\n", "    ordered AS sold\n", (PIPELINE, "column: ordered"),

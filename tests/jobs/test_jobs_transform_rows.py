@@ -156,18 +156,43 @@ def test_types_that_the_stack_knows(shop: Shop) -> None:
         one(
             "sum(1) OVER () AS huge, 1.50::DECIMAL(9, 2) AS dec, 1::UTINYINT AS tiny, 1.5::FLOAT AS single, "
             "TRUE AS flag, 'a'::ENUM ('a', 'b') AS kind, DATE '2024-01-01' AS day, NULL::VARCHAR AS nothing, "
-            "TIMESTAMP_NS '2024-01-01 00:00:00.123456789' AS nano, TIMESTAMP '2024-01-01' AS naive"
+            "TIMESTAMPTZ '2024-01-01' AS moment"
         )
     )
     types = {name: str(kind) for name, kind in zip(table.column_names, table.schema.types, strict=True)}
     assert types == {
         "id": "string", "event_timestamp": "timestamp[us, tz=UTC]", "huge": "int64", "dec": "double",
         "tiny": "uint8", "single": "float", "flag": "bool", "kind": "string", "day": "date32[day]",
-        "nothing": "string", "nano": "timestamp[us, tz=UTC]", "naive": "timestamp[us, tz=UTC]",
+        "nothing": "string", "moment": "timestamp[us, tz=UTC]",
     }  # fmt: skip
     row = table.to_pylist()[0]
     assert (row["huge"], row["dec"]) == (1, 1.5)
-    assert row["nano"] == datetime(2024, 1, 1, 0, 0, 0, 123456, tzinfo=UTC)
+    assert row["moment"] == NEW_YEAR
+
+
+@pytest.mark.parametrize("type_", ["FLOAT", "DOUBLE"])
+def test_nan_is_null_and_infinities_are_refused(shop: Shop, type_: str) -> None:
+    found = shop.features(one(f"'nan'::{type_} AS a, NULL::{type_} AS b, -1.5::{type_} AS c")).to_pylist()[0]
+    assert (found["a"], found["b"], found["c"]) == (None, None, -1.5)
+    for infinite in ("inf", "-inf"):
+        words = "1 of 1 rows have an infinite 'far'. Say what it means"
+        result = shop.run(one(f"'{infinite}'::{type_} AS far"))
+        assert result.error is not None and (result.error.type, words in result.error.message) == ("DataError", True)
+
+
+def test_a_feature_is_within_float32_and_a_label_need_not_be(tmp_path: Path) -> None:
+    label = {"column": "price", "task": "regression", "known_after": "P1D"}
+    shop = Shop(tmp_path / "a", label=label)
+    most = 3.4028235e38  # as float32's largest number is written
+    assert shop.features(one(f"{most} AS far, -{most} AS near, 1e300 AS price"))["far"].to_pylist() == [most]
+    other = Shop(tmp_path / "b", label=label)
+    refused(other.run(one("3.5e38 AS far, 1 AS price")), other, "DataError", "have a 'far' beyond 3.4e38")
+    refused(other.run(one("1 AS far, 'inf'::DOUBLE AS price")), other, "DataError", "have an infinite 'price'")
+
+
+def test_nan_is_no_key(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, features={"entity": ["id", "place"], "service": "shop"})
+    refused(shop.run(one("'nan'::DOUBLE AS place")), shop, "DataError", "1 of 1 rows have no 'place'")
 
 
 @pytest.mark.parametrize(

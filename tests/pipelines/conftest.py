@@ -74,7 +74,7 @@ class Pipeline:
 
         cut = self.spec.partitioning
         with tempfile.TemporaryDirectory() as folder:
-            connection = connect(folder)
+            connection = connect(folder, self.spec.partition.timezone)
             for name, table in (inputs or self.inputs(key)).items():
                 connection.register(name, table)
             connection.execute(

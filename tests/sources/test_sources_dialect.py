@@ -112,6 +112,31 @@ def test_what_is_not_on_the_list_is_refused(
         found.checked()
 
 
+@pytest.mark.parametrize(
+    ("expression", "instead"),
+    [
+        ("z + INTERVAL 1 DAY", "24 * INTERVAL 1 HOUR"),
+        ("z - a * INTERVAL 2 WEEK", "AT TIME ZONE 'Europe/Rome'"),
+        ("z + INTERVAL 1 MONTH", "AT TIME ZONE 'Europe/Rome'"),
+        ("date_diff('day', z, z)", "date_diff('day', a::DATE, b::DATE)"),
+        ("max(x) OVER (ORDER BY z RANGE INTERVAL 1 DAY PRECEDING)", "24 * INTERVAL 1 HOUR"),
+    ],
+)
+def test_days_of_moments_are_refused_where_they_differ_in_length(
+    connection: duckdb.DuckDBPyConnection, expression: str, instead: str
+) -> None:
+    sql = f"SELECT {expression} AS c FROM t"
+    assert not translate(connection, sql).problems
+    connection.execute("SET TimeZone = 'Europe/Rome'")
+    try:
+        (problem,) = translate(connection, sql).problems
+        assert "Europe/Rome" in problem.construct and instead in problem.instead, problem
+        for clock in ("ts + INTERVAL 1 DAY", "d + INTERVAL 1 MONTH", "z + INTERVAL 24 HOUR", "date_diff('day', d, d)"):
+            assert not translate(connection, f"SELECT {clock} AS c FROM t").problems
+    finally:
+        connection.execute("SET TimeZone = 'UTC'")
+
+
 def test_all_problems_are_told_each_on_its_line(connection: duckdb.DuckDBPyConnection) -> None:
     sql = "-- é\nWITH q AS (\n SELECT a,\n  a / b AS c\n FROM t\n)\nSELECT lower(s) AS e,\n x::VARCHAR AS f\nFROM t, q"
     found = translate(connection, sql).problems

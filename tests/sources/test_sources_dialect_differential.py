@@ -316,15 +316,41 @@ def _whole(text: str) -> bool:
     return any(f" FROM {table}" in text for table in ("moments", "clocks", "series", "keys"))
 
 
-def differs(engines: Any, sql: str) -> str:
+def differs(engines: Any, sql: str, zone: str = "UTC") -> str:
     """What is wrong with a query's rows, nothing when both engines make the same."""
     try:
-        ours, theirs = engines.rows(sql)
+        ours, theirs = engines.rows(sql, zone)
         assert ours, "no rows"
         pair["assert_same"](ours, theirs)
     except Exception as err:
         return f"{sql[:200]}\n    {type(err).__name__}: {str(err).splitlines()[0]}"
     return ""
+
+
+def _long(text: str) -> bool:
+    """Whether it asks for days of 23 or 25 hours, which are refused (test_sources_dialect)."""
+    return bool(re.search(r"z [+-] INTERVAL (\(k\) DAY|1 MONTH)|'day', z", text))
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Australia/Lord_Howe", "Africa/Cairo"])
+def test_clocks_are_those_of_the_zone_in_both(engines: Any, zone: str) -> None:
+    """Over clocks that go forward and back, at night and at midnight."""
+    found = [text for texts in EXPRESSIONS["moments"].values() for text in texts if not (_whole(text) or _long(text))]
+    found += [
+        "z::DATE::TIMESTAMPTZ AS c, z::TIMESTAMP::TIMESTAMPTZ AS e",
+        "TIMESTAMPTZ '2013-11-03 01:30:00' AS c, TIMESTAMPTZ '2013-03-10 02:30:00' AS e",
+        "z >= TIMESTAMPTZ '2013-11-03' AS c",
+        "z + 24 * INTERVAL 1 HOUR AS c, z - INTERVAL 48 HOUR AS e",
+        *(f"date_trunc('{unit}', {at} + k * INTERVAL 15 MINUTE) AS c, date_diff('{unit}', {at}, z) AS e"
+          for unit in ("minute", "hour") for at in ("TIMESTAMPTZ '2013-11-03 05:45:00Z'", "z2")),
+    ]  # fmt: skip
+    columns = ", ".join(_numbered(n, text) for n, text in enumerate(found))
+    rolling = (
+        "n, max(v) OVER w AS c, count(*) OVER w AS e FROM series WINDOW w AS (PARTITION BY k ORDER BY z "
+        "RANGE BETWEEN INTERVAL 24 HOUR PRECEDING AND INTERVAL 1 MINUTE PRECEDING)"
+    )
+    wrong = [differs(engines, sql, zone) for sql in (f"SELECT n AS row, {columns} FROM moments", f"SELECT {rolling}")]
+    assert not any(wrong), "\n".join(wrong)
 
 
 def test_queries_give_the_same_rows(engines: Any) -> None:

@@ -45,7 +45,8 @@ def test_select_reads_all_files_of_a_source_in_utc(spark_session: Any, tmp_path:
         "local[2]",
         "SELECT id, z, t, partition_key, extract(hour FROM z AT TIME ZONE 'America/New_York') AS h "
         "FROM rows, scope WHERE z >= start_time AND z <= end_time",
-        {"rows": schema}, {"rows": [str(path) for path in sorted(tmp_path.iterdir())]}, Scope("2013-03-10", start, end),
+        {"rows": schema}, {"rows": [str(path) for path in sorted(tmp_path.iterdir())]},
+        Scope("2013-03-10", start, end, "UTC"),
     )  # fmt: skip
     assert found.schema.field("z").type == pa.timestamp("us", "UTC")
     assert found.schema.field("t").type == pa.timestamp("us")

@@ -16,7 +16,7 @@ from millrace.sources.sql import connect, select
 
 @pytest.fixture
 def connection(tmp_path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    made = connect(str(tmp_path))
+    made = connect(str(tmp_path), "UTC")
     people = pa.table({"id": [1, 2], "name": ["hunter2", "x"], "t": pa.array([1, 2], pa.timestamp("us", "UTC"))})
     made.register("people", people)
     yield made

@@ -13,7 +13,7 @@ NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "U
 CLASSES = ("VARCHAR", "ENUM", *(n for n in NUMBERS if n.endswith(("INT", "INTEGER"))))
 """Types of a multiclass label."""
 STORED = (*NUMBERS, "UHUGEINT", "VARCHAR", "ENUM", "UUID", "JSON", "DATE")
-"""Types that the transform job writes, with all kinds of TIMESTAMP; ENUM, UUID and JSON become text."""
+"""Types that the transform job writes, with TIMESTAMPTZ; ENUM, UUID and JSON become text."""
 
 
 def check_columns(
@@ -26,11 +26,20 @@ def check_columns(
         f"{sql}:1: column '{name}' is of type {kind}, which a Snapshot does not hold; cast it"
         for name, kind in (made or {}).items()
         if kind.split("(")[0] not in STORED and not kind.startswith("TIMESTAMP")
+    ] + [
+        f"{sql}:1: column '{name}' is {kind}, a time without a zone, so nobody can tell which moment it is; allowed: "
+        f"TIMESTAMPTZ. Say whose clock it is: {name} AT TIME ZONE '{spec.partition.timezone}'"
+        for name, kind in (made or {}).items()
+        if kind.startswith("TIMESTAMP") and not _zoned(kind)
     ]
     return problems + [
         f"{path}:{line_of(path, *loc)}: {'.'.join(map(str, loc))}: {text}"
         for loc, text in [*_made(spec, made), *_served(spec, served), *_classified(spec, made)]
     ]
+
+
+def _zoned(kind: str) -> bool:
+    return "TIME ZONE" in kind or kind.startswith("TIMESTAMPTZ")
 
 
 def _made(spec: PipelineSpec, made: dict[str, str] | None) -> Iterator[tuple[tuple[str | int, ...], str]]:

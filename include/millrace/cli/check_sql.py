@@ -28,16 +28,18 @@ def sql_columns(path: Path, spec: PipelineSpec) -> dict[str, str]:
 
     Raises SpecError with the line for SQL that cannot be bound, is not one SELECT, or makes two columns of one name,
     and, where the engine is Spark, for each construct that means something else there.
-    As in the transform job, the SQL reaches no file and loads no extension.
+    As in the transform job, the SQL reaches no file, loads no extension, and reads clocks in the pipeline's zone.
     """
     import duckdb
+
+    from millrace.sources.sql import clocks
 
     sql = read_text(path)
     connection = duckdb.connect()
     try:
         for name in ("autoinstall_known_extensions", "autoload_known_extensions", "enable_external_access"):
             connection.execute(f"SET {name} = false")
-        connection.execute("SET TimeZone = 'UTC'")
+        clocks(connection, spec.partition.timezone)
         for name, source in spec.sources.items():
             _table(connection, name, {c: TYPES[source.types.get(c, "string")] for c in source.columns})
         if spec.features.embedding is not None:

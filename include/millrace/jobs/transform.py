@@ -17,6 +17,7 @@ from millrace.jobs.embedded import embed, fitted
 from millrace.jobs.land import strictest
 from millrace.jobs.work import Work
 from millrace.learners.embeddings.files import Fitted
+from millrace.sources.result import plain
 from millrace.sources.sql import FILE, Scope, connect, select, show
 from millrace.spec.media import EMBEDDED
 
@@ -31,11 +32,12 @@ def run(work: Work, params: Params) -> Outcome:
     """Make the features of the partition in scope.
 
     The SQL sees a view per source, over all its input Snapshots, and `scope(partition_key, start_time, end_time)`;
-    where the spec has an embedding also `embedded`, a row per distinct file of its source.
+    where the spec has an embedding also `embedded`, a row per distinct file of its source. Its clocks are those of the
+    pipeline's zone.
     Raises SpecError for SQL that does not run or lacks a column, DataError for rows that cannot be features.
     """
     spec, key = work.spec, work.partition
-    scope = Scope(key, spec.partitioning.start(key), spec.partitioning.end(key))
+    scope = Scope(key, spec.partitioning.start(key), spec.partitioning.end(key), spec.partition.timezone)
     sources = {name: _source(work, name) for name in spec.sources}
     embedding = fitted(work)
     if spec.features.engine == "spark":
@@ -61,7 +63,7 @@ def _duckdb(work: Work, sources: dict[str, list[Input]], scope: Scope, embedding
             pq.write_table(embed(work, sources[embedding.params.source], embedding), path)
             files[EMBEDDED] = [str(path)]
         reads = [path for paths in files.values() for path in paths]
-        with connect(folder, reads, limits.get("duckdb_memory")) as connection:
+        with connect(folder, scope.timezone, reads, limits.get("duckdb_memory")) as connection:
             show(connection, files, scope)
             return select(connection, work.bundle.sql)
 
@@ -103,7 +105,7 @@ def check(work: Work, made: pa.Table, start: datetime, end: datetime) -> pa.Tabl
     for column in [*features.entity, *times, *([work.spec.label.column] if work.spec.label else [])]:
         if column not in names:
             raise SpecError("the SQL does not make this column", where=FILE, given=column, allowed=names)
-    table = pa.table({name: _plain(name, made[name]) for name in names})
+    table = plain(made, work.spec)
     for column in times:
         kind = table[column].type
         if not pa.types.is_timestamp(kind):
@@ -119,29 +121,6 @@ def check(work: Work, made: pa.Table, start: datetime, end: datetime) -> pa.Tabl
     distinct = table.group_by(keys, use_threads=False).aggregate([]).num_rows
     _none(table.num_rows - distinct, table, f"repeat another row's {' and '.join(keys)}")
     return table.sort_by([(column, "ascending") for column in keys])  # one order, as the keys are unique
-
-
-def _plain(name: str, values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Types that every reader of the stack knows: no HUGEINT, no decimals, times in UTC microseconds."""
-    kind, is_ = values.type, pa.types
-    if is_.is_decimal(kind):
-        wanted = pa.int64() if kind.scale == 0 else pa.float64()
-    elif is_.is_timestamp(kind):
-        wanted = pa.timestamp("us", "UTC")
-    elif is_.is_dictionary(kind) or is_.is_large_string(kind) or is_.is_string(kind):
-        wanted = pa.string()
-    elif is_.is_boolean(kind) or is_.is_integer(kind) or is_.is_floating(kind) or is_.is_date(kind):
-        wanted = kind
-    else:
-        raise SpecError(
-            f"column '{name}' is of a type that features cannot have", where=FILE, given=str(kind),
-            allowed=["BOOLEAN", "BIGINT", "DOUBLE", "VARCHAR", "DATE", "TIMESTAMPTZ"], next_step="Cast it in the SQL",
-        )  # fmt: skip
-    try:
-        return values.cast(wanted, safe=not is_.is_timestamp(kind))  # nanoseconds are cut, anything else must fit
-    except pa.ArrowInvalid:
-        pass
-    raise DataError(f"a number of column '{name}' is too large for 64 bits", where=FILE)
 
 
 def _none(count: int, table: pa.Table, what: str) -> None:

@@ -47,6 +47,7 @@ class Translation:
 
 def translate(connection: duckdb.DuckDBPyConnection, sql: str) -> Translation:
     """Write one SELECT for Spark. `connection` holds every source, and `scope`, as a table or view; rows are not read.
+    Its clocks are those of the connection's zone, whatever Spark's are: sessions there are in UTC (ADR 0025).
 
     The SQL must be one that DuckDB binds (`sources.sql.check_select`). Sources are views of the same names in Spark.
     """
@@ -58,7 +59,8 @@ def translate(connection: duckdb.DuckDBPyConnection, sql: str) -> Translation:
     types, problems = Types(), list[Problem]()
     for select in tree.find_all(exp.Select):
         types.learn(connection, select)
-    query = _Query(Writer(types), problems)
+    (zone,) = connection.execute("SELECT current_setting('TimeZone')").fetchall()[0]
+    query = _Query(Writer(types, zone), problems)
     written = query.write(tree)
     described = connection.execute(f"DESCRIBE {sql.strip().rstrip(';')}").fetchall()
     columns = []

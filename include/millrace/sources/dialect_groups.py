@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlglot import exp
 
 from millrace.sources.dialect_table import Writer, construct, rule
-from millrace.sources.dialect_times import interval
+from millrace.sources.dialect_times import exact, interval
 from millrace.sources.dialect_words import TIMES, WHOLE, Refused, name, text
 
 _STATISTICS: dict[type[exp.Expr], str] = {
@@ -146,6 +146,7 @@ def _bound(w: Writer, node: exp.Expr, kind: str, order: list[exp.Expr], bound: o
         if kind == "ROWS" or (kind == "RANGE" and len(order) == 1 and w.kind(order[0].this) in WHOLE):
             return f"{text(bound)} {side}"
     elif kind == "RANGE" and len(order) == 1 and w.kind(order[0].this) in TIMES[1:] and isinstance(bound, exp.Interval):
+        exact(w, bound, w.kind(order[0].this))
         return f"{interval(w, bound)} {side}"
     raise Refused(
         node, f"a {kind} frame of this kind", "ROWS n PRECEDING; RANGE n over whole numbers, RANGE INTERVAL over times"

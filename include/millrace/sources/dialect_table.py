@@ -47,10 +47,10 @@ _WORDS: dict[type[exp.Expr], str] = {
 
 
 class Writer:
-    """Writes expressions of DuckDB's SQL as Spark's."""
+    """Writes expressions of DuckDB's SQL as Spark's; `zone` is that of DuckDB's clocks, Spark's are in UTC."""
 
-    def __init__(self, types: Types) -> None:
-        self.types = types
+    def __init__(self, types: Types, zone: str) -> None:
+        self.types, self.zone = types, zone
 
     def write(self, node: exp.Expr) -> str:
         """Spark's text for a node. Raises Refused for anything that is not on the list."""

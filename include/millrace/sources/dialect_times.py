@@ -1,4 +1,8 @@
-"""Rules for times: intervals, parts of a moment, differences, time zones. Both engines' sessions are in UTC."""
+"""Rules for times: intervals, parts of a moment, differences, time zones.
+
+DuckDB reads a moment on the clocks of the pipeline's zone. Spark's session is in UTC, where every conversion is exact,
+and the zone is written out: of two moments with one clock Spark's own casts take the earlier, DuckDB the later.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +36,7 @@ def _add(w: Writer, node: exp.Expr) -> str:
         left, right = right, left
     kinds = w.kind(left), w.kind(right)
     if kinds[1] == "INTERVAL" and kinds[0] in TIMES:
+        exact(w, right, kinds[0])
         moment = f"CAST({w.write(left)} AS TIMESTAMP_NTZ)" if kinds[0] == "DATE" else w.write(left)
         return f"({moment} {sign} {interval(w, right)})"
     if kinds == ("DATE", "DATE") and sign == "-":
@@ -61,6 +66,42 @@ def interval(w: Writer, node: exp.Expr) -> str:
     raise Refused(node, "an interval of several units, or computed", INSTEAD[exp.Interval])
 
 
+def exact(w: Writer, node: exp.Expr, kind: str) -> None:
+    """Refuse days and longer added to a moment, where its zone's days may have 23 or 25 hours."""
+    unit = next((i.text("unit").upper().removesuffix("S") for i in node.find_all(exp.Interval)), "")
+    if kind == ZONED and unit in ("DAY", "WEEK", "MONTH", "YEAR") and not _fixed(w.zone):
+        raise Refused(
+            node, f"{unit.lower()}s added to a moment in {w.zone}",
+            f"24 * INTERVAL 1 HOUR for a length of time; by the calendar (t AT TIME ZONE '{w.zone}' + INTERVAL 1 DAY) "
+            f"AT TIME ZONE '{w.zone}'",
+        )  # fmt: skip
+
+
+def _fixed(zone: str) -> bool:
+    """Whether a zone never had another offset."""
+    return zone == "UTC" or zone.startswith("Etc/")
+
+
+def local(zone: str, x: str) -> str:
+    """The clock of a zone at a moment."""
+    clock = f"CAST({x} AS TIMESTAMP_NTZ)"
+    return clock if zone == "UTC" else f"convert_timezone('UTC', {quoted(zone)}, {clock})"
+
+
+def moment(zone: str, x: str) -> str:
+    """The moment at which a zone's clocks show `x`, a TIMESTAMP_NTZ; the later one, where they show it twice."""
+    if zone == "UTC":
+        return f"CAST({x} AS TIMESTAMP)"
+    there = quoted(zone)
+    found = f"convert_timezone({there}, 'UTC', {x})"
+    whens = "".join(
+        f"WHEN convert_timezone('UTC', {there}, {found} + INTERVAL '{minutes}' MINUTE) = {x} "
+        f"THEN {found} + INTERVAL '{minutes}' MINUTE "
+        for minutes in (120, 60, 30)  # how far clocks go back: Troll, nearly everywhere, Lord Howe
+    )
+    return f"CAST(CASE {whens}ELSE {found} END AS TIMESTAMP)"
+
+
 def _interval(count: int, unit: str) -> str:
     """All of one of Spark's two interval types, because the bounds of a frame must be."""
     if unit in ("MONTH", "YEAR"):
@@ -82,7 +123,7 @@ def _part(w: Writer, node: exp.Expr, of: exp.Expr, part: str) -> str:
         return f"(CAST(unix_micros(CAST({x} AS TIMESTAMP)) AS DOUBLE) / 1000000D)"
     if part not in _PARTS or (kind == "DATE" and part in ("HOUR", "MINUTE", "SECOND")):
         raise Refused(node, f"{part.lower()} of {kind}", f"One of {', '.join(_PARTS).lower()}, epoch")
-    return f"CAST({_PARTS[part].format(x)} AS BIGINT)"
+    return f"CAST({_PARTS[part].format(local(w.zone, x) if kind == ZONED else x)} AS BIGINT)"
 
 
 @rule("this expression", exp.Extract)
@@ -107,10 +148,14 @@ def _difference(w: Writer, node: exp.Expr) -> str:
     until, since, unit = node.this, node.expression, node.text("unit").upper().removesuffix("S")
     if w.kind(until) != w.kind(since) or w.kind(until) not in TIMES:
         raise Refused(node, "date_diff() of two types", "CAST one to the other's type")
-    b, a = w.write(until), w.write(since)
+    b, a, zoned = w.write(until), w.write(since), w.kind(until) == ZONED
     if unit in ("SECOND", "MINUTE", "HOUR") and w.kind(until) != "DATE":
-        trunc = f"unix_micros(CAST(date_trunc('{unit}', {{}}) AS TIMESTAMP))"
-        return f"(({trunc.format(b)} - {trunc.format(a)}) DIV {_MICROS[unit]})"
+        late, soon = (_floor(w.zone if zoned else "UTC", unit, f"CAST({x} AS TIMESTAMP)") for x in (b, a))
+        return f"((unix_micros({late}) - unix_micros({soon})) DIV {_MICROS[unit]})"
+    if unit == "DAY" and zoned and not _fixed(w.zone):
+        raise Refused(node, f"date_diff() in days of moments in {w.zone}", "date_diff('day', a::DATE, b::DATE)")
+    if zoned:
+        b, a = local(w.zone, b), local(w.zone, a)
     if unit == "DAY":
         return f"CAST(datediff(CAST({b} AS DATE), CAST({a} AS DATE)) AS BIGINT)"
     if unit == "MONTH":
@@ -127,7 +172,20 @@ def _truncate(w: Writer, node: exp.Expr) -> str:
         raise Refused(
             node, f"date_trunc() to '{unit.lower()}'", "second, minute, hour, day, week, month, quarter, year"
         )
-    return f"CAST(date_trunc('{unit}', {w.of(node.this, *TIMES)}) AS {SPARK[w.kind(node)]})"
+    x = w.of(node.this, *TIMES)
+    if w.kind(node.this) == ZONED:
+        return _floor(w.zone, unit, x)
+    return f"CAST(date_trunc('{unit}', {x}) AS {SPARK[w.kind(node)]})"
+
+
+def _floor(zone: str, unit: str, x: str) -> str:
+    """The moment at which a unit began on a zone's clocks; of an hour that comes twice the later one, as in DuckDB."""
+    if zone == "UTC":
+        return f"date_trunc('{unit}', {x})"
+    if unit in ("SECOND", "MINUTE"):
+        past = f"pmod(unix_micros(CAST({local(zone, x)} AS TIMESTAMP)), {_MICROS[unit]})"
+        return f"timestamp_micros(unix_micros({x}) - {past})"
+    return moment(zone, f"CAST(date_trunc('{unit}', {local(zone, x)}) AS TIMESTAMP_NTZ)")
 
 
 @rule("year month day", exp.DateFromParts)
@@ -144,18 +202,8 @@ def _zone(w: Writer, node: exp.Expr) -> str:
     zone, kind = node.args["zone"], w.kind(node.this)
     if not isinstance(zone, exp.Literal) or ("/" not in text(zone) and text(zone) != "UTC"):
         raise Refused(node, "AT TIME ZONE with a short or computed name", "'Europe/Rome', or 'UTC'")
-    x, there = w.of(node.this, "TIMESTAMP", ZONED), quoted(text(zone))
-    if kind == ZONED:
-        return f"convert_timezone('UTC', {there}, CAST({x} AS TIMESTAMP_NTZ))"
-    moment = f"convert_timezone({there}, 'UTC', {x})"
-    if text(zone) == "UTC":
-        return f"CAST({x} AS TIMESTAMP)"
-    whens = "".join(
-        f"WHEN convert_timezone('UTC', {there}, {moment} + INTERVAL '{minutes}' MINUTE) = {x} "
-        f"THEN {moment} + INTERVAL '{minutes}' MINUTE "
-        for minutes in (120, 60, 30)  # how far clocks go back: Troll, nearly everywhere, Lord Howe
-    )
-    return f"CAST(CASE {whens}ELSE {moment} END AS TIMESTAMP)"
+    x = w.of(node.this, "TIMESTAMP", ZONED)
+    return local(text(zone), x) if kind == ZONED else moment(text(zone), x)
 
 
 @rule("this unit", exp.Interval)

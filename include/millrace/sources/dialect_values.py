@@ -7,6 +7,7 @@ import re
 from sqlglot import exp
 
 from millrace.sources.dialect_table import Writer, construct, rule
+from millrace.sources.dialect_times import ZONED, local, moment
 from millrace.sources.dialect_words import SPARK, WHOLE, Refused, name, quoted, text
 
 _ISO = {
@@ -180,7 +181,13 @@ def _cast(w: Writer, node: exp.Expr) -> str:
     if have == '"NULL"' or have == want:
         return f"CAST({w.write(node.this)} AS {target})"
     if want in _ISO and isinstance(inner, exp.Literal) and inner.is_string and re.fullmatch(_ISO[want], text(inner)):
+        if want == ZONED and re.fullmatch(_ISO["TIMESTAMP"], text(inner)):  # a clock of the pipeline's zone
+            return moment(w.zone, f"CAST({w.write(inner)} AS TIMESTAMP_NTZ)")
         return f"CAST({w.write(inner)} AS {target})"
+    if want == ZONED and have in _ISO:
+        return moment(w.zone, f"CAST({w.write(node.this)} AS TIMESTAMP_NTZ)")
+    if have == ZONED and want in _ISO:
+        return f"CAST({local(w.zone, w.write(node.this))} AS {target})"
     if have == "DOUBLE" and want in WHOLE:
         return f"{call}(rint({w.write(node.this)}) AS {target})"
     whole = (*WHOLE, "BOOLEAN")

@@ -17,7 +17,8 @@ def select(
 ) -> pa.Table:
     """Run the SQL's one SELECT over each source's Parquet files, places that the executors can read.
 
-    Columns have DuckDB's types; rows come in no order. Sums of doubles may differ in their last digits between two
+    Columns have DuckDB's types; rows come in no order. Clocks are those of the scope's zone, though Spark's session is
+    in UTC: the translation says them. Sums of doubles may differ in their last digits between two
     runs. Raises SpecError with the line for SQL outside of the part that both engines have; DataError, without the
     value, where it fails on a row; MemoryError; Unavailable.
     """
@@ -26,7 +27,7 @@ def select(
         "start_time": pa.array([scope.start_time], pa.timestamp("us", "UTC")),
         "end_time": pa.array([scope.end_time], pa.timestamp("us", "UTC")),
     })  # fmt: skip
-    with tempfile.TemporaryDirectory(prefix="millrace-sql-") as folder, connect(folder) as connection:
+    with tempfile.TemporaryDirectory(prefix="millrace-sql-") as folder, connect(folder, scope.timezone) as connection:
         connection.register("scope", known)
         for name, schema in schemas.items():
             connection.register(name, schema.empty_table())

@@ -29,21 +29,25 @@ _ABOUT_SQL = (
 
 @dataclass(frozen=True)
 class Scope:
-    """The partition that the SQL makes: its key, and from when until before when it lasts."""
+    """The partition that the SQL makes: its key, from when until before when it lasts, and the zone of its clocks."""
 
     partition_key: str
     start_time: datetime
     end_time: datetime
+    timezone: str
 
 
-def connect(folder: str, reads: Iterable[str] = (), memory_limit: str | None = None) -> duckdb.DuckDBPyConnection:
+def connect(
+    folder: str, timezone: str, reads: Iterable[str] = (), memory_limit: str | None = None
+) -> duckdb.DuckDBPyConnection:
     """A DuckDB that gives the same bytes everywhere and reaches nothing but `folder`, where it spills, and the files
-    `reads`.
+    `reads`. Its clocks are those of `timezone`: what hour, weekday or date a moment has.
 
     One thread, whatever the machine: a sum of doubles depends on how many add it up. Raises SpecError for a
     `memory_limit` that is none (`8GB`); left out, DuckDB takes 80 % of the memory it may have.
     """
     connection = duckdb.connect()
+    clocks(connection, timezone)
     allowed = ", ".join(f"'{_escaped(path)}'" for path in reads)
     connection.execute(f"SET allowed_paths = [{allowed}]")
     if memory_limit is not None:
@@ -52,12 +56,23 @@ def connect(folder: str, reads: Iterable[str] = (), memory_limit: str | None = N
         except duckdb.Error:
             raise SpecError("not a memory limit", given=memory_limit, allowed="a size such as 8GB") from None
     for name, value in (
-        ("threads", 1), ("TimeZone", "UTC"), ("temp_directory", _escaped(folder)),
+        ("threads", 1), ("temp_directory", _escaped(folder)),
         ("autoinstall_known_extensions", False), ("autoload_known_extensions", False),
         ("python_enable_replacements", False), ("enable_external_access", False), ("lock_configuration", True),
     ):  # fmt: skip
         connection.execute(f"SET {name} = '{value}'")
     return connection
+
+
+def clocks(connection: duckdb.DuckDBPyConnection, timezone: str) -> None:
+    """Set the zone in which the SQL reads clocks. Raises SpecError for one that DuckDB's own list lacks."""
+    try:
+        connection.execute(f"SET TimeZone = '{_escaped(timezone)}'")
+    except duckdb.Error:
+        raise SpecError(
+            "DuckDB does not know the time zone", where=f"{FILE} (partition.timezone)", given=timezone,
+            next_step="Name it as IANA does, such as America/New_York",
+        ) from None  # fmt: skip
 
 
 def show(connection: duckdb.DuckDBPyConnection, sources: Mapping[str, Sequence[str]], scope: Scope) -> None:

@@ -23,7 +23,9 @@ class PartitionSpec(Model):
     """How the pipeline's time is cut, and what a partition without data means."""
 
     grain: Grain
-    timezone: str = Field(default="UTC", description="IANA name; partitions begin at local midnight.")
+    timezone: str = Field(
+        default="UTC", description="IANA name; partitions begin at local midnight, and transform.sql reads clocks."
+    )
     start: str = Field(description="First partition, such as 2013-01.")
     end: str | None = Field(default=None, description="Last partition; open when left out.")
     missing: Literal["skip", "fail"] = Field(default="fail", description="What a partition without source data means.")
