@@ -46,6 +46,22 @@ def pins(project: Any, **artifacts: Any) -> dict[str, list[dict[str, str]]]:
     return {"trips/features": found}
 
 
+def test_nan_of_an_earlier_snapshot_is_null_and_loses_no_row(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a Snapshot of an earlier version, whose statistics of floats leave out the NaN that it holds
+    monkeypatch.setattr("millrace.store.snapshots.write_parquet", pq.write_table)
+    rows = [row("a", "2024-01-01 05:00", speed=float("nan")), row("b", "2024-01-01 05:00", speed=0.5)]
+    project.snapshot("2024-01-01", rows)
+    monkeypatch.undo()
+    store = project.open()
+    # When features are joined, and when entity rows come from SQL over the Table
+    speeds = history(store, ("a", "2024-01-01 06:00"), ("b", "2024-01-01 06:00"), features=["trips:speed"])
+    sql = "SELECT vehicle, event_timestamp FROM trips WHERE speed IS NULL OR speed > 1"
+    asked = store.get_historical_features(entity_df=sql, features=["trips:distance"]).to_arrow()
+    # Then NaN is null in both
+    assert [None if pd.isna(v) else v for v in speeds["speed"]] == [None, 0.5]
+    assert asked["vehicle"].to_pylist() == ["a"]
+
+
 def test_reads_the_current_snapshot_and_never_a_superseded_one(project: Any) -> None:
     project.snapshot("2024-01-01", [row("a", "2024-01-01 05:00", 1), row("gone", "2024-01-01 05:00", 9)])
     project.snapshot("2024-01-01", [row("a", "2024-01-01 05:00", 2)])

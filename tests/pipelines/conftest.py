@@ -70,7 +70,7 @@ class Pipeline:
 
     def transform(self, key: str, inputs: dict[str, Any] | None = None, sql: str | None = None) -> Any:
         """The features of a partition; other inputs or other SQL where given."""
-        from millrace.jobs.transform import connect, select
+        from millrace.jobs.transform import connect, plain, select
 
         cut = self.spec.partitioning
         with tempfile.TemporaryDirectory() as folder:
@@ -83,7 +83,7 @@ class Pipeline:
                 [key, cut.start(key), cut.end(key)],
             )
             try:
-                return select(connection, sql or self.sql)
+                return plain(select(connection, sql or self.sql), self.spec)
             finally:
                 connection.close()
 

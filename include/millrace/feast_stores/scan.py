@@ -12,7 +12,7 @@ from feast.data_format import ParquetFormat
 from feast.data_source import DataSource
 from feast.infra.offline_stores.file_source import FileSource
 
-from millrace.duck import name, text
+from millrace.duck import name, text, without_nan
 from millrace.errors import NotFound, SpecError
 from millrace.feast_stores.tables import Pin, Window, table_files, table_of
 
@@ -93,7 +93,9 @@ def scan(
         )  # fmt: skip
     table = table_of(source.path)
     if table is not None:
-        files = [str(path) for path in table_files(tables.store, table, tables.pinned, window)]
+        (folder,) = connection.execute("SELECT current_setting('temp_directory')").fetchall()[0]
+        held = table_files(tables.store, table, tables.pinned, window)
+        files = [str(without_nan(path, folder)) for path in held]
         sql = f"read_parquet([{', '.join(map(text, files))}], union_by_name = true)"
     elif source.path.startswith("s3://"):
         sql = _s3(connection, source)

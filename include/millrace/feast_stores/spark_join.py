@@ -74,6 +74,7 @@ def _hits(
     from pyspark.sql import functions as f
 
     held = spark.read.option("mergeSchema", True).parquet(*view.files)
+    held = held.select(*(_no_nan(field) for field in held.schema.fields))  # Snapshots of earlier versions hold it
     created = f.col(_q(view.created)).cast("timestamp") if view.created else f.lit(None).cast("timestamp")
     event = f.col(_q(view.event)).cast("timestamp")
     kept = event.isNotNull()
@@ -116,6 +117,16 @@ def _hits(
     return hit.select(
         ROW, *(f.when(live, f.col(f"{_BEST}.{place[column]}")).alias(out) for out, column in view.features.items())
     )
+
+
+def _no_nan(field: Any) -> Any:
+    """A column, with null for NaN."""
+    from pyspark.sql import functions as f
+
+    column = f.col(_q(field.name))
+    if field.dataType.simpleString() not in ("float", "double"):
+        return column
+    return f.nanvl(column, f.lit(None).cast(field.dataType)).alias(field.name)
 
 
 def _comparable(view: View, own: str, have: str, want: str) -> Any:

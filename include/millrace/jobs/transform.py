@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
 from millrace.contract import Input, Outcome
+from millrace.duck import without_nan
 from millrace.errors import ContractError, DataError, SpecError
 from millrace.jobs.embedded import embed, fitted
 from millrace.jobs.land import strictest
@@ -56,8 +57,10 @@ def run(work: Work, params: Params) -> Outcome:
 def _duckdb(work: Work, sources: dict[str, list[Input]], scope: Scope, embedding: Fitted | None) -> pa.Table:
     """Run the SQL here. `limits` of the request: `duckdb_memory` (8GB), `duckdb_temp` (folder to spill to)."""
     limits = work.request.means.limits
-    files = {name: [str(work.path(item)) for item in inputs] for name, inputs in sources.items()}
     with tempfile.TemporaryDirectory(prefix="millrace-sql-", dir=limits.get("duckdb_temp")) as folder:
+        files = {
+            name: [str(without_nan(work.path(item), folder)) for item in inputs] for name, inputs in sources.items()
+        }
         if embedding is not None:
             path = Path(folder) / f"{EMBEDDED}.parquet"
             pq.write_table(embed(work, sources[embedding.params.source], embedding), path)
@@ -74,8 +77,23 @@ def _spark(work: Work, sources: dict[str, list[Input]], scope: Scope) -> pa.Tabl
 
     master = work.spark()
     schemas = {name: pq.read_schema(work.path(inputs[0])) for name, inputs in sources.items()}
-    files = {name: [work.spark_place(item, master) for item in inputs] for name, inputs in sources.items()}
-    return spark.select(master, work.bundle.sql, schemas, files, scope)
+    with tempfile.TemporaryDirectory(prefix="millrace-sql-") as folder:
+        files = {name: [_place(work, item, master, folder) for item in inputs] for name, inputs in sources.items()}
+        return spark.select(master, work.bundle.sql, schemas, files, scope)
+
+
+def _place(work: Work, item: Input, master: str, folder: str) -> str:
+    """An input as Spark's executors find it. Raises DataError for one with NaN that only this machine could mend."""
+    path = work.path(item)
+    plain = without_nan(path, folder)
+    if plain == path:
+        return work.spark_place(item, master)
+    if master.startswith("local"):
+        return str(plain)
+    raise DataError(
+        f"partition {item.partition} of source '{item.role}' holds NaN: an earlier version landed it",
+        next_step="Land it again: run the features DAG for this partition",
+    )
 
 
 def _source(work: Work, name: str) -> list[Input]:
