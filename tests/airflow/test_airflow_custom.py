@@ -95,7 +95,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
             return SimpleNamespace(add_partitions=lambda key: made.emitted.append((asset.name, key)))
 
     ti = SimpleNamespace(dag_id="orders__features", run_id="r", task_id="score", try_number=1)
-    monkeypatch.setattr(tasks, "get_current_context", lambda: {"ti": ti, "outlet_events": Events()})
+    monkeypatch.setattr(tasks, "get_current_context", lambda: {"ti": ti, "params": {}, "outlet_events": Events()})
     champion = SimpleNamespace(version=3, body={"model": pack(made.model)})
     monkeypatch.setattr(Ledger, "champion", lambda self, pipeline: champion)
     return made

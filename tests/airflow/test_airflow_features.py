@@ -14,10 +14,11 @@ from support.task import answered, request_of, running, value_of
 
 from millrace.airflow.common import features_asset, scored_asset
 from millrace.airflow.retry import InfrastructureError, NotYet
-from millrace.airflow.run import pack, unpack
+from millrace.airflow.run import in_process, pack, unpack
 from millrace.airflow.site import Site
 from millrace.airflow.tasks import features as tasks
-from millrace.contract import Outcome
+from millrace.contract import Outcome, code_digest
+from millrace.spec.recipe import Recipe
 
 DAY = DAYS[4]
 
@@ -181,6 +182,53 @@ def test_publishing_moves_the_table_and_names_the_partition_to_who_listens(site)
         tasks.publish(DAY, pack(made), **here(site))
         assert context["outlet_events"][features_asset(site)].partition_keys == {DAY}
     assert site.tables.resolve(f"{PIPELINE}/features", DAY).snapshot == made.digest
+
+
+def test_publishing_keeps_the_recipe_that_the_transforms_result_names_for_just_this_snapshot(site):
+    # Given a transform that ran, and SQL that was changed before its features were published
+    landed = land(site)
+    with running(task_id="transform"):
+        made = in_process(tasks.transform)(partition=DAY, sources={"visits": landed}, **here(site))
+    recipe = Recipe.of(site.bundle).digest
+    sql = site.tree.folder(site.name) / "transform.sql"
+    sql.write_text(sql.read_text().replace("    pages,", "    pages + 1 AS pages,"))
+    Site.at.cache_clear()
+    # When they are published
+    with running(task_id="publish"):
+        tasks.publish(DAY, made, **here(site))
+    # Then the Table knows what made them, also where the XCom was edited to name no request, or another's Snapshot
+    current = site.tables.resolve(f"{PIPELINE}/features", DAY)
+    assert (current.recipe, current.code) == (recipe, code_digest())
+    assert not Recipe.of(Site.at(str(site.tree.root), PIPELINE).bundle).takes(current.recipe)
+    other = features(site, DAY)
+    with running(task_id="publish"), pytest.raises(AirflowFailException, match="speaks of another Snapshot"):
+        tasks.publish(DAY, {**made, **pack(other)}, **here(site))
+    with running(task_id="publish"):
+        tasks.publish(DAY, pack(other), **here(site))
+    assert site.tables.resolve(f"{PIPELINE}/features", DAY).recipe is None
+
+
+def test_a_rebuild_lands_again_and_where_the_file_is_gone_takes_what_was_landed(site):
+    first = land(site)
+    with running(task_id="gate_raw.visits"):
+        tasks.gate_raw(DAY, "visits", first, **here(site))
+    with running(task_id="land.visits", params={"rebuild": True}):
+        (again,) = tasks.land(DAY, "visits", **here(site))
+        assert again["fresh"] and again["artifact"] == first[0]["artifact"]
+        (site.tree.root / "data" / PIPELINE / f"{DAY}.csv").unlink()
+        (kept,) = tasks.land(DAY, "visits", **here(site))
+    assert not kept["fresh"] and unpack(kept["artifact"]).digest == unpack(again["artifact"]).digest
+    with pytest.raises(AirflowFailException):
+        land(site)
+
+
+def test_a_rebuild_scores_nothing_and_monitoring_hears_nothing(site):
+    promoted(site.ledger, 3, pipeline=PIPELINE, model=stored(site, "model", "{}"))
+    with running(task_id="score", params={"rebuild": True}) as context:
+        with pytest.raises(AirflowSkipException, match="only made anew"):
+            value_of(tasks.score(DAY, pack(features(site, DAY)), **here(site)))
+        assert not context["outlet_events"][scored_asset(site)].partition_keys
+    assert site.tables.partitions(f"{PIPELINE}/predictions") == []
 
 
 def test_without_a_champion_nothing_is_scored_and_monitoring_hears_of_the_partition(site):

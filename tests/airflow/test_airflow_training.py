@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from support.ledger import artifact, promoted
-from support.project import DAYS, PIPELINE, features, sample, stored
+from support.project import DAYS, PIPELINE, features, publish, sample, stored
 from support.task import answered, request_of, running
 
 from millrace.airflow.run import pack, unpack
@@ -17,6 +17,7 @@ from millrace.airflow.site import Site
 from millrace.airflow.tasks import training as tasks
 from millrace.contract import Check, Outcome, Verdict
 from millrace.ledger import Registered
+from millrace.spec.recipe import Recipe, short
 
 FORM = {"reason": "by hand", "until": None, "window": "P14D", "learner": {}, "decision": None}
 PASSED = Verdict(passed=True, checks=(Check(name="log_loss", passed=True, message="log_loss is 0.5"),))
@@ -29,7 +30,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("training") / "shop"
     site = sample(root)
     for day in DAYS[:3]:
-        site.tables.move(f"{PIPELINE}/features", day, features(site, day))
+        publish(site, day)
     return root
 
 
@@ -55,7 +56,7 @@ def test_a_training_by_hand_pins_the_newest_published_partitions_as_they_are_now
     assert [i["partition"] for i in claimed["inputs"]] == list(DAYS[:3])
     assert claimed["until"] == DAYS[2]
     pinned = unpack(claimed["inputs"][2]["artifact"]).digest
-    site.tables.move(f"{PIPELINE}/features", DAYS[2], features(site, DAYS[2], rows=5))
+    publish(site, DAYS[2], rows=5)
     assert pinned != site.tables.resolve(f"{PIPELINE}/features", DAYS[2]).snapshot
     with running(task_id="training_set"):
         request = request_of(tasks.training_set(claimed, **here(site)))
@@ -73,7 +74,8 @@ def test_all_labels_of_the_last_partition_count_at_a_month_end_too(site):
     written = site.tree.root / "include" / "pipelines" / PIPELINE / "pipeline.yaml"
     written.write_text(written.read_text().replace("known_after: PT1H", "known_after: P1M"))
     Site.at.cache_clear()
-    site.tables.move(f"{PIPELINE}/features", "2024-03-30", features(site, DAYS[0]))
+    site = Site.at(str(site.tree.root), PIPELINE)
+    publish(site, "2024-03-30")
     assert claim(site, until="2024-03-30", window="P1D")["as_of"] == "2024-05-01T00:00:00+00:00"
 
 
@@ -88,6 +90,52 @@ def test_all_labels_of_the_last_partition_count_at_a_month_end_too(site):
 def test_what_cannot_be_trained_is_refused_in_words(site, form, words):
     with pytest.raises(AirflowFailException, match=words):
         claim(site, **form)
+
+
+def change_the_sql(site: Site) -> Site:
+    path = site.tree.folder(site.name) / "transform.sql"
+    path.write_text(path.read_text().replace("    pages,", "    pages + 1 AS pages,"))
+    Site.at.cache_clear()
+    return Site.at(str(site.tree.root), site.name)
+
+
+def test_features_of_two_recipes_make_no_training_set_and_the_decision_waits_for_its_run_to_be_cleared(site):
+    # Given three published days, SQL that has changed since, and one day made anew
+    decision = site.ledger.claim(PIPELINE, DAYS[2], "drift", "moved")
+    earlier = Recipe.of(site.bundle).digest
+    site = change_the_sql(site)
+    publish(site, DAYS[0])
+    # When a training asks for them
+    with pytest.raises(AirflowFailException) as caught:
+        claim(site, "retrain__1", decision=decision.id)
+    # Then it says which are stale, of what, and what to do
+    for words in (
+        f"2 of 3 partitions hold features that another recipe made ({DAYS[1]}, {DAYS[2]}): {short(earlier)}, now it is",
+        f"millrace rebuild orders --from {DAYS[1]} --to {DAYS[2]}",
+        "features.compatible",
+    ):
+        assert words in str(caught.value), str(caught.value)
+    # And once they are made anew the same run trains
+    for day in DAYS[1:3]:
+        publish(site, day)
+    assert claim(site, "retrain__1", decision=decision.id)["decision"] == decision.id
+
+
+def test_only_the_partitions_of_the_window_are_asked_for_their_recipe(site):
+    site = change_the_sql(site)
+    publish(site, DAYS[2])
+    assert [i["partition"] for i in claim(site, window="P1D")["inputs"]] == [DAYS[2]]
+
+
+def test_recipes_that_the_spec_declares_compatible_stand_side_by_side(site):
+    earlier = Recipe.of(site.bundle).digest
+    site.tables.move(f"{PIPELINE}/features", DAYS[0], features(site, DAYS[0], rows=4))  # before recipes were kept
+    path = site.tree.folder(site.name) / "pipeline.yaml"
+    path.write_text(
+        path.read_text().replace("features:\n", f"features:\n  compatible: ['{short(earlier)}', unrecorded]\n", 1)
+    )
+    site = change_the_sql(site)
+    assert [i["partition"] for i in claim(site)["inputs"]] == list(DAYS[:3])
 
 
 def test_without_a_published_partition_nothing_is_trained(tmp_path):

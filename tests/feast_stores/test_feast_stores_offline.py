@@ -55,7 +55,7 @@ def test_nan_of_an_earlier_snapshot_is_null_and_loses_no_row(project: Any, monke
     store = project.open()
     # When features are joined, and when entity rows come from SQL over the Table
     speeds = history(store, ("a", "2024-01-01 06:00"), ("b", "2024-01-01 06:00"), features=["trips:speed"])
-    sql = "SELECT vehicle, event_timestamp FROM trips WHERE speed IS NULL OR speed > 1"
+    sql = "SELECT vehicle, event_timestamp FROM trips_features WHERE speed IS NULL OR speed > 1"
     asked = store.get_historical_features(entity_df=sql, features=["trips:distance"]).to_arrow()
     # Then NaN is null in both
     assert [None if pd.isna(v) else v for v in speeds["speed"]] == [None, 0.5]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import runpy
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
@@ -110,6 +111,23 @@ def test_a_time_without_a_zone_is_refused_by_check_and_by_the_job(tmp_path: Path
     given = spec(engine)
     said = check_columns(ProjectTree(tmp_path), given, sql_columns(folder / "transform.sql", given), None)
     assert [line for line in said if f"{column} AT TIME ZONE 'America/New_York'" in line], said
+
+
+def test_an_engine_with_an_older_list_of_zones_is_refused() -> None:
+    from millrace.sources.zones import agree
+
+    day = spec().partitioning
+
+    def at(hours: int) -> Any:
+        return lambda moments: [moment - hours * 3_600_000_000 for moment in moments]
+
+    agree("Old", "America/New_York", day.start("2024-01-15"), day.end("2024-01-15"), at(5))
+    with pytest.raises(
+        SpecError, match="Old knows other clocks of this zone.*2024-03-09 06:00 UTC: 02:00 and not 01:00"
+    ):
+        agree("Old", "America/New_York", day.start("2024-03-10"), day.end("2024-03-10"), at(4))
+    with pytest.raises(SpecError, match="2024-03-10 07:00 UTC: 02:00 and not 03:00.*Etc/GMT"):
+        agree("Old", "America/New_York", day.start("2024-03-10"), day.end("2024-03-10"), at(5))
 
 
 def test_a_zone_that_duckdb_lacks_is_named(tmp_path: Path) -> None:

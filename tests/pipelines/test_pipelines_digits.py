@@ -274,7 +274,7 @@ def test_features_of_two_embeddings_are_not_trained_on_and_not_scored(
         result = line.result("build_training_set", WINDOW[1:], mixed, as_of="2024-08-01T00:00:00Z")
         assert result.error is not None and result.error.retry == "never"
         assert "more than one embedding (given: '2024-03 from another than 2024-04')" in result.error.message
-        assert "Run the features DAG again" in result.error.message
+        assert "millrace rebuild digits" in result.error.message
         result = line.result("score", ["2024-04"], [("features", newer, "2024-04"), ("model", trained["model"], None)],
                              version="1")  # fmt: skip
         assert result.error is not None and "another embedding than those the model was trained" in result.error.message
@@ -282,7 +282,7 @@ def test_features_of_two_embeddings_are_not_trained_on_and_not_scored(
         words = ["embed", "digits", "--first", "2024-02", "--last", "2024-03", "--project", str(line.tree.root)]
         said = CliRunner().invoke(app, words)
         assert said.exit_code == 0 and made.digest in said.output and "599 files of 2024-02 to 2024-03" in said.output
-        assert "made anew" not in said.output
+        assert "stale" not in said.output
     finally:
         folder.write_bytes(committed)
         line.reload()

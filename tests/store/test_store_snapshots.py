@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -149,6 +150,27 @@ def test_a_table_points_at_its_newest_snapshot_and_remembers_the_others(objects)
     assert tables.resolve("p/raw.x", "2013-01").snapshot == second.digest
     assert [m.snapshot for m in pointer.history] == [first.digest, second.digest]
     assert SnapshotStore(objects).read(first.uri, first.digest).num_rows == 3
+
+
+def test_a_snapshot_made_anew_by_another_recipe_is_a_move_though_it_is_the_same(objects):
+    # Given a pointer as earlier versions wrote it, which knows no recipe
+    tables, made = Tables(objects), write(objects)
+    tables.move("p/features", "2013-01", made)
+    key = "tables/p/features/2013-01.json"
+    plain = json.loads(objects.get(key))
+    for name in ("recipe", "code"):
+        assert plain["history"][0].pop(name) is None
+    objects.put(key, json.dumps(plain).encode())
+    assert tables.recipes("p/features") == {"2013-01": None}
+    # When the same bytes come of a recipe, and of another
+    assert tables.move("p/features", "2013-01", made, recipe="one", code="c1")[1] is True
+    assert tables.move("p/features", "2013-01", made, recipe="one", code="c2")[1] is False
+    pointer, moved = tables.move("p/features", "2013-01", made, recipe="two")
+    # Then each recipe is in the history once, and a mover that names none moves nothing
+    assert moved and [m.recipe for m in pointer.history] == [None, "one", "two"]
+    assert {m.snapshot for m in pointer.history} == {made.digest}
+    assert tables.move("p/features", "2013-01", made)[1] is False
+    assert tables.recipes("p/features") == {"2013-01": "two"}
 
 
 def test_a_partition_that_is_not_there_is_named_with_those_that_are(objects):

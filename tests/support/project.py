@@ -9,6 +9,7 @@ from millrace.airflow.site import Site
 from millrace.cli.scaffold import init, new
 from millrace.contract import Artifact
 from millrace.spec import ProjectTree
+from millrace.spec.recipe import Recipe
 from millrace.store import SnapshotStore
 
 PIPELINE = "orders"
@@ -42,6 +43,13 @@ def features(site: Site, partition: str, rows: int = 3, dataset: str = "features
         }
     )
     return snapshot(site, table, dataset, partition)
+
+
+def publish(site: Site, partition: str, rows: int = 3) -> Artifact:
+    """Publish a small features Snapshot as one that the pipeline's present recipe made."""
+    made = features(site, partition, rows)
+    site.tables.move(f"{site.name}/features", partition, made, recipe=Recipe.of(site.bundle).digest)
+    return made
 
 
 def stored(site: Site, kind: str, text: str) -> Artifact:

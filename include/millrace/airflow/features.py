@@ -32,7 +32,13 @@ def build(site: Site) -> DAG:
                 type=["null", "string"],
                 title="Partition",
                 description=f"One {cut.grain}, such as {spec.partition.start}. Needed when started by hand.",
-            )
+            ),
+            "rebuild": Param(
+                False,
+                type="boolean",
+                title="Rebuild",
+                description="Only make the features anew: neither score the partition nor monitor it again.",
+            ),
         },
     ) as dag:
         partition: Any = step(tasks.resolve_partition, task_id="partition")(**here)

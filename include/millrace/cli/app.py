@@ -11,7 +11,7 @@ import typer
 
 from millrace import __version__
 from millrace.cli.foreign import foreign
-from millrace.errors import MillraceError
+from millrace.errors import MillraceError, StoreError, Unavailable
 from millrace.settings import Settings
 from millrace.spec import ProjectTree
 
@@ -68,6 +68,36 @@ def check(
         print(f"{count}, {len(problems)} problem{'' if len(problems) == 1 else 's'}", file=sys.stderr)
         raise typer.Exit(1)
     print(f"{count}, no problems")
+    _say_stale(tree, names)
+
+
+def _say_stale(tree: ProjectTree, names: list[str]) -> None:
+    """What of the published features the files no longer make; no word where this machine does not reach the store."""
+    from millrace.cli.rebuild import stale
+
+    for name in names:
+        try:
+            text = stale(tree, Settings.load(tree.root), name).text
+        except (StoreError, Unavailable):
+            return
+        if text:
+            print(text)
+
+
+@app.command()
+def rebuild(
+    pipeline: Annotated[str, typer.Argument(help="Whose features.")],
+    first: Annotated[str | None, typer.Option("--from", help="Partition; default: the first stale one.")] = None,
+    last: Annotated[str | None, typer.Option("--to", help="Partition; default: the last stale one.")] = None,
+    project: ProjectOption = None,
+) -> None:
+    """Make features anew that an earlier transform.sql, source or embedding made; scores and retrains nothing."""
+    from millrace.cli.rebuild import rebuild as start
+
+    tree = ProjectTree.at(project)
+    tree.folder(pipeline)
+    if not start(tree, Settings.load(tree.root), pipeline, first, last, print):
+        print("nothing to do: no published partition is stale")
 
 
 @app.command()
@@ -147,7 +177,7 @@ def embed(
     print(f"wrote {made.path}: {made.rows} files of {made.partitions[0]} to {made.partitions[-1]}")
     print(made.digest)
     if made.changed:
-        print("Features of every partition must be made anew, and a model trained on them, before it can score")
+        print(f"Its features are stale now: make them anew (millrace rebuild {pipeline}), train, and promote a model")
 
 
 @app.command()

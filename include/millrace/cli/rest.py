@@ -58,6 +58,11 @@ class AirflowApi:
         body = {"conf": conf, "logical_date": None, **({"dag_run_id": run_id} if run_id else {})}
         return str(self.call("POST", f"/dags/{dag_id}/dagRuns", body)["dag_run_id"])
 
+    def run_partition(self, dag_id: str, partition: str, conf: dict[str, Any]) -> str:
+        """Start a run of one partition and return its run id."""
+        body = {"conf": conf, "logical_date": None, "partition_key": partition}
+        return str(self.call("POST", f"/dags/{dag_id}/dagRuns", body)["dag_run_id"])
+
     def pause(self, dag_id: str, paused: bool) -> None:
         """Pause or unpause a DAG."""
         self.call("PATCH", f"/dags/{dag_id}", {"is_paused": paused})

@@ -66,6 +66,6 @@ def embedding_of(work: Work, inputs: list[Input]) -> str | None:
             "the features come from more than one embedding",
             where=work.spec.name,
             given=f"{', '.join(others[:6])}{' ..' if len(others) > 6 else ''} from another than {inputs[-1].partition}",
-            next_step="Run the features DAG again for the partitions that come from the older one",
+            next_step=f"Make those of the older one anew: millrace rebuild {work.spec.name}",
         )
     return next(iter(found.values()))

@@ -21,6 +21,7 @@ from millrace.learners.embeddings.files import Fitted
 from millrace.sources.result import plain
 from millrace.sources.sql import FILE, Scope, connect, select, show
 from millrace.spec.media import EMBEDDED
+from millrace.spec.recipe import Recipe
 
 
 class Params(BaseModel):
@@ -50,7 +51,7 @@ def run(work: Work, params: Params) -> Outcome:
         table, pipeline=spec.name, dataset="features", partition=key,
         classification=strictest(spec, table.column_names), source=embedding.digest if embedding else None,
     )  # fmt: skip
-    facts = {"rows": table.num_rows, "columns": table.column_names}
+    facts = {"rows": table.num_rows, "columns": table.column_names, "recipe": Recipe.of(work.bundle).digest}
     return Outcome(outputs={"data": snapshot}, facts=facts | ({"embedding": embedding.digest} if embedding else {}))
 
 

@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 
 from millrace.sources.dialect import translate
+from millrace.sources.dialect_times import local
 from millrace.sources.sql import FILE, Scope, bind, connect
+from millrace.sources.zones import agree
 from millrace.spark import guarded, session
 
 
@@ -35,7 +37,15 @@ def select(
         query = translate(connection, sql).checked()
     spark = session(master)
 
+    def told(moments: Sequence[int]) -> list[int]:
+        rows = spark.createDataFrame(pa.table({"n": range(len(moments)), "m": pa.array(moments, pa.int64())}))
+        clock = local(scope.timezone, "timestamp_micros(m)")
+        made = rows.selectExpr("n", f"unix_micros(CAST({clock} AS TIMESTAMP)) AS clock").toArrow()
+        return made.sort_by("n")["clock"].to_pylist()
+
     def run() -> pa.Table:
+        if scope.timezone != "UTC":
+            agree("Spark's Java", scope.timezone, scope.start_time, scope.end_time, told)
         for name, paths in files.items():
             spark.read.parquet(*paths).createOrReplaceTempView(name)
         spark.createDataFrame(known).createOrReplaceTempView("scope")

@@ -13,6 +13,7 @@ import duckdb
 import pyarrow as pa
 
 from millrace.errors import DataError, SpecError, Unavailable
+from millrace.sources.zones import agree
 
 T = TypeVar("T")
 FILE = "transform.sql"
@@ -76,7 +77,16 @@ def clocks(connection: duckdb.DuckDBPyConnection, timezone: str) -> None:
 
 
 def show(connection: duckdb.DuckDBPyConnection, sources: Mapping[str, Sequence[str]], scope: Scope) -> None:
-    """Make what the SQL sees: `scope`, and a view per source over its Parquet files, rows in the files' order."""
+    """Make what the SQL sees: `scope`, and a view per source over its Parquet files, rows in the files' order.
+
+    Raises SpecError where DuckDB's clocks of the scope's zone are not those by which the partition was cut.
+    """
+
+    def told(moments: Sequence[int]) -> list[int]:
+        query = "SELECT epoch_us(make_timestamptz(m)::TIMESTAMP) FROM (SELECT unnest(?::BIGINT[]) AS m)"
+        return [row[0] for row in connection.execute(query, [list(moments)]).fetchall()]
+
+    agree("DuckDB", scope.timezone, scope.start_time, scope.end_time, told)
     connection.execute(
         "CREATE TABLE scope AS SELECT ?::VARCHAR AS partition_key, ?::TIMESTAMPTZ AS start_time, "
         "?::TIMESTAMPTZ AS end_time", [scope.partition_key, scope.start_time, scope.end_time],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -66,6 +66,11 @@ class PartitionSpec(Model):
         return self
 
 
+UNRECORDED = "unrecorded"
+"""The recipe of features that were made before recipes were kept."""
+RecipeName = Annotated[str, Field(pattern=rf"^({UNRECORDED}|[0-9a-f]{{12,64}})$")]
+
+
 class FeaturesSpec(Model):
     """What transform.sql makes: one row per entity and event time."""
 
@@ -76,6 +81,9 @@ class FeaturesSpec(Model):
     gate: str = Field(default="suites/features.yaml", description="GX suite, path inside the pipeline's folder.")
     service: Name = Field(description="Feast FeatureService that training and scoring read.")
     embedding: Embedding | None = Field(default=None, description="What makes numbers of a source of images or texts.")
+    compatible: tuple[RecipeName, ...] = Field(
+        default=(), description="Earlier recipes whose features may stand beside those of the present one in training."
+    )
 
     @property
     def embedded(self) -> dict[str, str]:

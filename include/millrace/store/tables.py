@@ -15,13 +15,15 @@ ATTEMPTS = 50
 
 
 class Moved(BaseModel):
-    """One move of a pointer: which Snapshot, and its key prefix."""
+    """One move of a pointer: which Snapshot, its key prefix, and of features what made them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     snapshot: str
     uri: str
     rows: int | None = None
+    recipe: str | None = Field(default=None, description="Digest of what made features (spec.recipe); None: unknown.")
+    code: str | None = Field(default=None, description="Code digest of the Millrace that made them, for the record.")
 
 
 class Pointer(BaseModel):
@@ -74,31 +76,39 @@ class Tables:
         prefix = f"tables/{table}/"
         return [o.key.removeprefix(prefix).removesuffix(".json") for o in self.objects.list(prefix)]
 
+    def recipes(self, table: str) -> dict[str, str | None]:
+        """Partition -> the recipe of its current Snapshot, of all published partitions, sorted."""
+        return {partition: self.resolve(table, partition).recipe for partition in self.partitions(table)}
+
     def move(
         self,
         table: str,
         partition: str,
         snapshot: Artifact,
         *,
+        recipe: str | None = None,
+        code: str | None = None,
         expect: Callable[[Pointer | None], None] | None = None,
     ) -> tuple[Pointer, bool]:
         """Point a partition at a Snapshot; returns the pointer and whether it moved.
 
-        `expect` sees the pointer that would be replaced and raises to refuse. Racing movers are serialised by
-        compare-and-set: the pointer's history holds every one of them.
+        The same Snapshot by another recipe is a move too: it was made anew, and is the same. `expect` sees the pointer
+        that would be replaced and raises to refuse. Racing movers are serialised by compare-and-set: the pointer's
+        history holds every one of them.
         """
         for _ in range(ATTEMPTS):
             pointer, version = self._read(table, partition)
-            if pointer is not None and pointer.current.snapshot == snapshot.digest:
+            if pointer is not None and _same(pointer.current, snapshot, recipe):
                 return pointer, False
             if expect is not None:
                 expect(pointer)
             history = pointer.history if pointer else ()
+            moved = Moved(snapshot=snapshot.digest, uri=snapshot.uri, rows=snapshot.rows, recipe=recipe, code=code)
             new = Pointer(
                 table=table,
                 partition=partition,
                 generation=len(history) + 1,
-                history=(*history, Moved(snapshot=snapshot.digest, uri=snapshot.uri, rows=snapshot.rows)),
+                history=(*history, moved),
             )
             try:
                 self.objects.put_if(self._key(table, partition), canonical_json(new), version)
@@ -117,3 +127,7 @@ class Tables:
         except ValidationError as err:
             where = self.objects.url(self._key(table, partition))
             raise Corrupt("the pointer cannot be read", where=where, given=f"{table} {partition}") from err
+
+
+def _same(current: Moved, snapshot: Artifact, recipe: str | None) -> bool:
+    return current.snapshot == snapshot.digest and recipe in (None, current.recipe)

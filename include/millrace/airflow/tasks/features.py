@@ -15,7 +15,7 @@ from millrace.airflow.gate import require
 from millrace.airflow.retry import InfrastructureError, NotYet, may_retry
 from millrace.airflow.run import Steps, outcome_of, pack, run_job, unpack
 from millrace.airflow.site import Site
-from millrace.contract import Artifact
+from millrace.contract import Artifact, JobResult, code_digest
 from millrace.errors import SpecError
 from millrace.ledger import GateVerdict
 from millrace.spec.gate import gate_checks, references, trailing
@@ -57,22 +57,27 @@ def land(partition: str, source: str, root: str, pipeline: str) -> list[Packed]:
     Returns all raw Snapshots that the transform reads: {partition, artifact, fresh}; fresh ones go to the gate.
     """
     site, spec = Site.at(root, pipeline), Site.at(root, pipeline).spec.sources[source]
-    table = f"{pipeline}/raw.{source}"
     if not spec.partitioned:
         return [_land_one(site, source, STATIC, partition)]
     found: list[Packed] = []
     for key in site.cut.lookback(partition, spec.lookback, site.spec.partition.start):
-        pointer = site.tables.get(table, key)
-        if pointer is None:
+        landed = _landed(site, source, key)
+        if landed is None:
             log.info(
                 "%s: earlier partition %s is needed for the lookback and was never landed; landing it", source, key
             )
-            found.append(_land_one(site, source, key, key))
-        else:
-            current = pointer.current
-            artifact = Artifact(uri=current.uri, digest=current.snapshot, kind="snapshot", rows=current.rows)
-            found.append({"partition": key, "artifact": pack(artifact), "fresh": False})
+        found.append(landed or _land_one(site, source, key, key))
     return [*found, _land_one(site, source, partition, partition)]
+
+
+def _landed(site: Site, source: str, key: str) -> Packed | None:
+    """What passed its gate earlier, if anything did."""
+    pointer = site.tables.get(f"{site.name}/raw.{source}", key)
+    if pointer is None:
+        return None
+    current = pointer.current
+    artifact = Artifact(uri=current.uri, digest=current.snapshot, kind="snapshot", rows=current.rows)
+    return {"partition": key, "artifact": pack(artifact), "fresh": False}
 
 
 def _land_one(site: Site, source: str, key: str, of: str) -> Packed:
@@ -87,6 +92,9 @@ def _land_one(site: Site, source: str, key: str, of: str) -> Packed:
         if may_retry(result.error.retry):
             raise InfrastructureError(result.error.message)
         raise AirflowFailException(result.error.message)
+    if get_current_context()["params"].get("rebuild") and (landed := _landed(site, source, key)):
+        log.info("%s: %s has no file any more; its features are made anew from what was landed", source, key)
+        return landed
     missing = site.spec.partition
     if datetime.now(UTC) < missing.missing_after.after(site.cut.end(of)):
         raise NotYet(f"{result.error.message}. The partition ends or ended only just; trying again later")
@@ -111,14 +119,14 @@ def gate_raw(partition: str, source: str, landed: list[Packed], root: str, pipel
 
 
 def transform(partition: str, sources: dict[str, list[Packed]], root: str, pipeline: str) -> Steps:
-    """Run transform.sql over the raw Snapshots; returns the features Snapshot."""
+    """Run transform.sql over the raw Snapshots; returns the features Snapshot, and which request made it."""
     site = Site.at(root, pipeline)
     inputs = [
         (source, unpack(item["artifact"]), item["partition"]) for source in sorted(sources) for item in sources[source]
     ]
     request = site.request("transform", scope=(partition,), inputs=inputs, context=get_current_context())
-    outcome, _ = yield request
-    return pack(outcome.outputs["data"])
+    outcome, result = yield request
+    return {**pack(outcome.outputs["data"]), "request": result.request_digest}
 
 
 def gate_features(partition: str, features: Packed, root: str, pipeline: str) -> Packed:
@@ -143,15 +151,20 @@ def gate_features(partition: str, features: Packed, root: str, pipeline: str) ->
 def publish(partition: str, features: Packed, root: str, pipeline: str) -> Packed:
     """Move the features Table's pointer and emit the partitioned Asset."""
     site, context = Site.at(root, pipeline), get_current_context()
-    move(site, "features", partition, unpack(features))
+    move(site, "features", partition, unpack(features), recipe=_recipe(site, features))
     # A run made by hand has no partition key of its own; naming it here makes all four ways of starting alike.
     context["outlet_events"][features_asset(site)].add_partitions(partition)
     return features
 
 
 def score(partition: str, features: Packed, root: str, pipeline: str) -> Steps:
-    """Score the partition with the champion of record, before its labels are used; emits the scored Asset."""
+    """Score the partition with the champion of record, before its labels are used; emits the scored Asset.
+
+    Not in a rebuild: what was scored and judged when the partition came stays.
+    """
     site, context = Site.at(root, pipeline), get_current_context()
+    if context["params"].get("rebuild"):
+        raise AirflowSkipException(f"{partition} is only made anew: neither scored nor monitored again")
     champion = champion_of(site)
     facts: dict[str, Any] = {"partition": partition, "version": None}
     if champion is None:
@@ -173,16 +186,30 @@ def score(partition: str, features: Packed, root: str, pipeline: str) -> Steps:
     return facts
 
 
-def move(site: Site, dataset: str, partition: str, data: Artifact) -> None:
+def move(site: Site, dataset: str, partition: str, data: Artifact, recipe: str | None = None) -> None:
     """Point the Table's partition at a Snapshot of this dataset; no move if it is there.
 
     What an XCom says of the Snapshot is not believed beyond its digest: the manifest says where it lies. Raises
     NotFound for one that the dataset does not have.
     """
     snapshot = SnapshotStore(site.objects).artifact(site.name, dataset, data.digest)
-    pointer, moved = site.tables.move(f"{site.name}/{dataset}", partition, snapshot)
+    code = code_digest() if recipe else None
+    pointer, moved = site.tables.move(f"{site.name}/{dataset}", partition, snapshot, recipe=recipe, code=code)
     unchanged = "" if moved else " (unchanged)"
     log.info("%s %s %s: generation %s%s", site.name, dataset, partition, pointer.generation, unchanged)
+
+
+def _recipe(site: Site, features: Packed) -> str | None:
+    """What the transform said of the recipe when it made just this Snapshot: read from its stored result, of which the
+    XCom says no more than where it lies. None for a run that began under an earlier version, which kept none."""
+    request = str(features.get("request", "")).removeprefix("sha256:")
+    if not request:
+        return None
+    result = JobResult.parse(site.objects.get(f"results/{site.name}/transform/{request}.json"))
+    made = result.outcome
+    if made is None or made.outputs["data"].digest != features["digest"]:
+        raise AirflowFailException("The transform's result speaks of another Snapshot. Clear the task 'transform'")
+    return made.facts.get("recipe")
 
 
 def _gate(site: Site, dataset: str, partition: str, artifact: Artifact, params: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ from millrace.ledger import Registered
 from millrace.rules.labels import all_known
 from millrace.spec import Duration
 from millrace.spec.learner import LEARNERS
+from millrace.spec.recipe import Recipe, listed, short
 
 log = logging.getLogger(__name__)
 Packed = dict[str, Any]
@@ -26,6 +27,7 @@ def claim(root: str, pipeline: str) -> dict[str, Any]:
     """Take up the decision (exit if a newer one superseded it), and fix what this run trains on.
 
     The Snapshots are pinned here, so that a retry of any later task reads the same bytes although a Table moved on.
+    All are of one recipe, or of recipes that the spec declares compatible.
     """
     site, context = Site.at(root, pipeline), get_current_context()
     params, training = context["params"], site.spec.training
@@ -43,9 +45,11 @@ def claim(root: str, pipeline: str) -> dict[str, Any]:
     partitions = [key for key in site.cut.window(until, window) if key in set(published)]
     if not partitions:
         raise AirflowFailException(f"No published partition lies in the {window} up to {until}")
+    found = {key: site.tables.resolve(f"{pipeline}/features", key) for key in partitions}
+    if refused := _stale(site, {key: current.recipe for key, current in found.items()}):
+        raise AirflowFailException(refused)
     pinned = []
-    for key in partitions:
-        current = site.tables.resolve(f"{pipeline}/features", key)
+    for key, current in found.items():
         artifact = Artifact(uri=current.uri, digest=current.snapshot, kind="snapshot", rows=current.rows)
         pinned.append({"partition": key, "artifact": pack(artifact)})
     log.info(
@@ -175,6 +179,22 @@ def settle(root: str, pipeline: str) -> str:
         return "no decision to settle"
     done = any(each.decision == decision.id for each in site.ledger.versions(pipeline))
     return f"decision {decision.id}: {site.ledger.finish(decision.id, 'done' if done else 'failed').state}"
+
+
+def _stale(site: Site, recipes: dict[str, str | None]) -> str | None:
+    """Why these partitions make no training set, None where they do."""
+    recipe = Recipe.of(site.bundle)
+    stale = [key for key, made_by in recipes.items() if not recipe.takes(made_by)]
+    if not stale:
+        return None
+    others = sorted({short(recipes[key]) for key in stale})
+    return (
+        f"{len(stale)} of {len(recipes)} partitions hold features that another recipe made ({listed(stale)}): "
+        f"{', '.join(others)}, now it is {short(recipe.digest)}. The SQL, the sources or the features of the spec have "
+        f"changed since, so one model would learn from two meanings. Make them anew with 'millrace rebuild {site.name} "
+        f"--from {stale[0]} --to {stale[-1]}' and clear this task; or, where both mean the same, add the earlier ones "
+        f"to features.compatible in include/pipelines/{site.name}/pipeline.yaml"
+    )
 
 
 def _scope(claimed: dict[str, Any]) -> tuple[str, ...]:
