@@ -151,8 +151,8 @@ class PipelineSpec(Model):
                 wrong.add(f"the SQL has a view '{name}' already; name the source otherwise", "sources", name)
             for column, kind in source.types.items():
                 if kind == "time" and self.features.engine == "spark":
-                    problem = "Spark has no time of day: declare it string"
-                    wrong.add(problem, "sources", name, "types", column, given=kind)
+                    wrong.add("Spark has no time of day: declare it string",
+                              "sources", name, "types", column, given=kind)  # fmt: skip
             if problem := self.location_problem(name, source.location):
                 wrong.add(problem, "sources", name, "location", given=source.location)
         for job, limit in self.time_limits.items():
