@@ -139,6 +139,7 @@ def test_a_day_that_never_was_is_backfilled_by_nothing(clock):
 
 
 @pytest.mark.fuzz
+@pytest.mark.timeout(3600)
 @pytest.mark.skipif(not os.environ.get("MILLRACE_TEST_FUZZ"), reason="every time zone takes minutes: make fuzz")
 @pytest.mark.parametrize("grain", ["day", "week", "month"])
 def test_each_partition_is_asked_for_once_in_every_zone_over_twenty_years(grain, clock):

@@ -216,6 +216,7 @@ def test_hours_that_the_clocks_once_left_out_are_no_partitions():
 
 
 @pytest.mark.fuzz
+@pytest.mark.timeout(3600)
 @pytest.mark.skipif(not os.environ.get("MILLRACE_TEST_FUZZ"), reason="every time zone takes minutes: make fuzz")
 @pytest.mark.parametrize("share", range(4))
 @pytest.mark.parametrize("grain", ["day", "week", "month"])
@@ -242,6 +243,7 @@ def test_every_zone_over_twenty_years(grain, share, zones):
 
 
 @pytest.mark.fuzz
+@pytest.mark.timeout(3600)
 @pytest.mark.skipif(not os.environ.get("MILLRACE_TEST_FUZZ"), reason="every time zone takes minutes: make fuzz")
 def test_every_zone_that_hours_may_be_cut_in_kept_its_clocks(zones):
     for zone, stretches in zones.items():
