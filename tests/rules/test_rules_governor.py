@@ -68,6 +68,24 @@ def test_too_few_rows_say_nothing_about_drift():
     )
 
 
+def test_too_few_rows_three_times_in_a_row_are_an_alert():
+    # Given partitions that never have the rows which the limit asks for
+    few = [window(f"2013-0{month}", rows=rows) for month, rows in ((5, 300), (6, 480), (7, 10))]
+
+    def answer(now, *history):
+        return decide(spec(max_age=None), CUT, now, history, trained_to="2013-02", last_retrain=None)
+
+    assert (answer(few[1], few[0]).action, answer(few[1], few[0]).reason) == ("none", "too_few_rows")
+    alert = answer(few[2], few[1], few[0])  # in whatever order history comes
+    assert (alert.action, alert.reason) == ("alert", "too_few_rows")
+    assert alert.message == (
+        "the last 3 windows had 480 rows at most, fewer than monitoring.minimum_rows (1,000): nothing is judged; "
+        "lower it, look back further with monitoring.window, or mend the source"
+    )
+    assert answer(few[2], few[0], window("2013-06")).action == "none"  # one of them had enough
+    assert answer(window("2013-08"), *few).reason == "nothing"
+
+
 def test_cooldown_counts_partition_time():
     now = window("2013-07", degraded=True, excess=1.0)
     assert ask(now, last="2013-06") == ("retrain", "degraded")

@@ -50,7 +50,7 @@ def run(work: Work, params: Params) -> Outcome:
         sketch,
         _given(work, sketch, table, params.as_of),
         rate=monitoring.drift_false_alarm_rate,
-        minimum_rows=monitoring.minimum_rows,
+        minimum_rows=min(monitoring.minimum_rows, monitoring.sample),  # no more rows than that are read
         seed=seed,
     )
     facts = _facts(found, sketch, rows, monitoring.drift_share)

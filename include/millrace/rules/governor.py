@@ -12,6 +12,9 @@ from millrace.spec.partitions import Partitioning
 Action = Literal["retrain", "none", "alert"]
 Reason = Literal["degraded", "age", "drift", "cooldown", "broken", "too_few_rows", "in_training", "older", "nothing"]
 
+SILENT = 3
+"""Windows in a row with too few rows to judge from which on that is an alert: the limit may lie out of reach."""
+
 
 @dataclass(frozen=True)
 class Window:
@@ -50,7 +53,8 @@ def decide(
     `last_retrain` the partition of the last decision to retrain that has not failed. In order: a partition the
     champion was trained on, or older than one already judged, never retrains; a broken column alerts and never
     retrains, since training on it would teach the fault; a cooldown in partition time; then confirmed degradation,
-    age, and - only where outcomes are not yet known - drift in k of the last n windows.
+    age, and - only where outcomes are not yet known - drift in k of the last n windows. Too few rows to judge are an
+    alert where that is so for `SILENT` windows in a row.
     """
     on, key = spec.retrain_on, now.partition
     if cut.start(key) <= cut.start(trained_to):
@@ -67,10 +71,11 @@ def decide(
         return Decision("retrain", "degraded", f"loss is {now.excess:.4f} above the champion's own holdout loss")
     if on.age and spec.max_age and trained_to not in cut.window(key, spec.max_age):
         return Decision("retrain", "age", f"the champion was trained to {trained_to}, {spec.max_age} or more before")
+    ordered = [*sorted(history, key=lambda w: cut.start(w.partition)), now]
     if now.rows < spec.minimum_rows:
-        return Decision("none", "too_few_rows", f"{now.rows:,} rows, fewer than {spec.minimum_rows:,}")
+        return _too_few(spec, ordered)
     if on.drift and not now.outcomes_known:
-        recent = [*sorted(history, key=lambda w: cut.start(w.partition)), now][-spec.n :]
+        recent = ordered[-spec.n :]
         drifted = sum(1 for w in recent if w.drifted)
         if drifted >= spec.k:
             return Decision(
@@ -79,6 +84,18 @@ def decide(
                 f"{drifted} of the last {len(recent)} windows drifted and outcomes are not yet known",
             )
     return Decision("none", "nothing", "no reason to retrain")
+
+
+def _too_few(spec: MonitoringSpec, ordered: Sequence[Window]) -> Decision:
+    last, least = ordered[-SILENT:], f"fewer than monitoring.minimum_rows ({spec.minimum_rows:,})"
+    if len(last) < SILENT or any(w.rows >= spec.minimum_rows for w in last):
+        return Decision("none", "too_few_rows", f"{ordered[-1].rows:,} rows, {least}")
+    return Decision(
+        "alert",
+        "too_few_rows",
+        f"the last {SILENT} windows had {max(w.rows for w in last):,} rows at most, {least}: nothing is judged; lower "
+        "it, look back further with monitoring.window, or mend the source",
+    )
 
 
 def _within(cut: Partitioning, last: str, key: str, spec: MonitoringSpec) -> bool:
