@@ -30,7 +30,7 @@ def coarser(keys: NDArray[np.str_], block: Block) -> NDArray[np.str_]:
 
 def block_for(keys: NDArray[np.str_], block: Block) -> Block:
     """The shortest block, from `block` on, of which a reference has no more than `BLOCKS`."""
-    names = np.unique(keys)
+    names, _ = _unique(keys)
     for longer in _COARSER[block]:
         if len(np.unique(coarser(names, longer))) <= BLOCKS:
             return longer
@@ -39,9 +39,16 @@ def block_for(keys: NDArray[np.str_], block: Block) -> Block:
 
 def index_of(keys: NDArray[np.str_], block: Block) -> tuple[list[str], Counts]:
     """Names of the blocks in order, and the block of each row."""
-    names, index = np.unique(keys, return_inverse=True)
+    names, index = _unique(keys)
     longer, again = np.unique(coarser(names, block), return_inverse=True)
-    return [str(n) for n in longer], again.ravel()[index.ravel()]
+    return [str(n) for n in longer], again.ravel()[index]
+
+
+def _unique(keys: NDArray[np.str_]) -> tuple[NDArray[np.str_], Counts]:
+    """As np.unique with its inverse, over runs of equal keys: rows mostly come in order of time."""
+    starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1])[: len(keys)])
+    names, runs = np.unique(keys[starts], return_inverse=True)
+    return names, np.repeat(runs.ravel(), np.diff(np.append(starts, len(keys))))
 
 
 def sample(table: pa.Table, most: int, seed: int) -> pa.Table:

@@ -7,8 +7,9 @@ limited to the few runs that a short reference has. The noise of both sides is i
 number of blocks and rows. The estimate of that noise is itself uncertain: it is widened by 1 / (1 - run / blocks) for
 the bias, and by chi-square with 1.5 blocks / run degrees of freedom (Priestley 1981, 6.2) for the chance.
 
-Part of what differs between blocks is that each has only so many rows, and a window may have more or fewer of them:
-that part, a multinomial's covariance diag(p) - p p' over the rows, is known and is added or taken away for the window.
+Part of what differs between blocks is that each has only so many rows: a multinomial's noise, of covariance
+diag(p) - p p' over the rows. Where a window has fewer rows a block, what it has more of that is added. Where it has
+more rows, nothing is taken away: thresholds are then somewhat high, and safe.
 
 Where the reference has scattered blocks only (the model's predictions on held out days), they know nothing of their
 neighbours; the window then counts as fewer blocks, by what its own neighbours share.
@@ -71,31 +72,16 @@ def resampled(item: Item, drawn: Draw, seed: int) -> Floats:
     rows, blocks = float(counts.sum()), len(counts)
     shares = counts.sum(axis=0) / rows
     excess = (counts - counts.sum(axis=1, keepdims=True) * shares) / rows
-    window = drawn.window @ excess * np.sqrt(blocks / drawn.size)
-    more = 1 / float(item.after.sum()) - blocks / (drawn.size * rows)  # of a row's variance, in the window
-    if more < 0:
-        window *= _smaller(item, shares, window, -more)
-    noise = window + drawn.reference @ excess
+    noise = drawn.window @ excess * np.sqrt(blocks / drawn.size) + drawn.reference @ excess
     noise /= np.sqrt(random.chisquare(drawn.freedom, size=(len(noise), 1)) / drawn.freedom)
-    if more > 0:
+    more = 1 / float(item.after.sum()) - blocks / (drawn.size * rows)
+    if more > 0:  # the window has fewer rows a block than the reference
         plain = random.standard_normal(noise.shape) * np.sqrt(shares)
         noise += np.sqrt(more) * (plain - plain.sum(axis=1, keepdims=True) * shares)
     if item.points is not None:
         return item.distance(shares, shares + noise, norm_of(shares, item.points))
     after = np.maximum(shares + noise, 0.0)
     return item.distance(shares, after / after.sum(axis=1, keepdims=True), 1.0)
-
-
-def _smaller(item: Item, shares: Floats, noise: Floats, less: float) -> float:
-    """Factor that takes `less` x the multinomial's variance away from the noise, as the item's distance weighs it."""
-    if item.points is None:
-        weights, sums, part = 1 / np.where(shares > 0, shares, np.inf), noise, shares * (1 - shares)
-    else:
-        weights, sums, below = np.diff(item.points), np.cumsum(noise, axis=1)[:, :-1], np.cumsum(shares)[:-1]
-        part = below * (1 - below)
-    whole, known = float(sums.var(axis=0) @ weights), float(part @ weights)
-    least = known / float(item.after.sum())
-    return float(np.sqrt(min(max(whole - less * known, least) / whole, 1.0))) if whole > 0 else 1.0
 
 
 def constancy(item: Item, size: int) -> float:
