@@ -47,9 +47,9 @@ def check_suite_of(
             if column not in columns:  # type: ignore[operator]
                 line = _line(path, number, entry, column)
                 problems.append(f"{path}:{line}: no column '{column}': {why}{near(column, list(columns or ()))}")
-        if columns is not None and entry.problem is None and (text := _other_kind(entry, columns)):
+        if columns is not None and entry.problem is None and (other := _other_kind(entry, columns)):
             line = line_of(path, "expectations", number, "kwargs", "value_set")
-            problems.append(f"{path}:{line}: expectations[{number}]: no value of the set can be in it: {text}")
+            problems.append(f"{path}:{line}: expectations[{number}]: no value of the set can be in it: {other}")
     return problems
 
 
