@@ -29,7 +29,7 @@ BUILD_S = 400
 
 # A machine that does other things too may take its time over one example.
 settings.register_profile("default", deadline=None)
-settings.register_profile("fuzz", deadline=None, max_examples=20_000)
+settings.register_profile("fuzz", deadline=None, max_examples=5_000)
 settings.load_profile("fuzz" if os.environ.get("MILLRACE_TEST_FUZZ") == "1" else "default")
 
 

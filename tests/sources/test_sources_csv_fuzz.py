@@ -9,6 +9,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pyarrow as pa
+import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
@@ -17,6 +18,7 @@ from millrace.sources import text
 from millrace.sources.tabular import read
 from millrace.spec.csv import NONE, Csv
 
+pytestmark = pytest.mark.fuzz
 BLOCKS = st.integers(4, 40)
 COLUMNS = ("a", "b")
 VALUES = st.text(st.sampled_from("ab ,;\"'\\\r\n\tüé€😀0\x00\x85\u2028"), max_size=8) | st.text(max_size=5)
