@@ -25,7 +25,7 @@ OURS = r"""
 import time, sys, json
 import numpy as np, pyarrow as pa
 import evidently, evidently.metrics, pandas
-from millrace.canonical import canonical_json
+from millrace.core.canonical import canonical_json
 from millrace.drift.blocks import sample
 from millrace.drift.check import Given, check
 from millrace.drift.report import page

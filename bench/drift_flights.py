@@ -12,9 +12,9 @@ from typing import Any
 from demo import data
 from demo.baseline import Bare
 from millrace.contract import Artifact, Outcome
+from millrace.core.settings import Settings
 from millrace.feast_stores.apply import apply
 from millrace.rules.governor import Window, decide
-from millrace.settings import Settings
 from millrace.spec import Placed, ProjectTree
 
 ROOT, PIPELINE = Path(__file__).resolve().parents[1], "flight_delays"

@@ -139,8 +139,8 @@ MEMORY = (
     + """
 import duckdb
 from millrace.feast_stores import asof
-from millrace.duck import Limits, connection
-from millrace.feast_stores.scan import Scan
+from millrace.sql.duck import Limits, connection
+from millrace.feast_stores.offline_stores.scan import Scan
 rows, asked = 100_000_000, 1_000_000
 if which == "prepare":
     duckdb.connect().execute(f'''COPY (SELECT (hash(n) % {asked})::BIGINT AS key,

@@ -40,13 +40,13 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import torch
 
-from millrace.jobs.usage import Usage
-from millrace.learners import torch_forward
-from millrace.learners.checkpoints import Checkpoints
-from millrace.learners.device import gpus
-from millrace.learners.losses import metrics
-from millrace.learners.protocol import Column, Matrix, Settings, engine_of
-from millrace.learners.torch_net import Net
+from millrace.core.usage import Usage
+from millrace.learners.torch import compiled
+from millrace.learners.torch.net import Net
+from millrace.models.checkpoints import Checkpoints
+from millrace.models.device import gpus
+from millrace.models.metrics import metrics
+from millrace.models.protocol import Column, Matrix, Settings, engine_of
 from millrace.spec.learner import TorchMLPLearner, XGBoostLearner
 
 TOLERANCE = 0.01
@@ -156,8 +156,8 @@ def compiling(params: TorchMLPLearner, train: Matrix, settings: Settings) -> str
     net = Net(train.columns, params, settings).to(where)
     net.learn_scales(train, "binary")
     some = train.take(np.arange(min(len(train), 4 * params.batch_size)))
-    forward = torch_forward.Forward(net, (*net.inputs(some), net.target(some, "binary")), params, settings)
-    if not torch_forward.has_compiler():
+    forward = compiled.Forward(net, (*net.inputs(some), net.target(some, "binary")), params, settings)
+    if not compiled.has_compiler():
         return "torch.compile: off, no C compiler here"
     eager, forward.compiled = forward.seconds(), True  # as a checkpoint says, so that it is compiled in any case
     forward.choose(1)
@@ -166,7 +166,7 @@ def compiling(params: TorchMLPLearner, train: Matrix, settings: Settings) -> str
     quick = forward.seconds()
     return (
         f"torch.compile, batches of {params.batch_size:,}: {quick * 1e3:.2f} ms forward and backward, "
-        f"{eager * 1e3:.2f} ms without; tried where a training takes over {torch_forward.WORTH:.0f} s"
+        f"{eager * 1e3:.2f} ms without; tried where a training takes over {compiled.WORTH:.0f} s"
     )
 
 

@@ -22,7 +22,7 @@ print(time.perf_counter() - began)
 # In a process of its own, such as a pod: the first question to an MLflow server (which nobody answers), and Feast.
 LEAN = {
     "talking to MLflow": (
-        "from millrace.learners.tracking import connect; connect(a).search_experiments()",
+        "from millrace.mlflow.runs import connect; connect(a).search_experiments()",
         "from mlflow import MlflowClient; MlflowClient(a).search_experiments()",
     ),
     "importing Feast": ("import millrace.feast_stores", "import feast"),
@@ -40,7 +40,7 @@ print(time.process_time(), int(peak[1]) / 1024 if peak else 0)
 """
 WARM = r"""
 import json, multiprocessing, sys, time
-from millrace.airflow.executor import WarmLocalExecutor
+from millrace.airflow.runtime.executor import WarmLocalExecutor
 WarmLocalExecutor()._import()
 fork = multiprocessing.get_context("fork")
 def task(modules, results):

@@ -12,10 +12,10 @@ from bench.row import Row
 from demo import data
 from demo.baseline import Bare
 from demo.loop import Loop
-from millrace.cli.local import airflow_environment, down, up
 from millrace.contract import Artifact
+from millrace.core.settings import Settings
 from millrace.feast_stores.apply import apply
-from millrace.settings import Settings
+from millrace.local.stack import airflow_environment, down, up
 from millrace.spec import ProjectTree
 
 PIPELINE, MONTH = "flight_delays", "2013-01"

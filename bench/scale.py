@@ -30,16 +30,16 @@ import pyarrow.compute as pc
 from demo import data
 from demo.baseline import Bare
 from millrace.contract import Artifact, JobRequest, Service
+from millrace.core.settings import Settings
 from millrace.feast_stores.apply import apply
-from millrace.settings import Settings
 from millrace.spec import Placed, ProjectTree
 from millrace.store import SnapshotStore, Tables, open_store
 
 ROOT = Path(__file__).resolve().parents[1]
 PIPELINE, MONTH, BEFORE = "flight_delays", "2013-02", "2013-01"
 TILED = {"flights": ("origin", "carrier"), "weather": ("origin",), "planes": ()}
-SPARK_STORE = "millrace.feast_stores.spark.TableOfflineStore"
-DUCKDB_STORE = "millrace.feast_stores.offline.TableOfflineStore"
+SPARK_STORE = "millrace.feast_stores.offline_stores.spark.TableOfflineStore"
+DUCKDB_STORE = "millrace.feast_stores.offline_stores.duckdb.TableOfflineStore"
 
 
 def main() -> int:

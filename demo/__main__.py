@@ -16,9 +16,9 @@ from rich.table import Table
 
 from demo import baseline, chart, data
 from demo.loop import Loop, Month
-from millrace.cli.local import airflow_environment, current, down, up
-from millrace.errors import MillraceError
-from millrace.settings import Settings
+from millrace.core.errors import MillraceError
+from millrace.core.settings import Settings
+from millrace.local.stack import airflow_environment, current, down, up
 from millrace.spec import ProjectTree
 
 PIPELINE = "flight_delays"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from millrace.contract import Artifact, Identity, Input, JobRequest, Means, Outcome, Place, Service, code_digest
-from millrace.errors import MillraceError
+from millrace.core.errors import MillraceError
+from millrace.core.settings import Settings
 from millrace.rules.labels import all_known
-from millrace.settings import Settings
 from millrace.spec import PipelineSpec, ProjectTree
 from millrace.store import Tables, open_store
 

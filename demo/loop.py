@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from millrace.cli.local import AIRFLOW
-from millrace.cli.rest import AirflowApi
-from millrace.errors import MillraceError
+from millrace.core.errors import MillraceError
+from millrace.core.settings import Settings
 from millrace.ledger import Ledger
-from millrace.settings import Settings
+from millrace.local.rest import AirflowApi
+from millrace.local.stack import AIRFLOW
 from millrace.spec import Partitioning, ProjectTree
 from millrace.store import Tables, open_store
 

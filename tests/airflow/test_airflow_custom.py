@@ -12,14 +12,14 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from millrace.airflow import build_dags
 from millrace.airflow.pods.task import PodTask
-from millrace.airflow.run import in_process, outcome_of, pack, run_job
-from millrace.airflow.site import Site
+from millrace.airflow.runtime.run import in_process, outcome_of, pack, run_job
+from millrace.airflow.runtime.site import Site
 from millrace.airflow.tasks import features as tasks
 from millrace.cli.scaffold import init, new
 from millrace.contract import Artifact, JobRequest
+from millrace.core.settings import Settings
 from millrace.feast_stores.apply import apply
 from millrace.ledger import Ledger
-from millrace.settings import Settings
 from millrace.spec import ProjectTree
 
 DAYS = tuple(f"2024-01-{day:02d}" for day in range(1, 11))

@@ -10,7 +10,7 @@ import pytest
 
 SCRIPT = r"""
 import hashlib, json, multiprocessing, os, sys
-from millrace.airflow.executor import WarmLocalExecutor
+from millrace.airflow.runtime.executor import WarmLocalExecutor
 
 def payload():
     import duckdb, numpy as np, torch, xgboost
@@ -73,7 +73,7 @@ def test_libraries_imported_by_the_parent_work_in_forked_tasks(tmp_path):
 
 
 def test_the_module_list_is_a_setting(monkeypatch):
-    from millrace.airflow.executor import DEFAULT_MODULES, warm_modules
+    from millrace.airflow.runtime.executor import DEFAULT_MODULES, warm_modules
 
     assert warm_modules() == list(DEFAULT_MODULES)
     monkeypatch.setenv("MILLRACE_WARM_MODULES", "json, csv")
@@ -83,7 +83,7 @@ def test_the_module_list_is_a_setting(monkeypatch):
 
 
 def test_every_job_is_warm():
-    from millrace.airflow.executor import DEFAULT_MODULES
+    from millrace.airflow.runtime.executor import DEFAULT_MODULES
     from millrace.spec.jobs import TASK_JOBS
 
     assert {f"millrace.jobs.{job}" for job in TASK_JOBS} <= set(DEFAULT_MODULES)
@@ -93,7 +93,7 @@ def test_a_library_that_cannot_be_imported_costs_a_warning_not_the_scheduler(mon
     import io
     from contextlib import redirect_stdout
 
-    from millrace.airflow.executor import WarmLocalExecutor
+    from millrace.airflow.runtime.executor import WarmLocalExecutor
 
     monkeypatch.setenv("MILLRACE_WARM_MODULES", "json,no_such_library_anywhere")
     heard = []
@@ -107,7 +107,7 @@ def test_a_library_that_cannot_be_imported_costs_a_warning_not_the_scheduler(mon
 def test_where_nothing_can_be_warm_it_says_so_once(monkeypatch):
     from airflow.executors.local_executor import LocalExecutor
 
-    from millrace.airflow.executor import WarmLocalExecutor
+    from millrace.airflow.runtime.executor import WarmLocalExecutor
 
     heard = []
     executor = WarmLocalExecutor()

@@ -12,10 +12,10 @@ from support.ledger import promoted
 from support.project import DAYS, PIPELINE, features, sample, stored
 from support.task import answered, request_of, running, value_of
 
-from millrace.airflow.common import features_asset, scored_asset
-from millrace.airflow.retry import InfrastructureError, NotYet
-from millrace.airflow.run import in_process, pack, unpack
-from millrace.airflow.site import Site
+from millrace.airflow.runtime.assets import features_asset, scored_asset
+from millrace.airflow.runtime.retry import InfrastructureError, NotYet
+from millrace.airflow.runtime.run import in_process, pack, unpack
+from millrace.airflow.runtime.site import Site
 from millrace.airflow.tasks import features as tasks
 from millrace.contract import Outcome, code_digest
 from millrace.spec.recipe import Recipe
@@ -254,7 +254,7 @@ def test_the_champion_of_record_scores_and_its_predictions_are_published(site):
 
 
 def test_an_infrastructure_failure_is_retried_and_bad_input_is_not(site):
-    from millrace.airflow.run import settled
+    from millrace.airflow.runtime.run import settled
     from millrace.contract import JobError, JobResult
 
     request = site.request("land", scope=(DAY,))
@@ -268,6 +268,6 @@ def transformed(site: Site) -> Any:
     """The features of the day, by the real job."""
     landed = land(site)
     with running(task_id="transform"):
-        from millrace.airflow.run import in_process
+        from millrace.airflow.runtime.run import in_process
 
         return unpack(in_process(tasks.transform)(partition=DAY, sources={"visits": landed}, **here(site)))

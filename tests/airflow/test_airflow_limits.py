@@ -10,12 +10,12 @@ import pytest
 from kubernetes.client import models as k8s
 from support.project import sample
 
-from millrace.airflow.common import step
+from millrace.airflow.dags.common import step
 from millrace.airflow.pods.attempts import request_key
 from millrace.airflow.pods.causes import PodFailed, cause_of
 from millrace.airflow.pods.manifest import pod_operator
-from millrace.airflow.site import Site
-from millrace.errors import ContractError, SpecError
+from millrace.airflow.runtime.site import Site
+from millrace.core.errors import ContractError, SpecError
 from millrace.spec.compute import Compute
 
 

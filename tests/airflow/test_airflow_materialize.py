@@ -10,13 +10,13 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 from support.ledger import verdict
 
-from millrace.airflow.run import outcome_of, pack
-from millrace.airflow.site import Site
+from millrace.airflow.runtime.run import outcome_of, pack
+from millrace.airflow.runtime.site import Site
 from millrace.airflow.tasks import online as tasks
 from millrace.cli.scaffold import init, new
 from millrace.contract import Artifact
+from millrace.core.settings import Settings
 from millrace.feast_stores.apply import apply
-from millrace.settings import Settings
 from millrace.spec import ProjectTree
 from millrace.store import SnapshotStore
 

@@ -11,7 +11,7 @@ from support.ledger import promoted
 from support.project import DAYS, PIPELINE, features, sample, stored
 from support.task import answered, request_of, running, value_of
 
-from millrace.airflow.site import Site
+from millrace.airflow.runtime.site import Site
 from millrace.airflow.tasks import monitoring as tasks
 from millrace.contract import Metric, Outcome
 

@@ -14,13 +14,13 @@ from support.ledger import verdict
 from support.project import DAYS, PIPELINE, sample, stored
 from support.task import running
 
-from millrace.airflow.approval import ReleaseApproval
-from millrace.airflow.champion import champion_of
-from millrace.airflow.retry import InfrastructureError
-from millrace.airflow.site import Site
+from millrace.airflow.runtime.champion import champion_of
+from millrace.airflow.runtime.retry import InfrastructureError
+from millrace.airflow.runtime.site import Site
 from millrace.airflow.tasks import release as tasks
-from millrace.canonical import canonical_json
+from millrace.airflow.tasks.approval import ReleaseApproval
 from millrace.contract import Artifact
+from millrace.core.canonical import canonical_json
 from millrace.ledger import Champion, Registered
 from millrace.rules.evidence import Evidence
 from millrace.store.champions import Champions

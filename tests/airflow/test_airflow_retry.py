@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from airflow.sdk import RetryAction
 
-from millrace.airflow.retry import InfrastructureError, NotYet, retry_policy
-from millrace.errors import Conflict, ContractError, DataError, NotFound, SpecError, StoreError, Unavailable
+from millrace.airflow.runtime.retry import InfrastructureError, NotYet, retry_policy
+from millrace.core.errors import Conflict, ContractError, DataError, NotFound, SpecError, StoreError, Unavailable
 
 
 @pytest.mark.parametrize(

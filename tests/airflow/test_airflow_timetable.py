@@ -20,9 +20,9 @@ from airflow.serialization.decoders import decode_timetable
 from airflow.serialization.encoders import encode_timetable
 from airflow.timetables.base import DagRunInfo, TimeRestriction
 
-from millrace.airflow import timetable
 from millrace.airflow.plugin import MillracePlugin
-from millrace.airflow.timetable import GRACE, PartitionTimetable
+from millrace.airflow.runtime import timetable
+from millrace.airflow.runtime.timetable import GRACE, PartitionTimetable
 from millrace.spec import Partitioning
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -256,7 +256,9 @@ def test_it_is_registered_and_comes_back_from_the_database_the_same(monkeypatch)
     from airflow import plugins_manager
 
     monkeypatch.setattr(
-        plugins_manager, "get_timetables_plugins", lambda: {"millrace.airflow.timetable.PartitionTimetable": one}
+        plugins_manager,
+        "get_timetables_plugins",
+        lambda: {"millrace.airflow.runtime.timetable.PartitionTimetable": one},
     )
     (one,) = MillracePlugin.timetables
     for given in (of("week", "Pacific/Apia", "2011-12-12"), of("month", "UTC", "2013-01", "2013-12")):
@@ -392,7 +394,7 @@ def airflow(tmp_path_factory) -> dict:
 
 def test_airflow_keeps_the_schedule_and_knows_what_comes_next(airflow):
     kinds = {name: seen["type"] for name, seen in airflow["dags"].items() if name.endswith("__features")}
-    ours = "millrace.airflow.timetable.PartitionTimetable"
+    ours = "millrace.airflow.runtime.timetable.PartitionTimetable"
     assert kinds == {
         "city_temperature__features": ours, "flight_delays__features": ours, "languages__features": ours,
         "digits__features": "PartitionedAtRuntime",

@@ -12,8 +12,8 @@ from support.ledger import artifact, promoted
 from support.project import DAYS, PIPELINE, features, publish, sample, stored
 from support.task import answered, request_of, running
 
-from millrace.airflow.run import pack, unpack
-from millrace.airflow.site import Site
+from millrace.airflow.runtime.run import pack, unpack
+from millrace.airflow.runtime.site import Site
 from millrace.airflow.tasks import training as tasks
 from millrace.contract import Check, Outcome, Verdict
 from millrace.ledger import Registered

@@ -143,7 +143,7 @@ def _redis(made: Services, folder: Path) -> Iterator[None]:
 def _mlflow(made: Services, folder: Path) -> Iterator[None]:
     backend = f"sqlite:///{folder / 'mlflow.db'}"
     env = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    prepare = "import sys; from millrace.jobs.registry import ensure_database; ensure_database(sys.argv[1])"
+    prepare = "import sys; from millrace.mlflow.registry import ensure_database; ensure_database(sys.argv[1])"
     subprocess.run([sys.executable, "-c", prepare, backend], env=env, check=True, capture_output=True)
     command = [
         sys.executable, "-m", "mlflow", "server", "--backend-store-uri", backend, "--host", made.host,

@@ -20,8 +20,8 @@ from chart_helm import CHART, Helm, merged
 from chart_services import BUCKET, S3_KEY, S3_SECRET, Services
 
 from millrace import __version__
-from millrace.cli.rest import AirflowApi
-from millrace.errors import MillraceError
+from millrace.core.errors import MillraceError
+from millrace.local.rest import AirflowApi
 
 PIPELINE = "flight_delays"
 MONTHS = ("2013-01", "2013-02", "2013-03")

@@ -184,8 +184,8 @@ def test_schemas_of_a_project(millrace, shop):
 
 
 def test_the_ledger_of_a_project(millrace, shop):
+    from millrace.core.settings import Settings
     from millrace.ledger import Ledger
-    from millrace.settings import Settings
 
     settings = Settings.load(shop, {})
     assert millrace("ledger", "verify").out.startswith("0 entries, unbroken")

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from millrace.cli import record
-from millrace.cli.processes import Process, start, stop
-from millrace.cli.record import Running
-from millrace.errors import MillraceError
+from millrace.core.errors import MillraceError
+from millrace.local import record
+from millrace.local.processes import Process, start, stop
+from millrace.local.record import Running
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="what came of a process is seen in /proc")
 
@@ -34,8 +34,8 @@ import sys
 from functools import partial
 from pathlib import Path
 from millrace.cli import record
-from millrace.cli.processes import start
-from millrace.cli.record import Running
+from millrace.local.processes import start
+from millrace.local.record import Running
 home = Path(sys.argv[1])
 with record.locked(home):
     running = record.read(home)
@@ -91,7 +91,7 @@ def made(home: Path) -> list[int]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    from millrace.cli import processes
+    from millrace.local import processes
 
     monkeypatch.setattr(processes, "STOP_LIMIT_S", 2)
     monkeypatch.setattr(processes, "LEAVE_LIMIT_S", 0.5)
@@ -128,7 +128,7 @@ def test_what_cannot_be_ended_is_named(home: Path) -> None:
     # Given a process of root, and somebody else who would end it
     process = begin(home, "scheduler", "sleep", "90")
     code = (
-        "import os, sys; from millrace.cli import processes; from millrace.cli.processes import *\n"
+        "import os, sys; from millrace.cli import processes; from millrace.local.processes import *\n"
         "processes.STOP_LIMIT_S = processes.LEAVE_LIMIT_S = 0.3\n"
         f"os.setuid(65534); print(stop([Process('scheduler', {process.pid}, '{process.born}')]))"
     )
@@ -140,11 +140,11 @@ def test_what_cannot_be_ended_is_named(home: Path) -> None:
 def test_down_says_what_it_could_not_end_and_keeps_it_on_record(
     home: Path, millrace: Any, shop: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from millrace.cli import local
+    from millrace.local import stack
 
     monkeypatch.setenv("MILLRACE_HOME", str(home))
     begin(home, "scheduler", "sleep", "90")
-    monkeypatch.setattr(local, "stop", lambda processes: (["scheduler"], ["scheduler (4711)"]))
+    monkeypatch.setattr(stack, "stop", lambda processes: (["scheduler"], ["scheduler (4711)"]))
     said = millrace("down")
     assert said.code == 1 and "stopped" not in said.out
     assert "could not end scheduler (4711)" in said.err and "run 'millrace down' again" in said.err

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from support.ledger import evidence, promoted, trained
 
-from millrace.cli.processes import Process, _born
+from millrace.core.settings import Settings
 from millrace.ledger import Ledger, Registered
-from millrace.settings import Settings
+from millrace.local.processes import Process, _born
 
 TO = ("promote", "visits", "--reason", "version 2 is worse", "--to")
 

@@ -12,11 +12,11 @@ import pytest
 from support.project import DAYS, PIPELINE, features, publish, sample
 from typer.testing import CliRunner
 
-from millrace.airflow.site import Site
+from millrace.airflow.runtime.site import Site
 from millrace.cli.app import app
 from millrace.cli.rebuild import make_anew, stale
-from millrace.cli.rest import AirflowApi
-from millrace.errors import MillraceError
+from millrace.core.errors import MillraceError
+from millrace.local.rest import AirflowApi
 from millrace.spec import Partitioning
 
 DAG = f"{PIPELINE}__features"

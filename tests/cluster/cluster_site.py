@@ -21,10 +21,10 @@ from cluster_project import PARTS, PIPELINES, profiles, recovery, write_project
 from cluster_watch import Watcher
 from relay import Relay
 
-from millrace.cli.local import down, up
-from millrace.cli.rest import AirflowApi
-from millrace.errors import MillraceError
-from millrace.settings import Settings
+from millrace.core.errors import MillraceError
+from millrace.core.settings import Settings
+from millrace.local.rest import AirflowApi
+from millrace.local.stack import down, up
 from millrace.spec import Placed, ProjectTree
 from millrace.store import ObjectStore, open_store
 

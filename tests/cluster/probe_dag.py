@@ -12,10 +12,10 @@ from typing import Any
 
 from airflow.sdk import DAG, Param, get_current_context
 
-from millrace.airflow.common import arguments
+from millrace.airflow.dags.common import arguments
 from millrace.airflow.pods.task import PodTask
-from millrace.airflow.run import Steps, unpack
-from millrace.airflow.site import Site
+from millrace.airflow.runtime.run import Steps, unpack
+from millrace.airflow.runtime.site import Site
 
 HERE = Path(__file__).resolve().parents[1]
 ROOTS = {"least": HERE, "admin": HERE.with_name("admin")}

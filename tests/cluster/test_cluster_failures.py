@@ -22,7 +22,7 @@ from cluster_project import IMAGE
 from cluster_site import RIGHTS, PodSite
 
 from millrace.contract import JobRequest
-from millrace.errors import NotFound
+from millrace.core.errors import NotFound
 
 pytestmark = [pytest.mark.timeout(1500), pytest.mark.loop]
 SECONDS = 20

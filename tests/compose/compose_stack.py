@@ -14,8 +14,8 @@ from typing import Any
 
 from docker_engine import ROOT, docker
 
-from millrace.cli.processes import free_ports
-from millrace.cli.rest import AirflowApi
+from millrace.local.processes import free_ports
+from millrace.local.rest import AirflowApi
 
 STACK = ROOT / "include" / "images" / "stack.py"
 UP_S = 600

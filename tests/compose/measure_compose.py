@@ -13,10 +13,10 @@ from pathlib import Path
 from compose_stack import Stack, until
 from docker_engine import ROOT
 
-from millrace.cli.local import down, up
-from millrace.cli.rest import AirflowApi
-from millrace.errors import MillraceError
-from millrace.settings import Settings
+from millrace.core.errors import MillraceError
+from millrace.core.settings import Settings
+from millrace.local.rest import AirflowApi
+from millrace.local.stack import down, up
 from millrace.spec import ProjectTree
 
 DAG = {part: f"flight_delays__{part}" for part in ("features", "training", "release", "monitoring")}

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from millrace.cli.local import airflow_environment
-from millrace.errors import SpecError
-from millrace.settings import OTHERS, Settings
+from millrace.core.errors import SpecError
+from millrace.core.settings import OTHERS, Settings
+from millrace.local.stack import airflow_environment
 from millrace.spec import ProjectTree
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -131,7 +131,7 @@ def test_secrets_are_strong_files_in_a_closed_folder_and_stay(tmp_path):
 def test_the_online_store_of_an_unknown_address_is_refused():
     from types import SimpleNamespace
 
-    from millrace.feast_stores.addressed import EntityRowOnlineStore
+    from millrace.feast_stores.online_stores.addressed import EntityRowOnlineStore
 
     config = SimpleNamespace(online_store=SimpleNamespace(path="http://cache", password_file=None))
     with pytest.raises(SpecError, match="no online store has such an address"):

@@ -11,7 +11,7 @@ import pytest
 from compose_stack import Stack, until
 from docker_engine import docker
 
-from millrace.errors import MillraceError
+from millrace.core.errors import MillraceError
 
 pytestmark = [pytest.mark.timeout(2400), pytest.mark.loop]
 PIPELINE = "flight_delays"
@@ -22,7 +22,7 @@ STATE = """
 import json, os
 from pathlib import Path
 from millrace.ledger import Ledger
-from millrace.settings import Settings
+from millrace.core.settings import Settings
 from millrace.store import Tables, open_store
 settings = Settings.load(Path("/project"))
 ledger, objects = Ledger.open(settings.ledger), open_store(settings.store)

@@ -17,7 +17,7 @@ HEAVY = [
     "boto3", "duckdb", "evidently", "feast", "great_expectations", "matplotlib", "mlflow", "numpy", "pandas", "pyarrow",
     "safetensors", "scipy", "sklearn", "torch", "xgboost",
 ]  # fmt: skip
-LIGHT = ("cli", "contract", "ledger", "rules", "spec")
+LIGHT = ("checks", "cli", "contract", "core", "ledger", "local", "rules", "spec")
 # Says for each forbidden library which module brought it in first.
 WATCH = """
 import importlib, json, sys
@@ -48,14 +48,27 @@ def brought_in(names: list[str], forbidden: list[str]) -> dict[str, str]:
 
 
 def test_jobs_and_engines_import_no_airflow():
-    names = modules("jobs", "sources", "gates", "learners", "drift", "feast_stores", "store")
+    names = modules(
+        "jobs",
+        "sql",
+        "sources",
+        "gates",
+        "models",
+        "learners",
+        "evaluation",
+        "embeddings",
+        "mlflow",
+        "drift",
+        "feast_stores",
+        "store",
+    )
     assert {f"millrace.jobs.{job}" for job in JOBS} <= set(names)
     assert brought_in(names, ["airflow", "millrace.airflow", "millrace.ledger", "millrace.cli"]) == {}
 
 
 def test_light_rooms_import_no_ml_library_and_no_airflow():
-    names = [*modules(*LIGHT), "millrace.settings", "millrace.errors", "millrace.canonical"]
-    assert {"millrace.cli.check_features", "millrace.rules.governor", "millrace.spec.pipeline"} <= set(names)
+    names = modules(*LIGHT)
+    assert {"millrace.checks.features", "millrace.rules.governor", "millrace.spec.pipeline"} <= set(names)
     assert brought_in(names, [*HEAVY, "airflow"]) == {}
 
 

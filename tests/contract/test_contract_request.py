@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from millrace.contract import CONTRACT_VERSION, Identity, Input, JobRequest, Means, Place, Run, Service
-from millrace.errors import ContractError
+from millrace.core.errors import ContractError
 from millrace.spec import schema
 
 SHA = "sha256:" + "0" * 64

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from millrace.contract import Artifact, Check, JobError, JobResult, Metric, Observed, Outcome, Verdict
-from millrace.errors import ContractError
+from millrace.core.errors import ContractError
 
 SHA = "sha256:" + "0" * 64
 

@@ -38,8 +38,8 @@ print("\n" + json.dumps(seen))
 def project(tmp_path_factory) -> Path:
     """A new project with sample data, whose last day has a region that the suite does not know."""
     from millrace.cli.scaffold import init, new
+    from millrace.core.settings import Settings
     from millrace.feast_stores.apply import apply
-    from millrace.settings import Settings
     from millrace.spec import ProjectTree
 
     root = tmp_path_factory.mktemp("run") / "shop"
@@ -99,7 +99,7 @@ def test_a_good_partition_goes_through(runs):
 
 
 def test_a_failed_gate_stops_the_run_and_nothing_is_published(runs, project):
-    from millrace.settings import Settings
+    from millrace.core.settings import Settings
     from millrace.store import Tables, open_store
 
     seen = runs["orders__features 2024-01-02"]

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from drift_streams import compare, days, sketch
 
-from millrace.errors import DataError
+from millrace.core.errors import DataError
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from drift_streams import FEATURES, days, everything, sketch
 
-from millrace.canonical import canonical_json
+from millrace.core.canonical import canonical_json
 from millrace.drift.blocks import BLOCKS, sample
 from millrace.drift.sketch import BINS, PREDICTION, Sketch, make
 

@@ -12,10 +12,10 @@ from typing import Any
 import pyarrow as pa
 
 from millrace.contract import Artifact, Identity, Input, JobRequest, JobResult, Means, Place, Run, Service, code_digest
+from millrace.core.settings import Settings
 from millrace.feast_stores.apply import Report, apply
 from millrace.feast_stores.repo import open_feature_store
 from millrace.jobs.runner import run
-from millrace.settings import Settings
 from millrace.spec import Bundle, ProjectTree
 from millrace.store import SnapshotStore, Tables, open_store
 
@@ -23,8 +23,8 @@ FEATURE_STORE = """\
 project: reference
 provider: local
 registry: {registry_type: sql, path: "${MILLRACE_FEAST_REGISTRY}"}
-offline_store: {type: millrace.feast_stores.offline.TableOfflineStore, store: "${MILLRACE_STORE_ROOT}"}
-online_store: {type: millrace.feast_stores.sqlite.EntityRowOnlineStore, path: "${MILLRACE_FEAST_ONLINE}"}
+offline_store: {type: millrace.feast_stores.offline_stores.duckdb.TableOfflineStore, store: "${MILLRACE_STORE_ROOT}"}
+online_store: {type: millrace.feast_stores.online_stores.sqlite.EntityRowOnlineStore, path: "${MILLRACE_FEAST_ONLINE}"}
 entity_key_serialization_version: 3
 """
 

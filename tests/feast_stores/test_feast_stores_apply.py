@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from millrace.errors import SpecError
+from millrace.core.errors import SpecError
 from millrace.feast_stores.apply import describe
 from millrace.feast_stores.repo import open_feature_store, registered, service_definitions, views_of_table
 
@@ -141,7 +141,8 @@ def test_a_wrong_feature_store_yaml_is_explained(project: Any, old: str, new: st
 
 def test_pins_need_the_offline_store_that_knows_them(project: Any) -> None:
     text = FEATURE_STORE.replace(
-        '{type: millrace.feast_stores.offline.TableOfflineStore, store: "${MILLRACE_STORE_ROOT}"}', "{type: duckdb}"
+        '{type: millrace.feast_stores.offline_stores.duckdb.TableOfflineStore, store: "${MILLRACE_STORE_ROOT}"}',
+        "{type: duckdb}",
     )
     s = project.settings
     with pytest.raises(SpecError, match="repeated"):

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from millrace.duck import Limits, connection
-from millrace.errors import SpecError
-from millrace.feast_stores import asof
-from millrace.feast_stores.scan import Scan
+from millrace.core.errors import SpecError
+from millrace.feast_stores.offline_stores import asof
+from millrace.feast_stores.offline_stores.scan import Scan
+from millrace.sql.duck import Limits, connection
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 MOMENT = pa.timestamp("us", "UTC")

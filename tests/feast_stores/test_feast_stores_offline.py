@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from millrace.errors import Corrupt, NotFound, SpecError
+from millrace.core.errors import Corrupt, NotFound, SpecError
 from millrace.feast_stores.tables import overlaps, table_of
 from millrace.store import SnapshotStore, Tables, open_store
 

@@ -19,8 +19,8 @@ from feast.infra.online_stores.sqlite import SqliteOnlineStore, SqliteOnlineStor
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 
-from millrace.errors import DataError, SpecError
-from millrace.feast_stores.online import table_of_view
+from millrace.core.errors import DataError, SpecError
+from millrace.feast_stores.online_stores.rows import table_of_view
 
 shared = runpy.run_path(str(Path(__file__).parent / "feast_project.py"))
 FeastProject, at = shared["FeastProject"], shared["at"]

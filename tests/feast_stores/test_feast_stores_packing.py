@@ -16,8 +16,8 @@ from feast.types import Array, Bool, Bytes, Float32, Float64, Int32, Int64, Stri
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from millrace.errors import DataError
-from millrace.feast_stores import packing
+from millrace.core.errors import DataError
+from millrace.feast_stores.online_stores import packing
 
 MOMENT = pa.timestamp("us", "UTC")
 START = datetime(2024, 1, 1, tzinfo=UTC)

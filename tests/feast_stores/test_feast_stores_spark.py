@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from millrace.errors import SpecError
-from millrace.feast_stores.spark_join import MOMENT, ROW, View, join
+from millrace.core.errors import SpecError
+from millrace.feast_stores.offline_stores.spark_join import MOMENT, ROW, View, join
 
 HERE = Path(__file__).parent
 pair = runpy.run_path(str(HERE.parent / "sources" / "spark_pair.py"))

@@ -15,7 +15,7 @@ from feast.repo_config import RepoConfig
 from feast.types import Int64
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
-OURS = "millrace.feast_stores.offline.TableOfflineStore"
+OURS = "millrace.feast_stores.offline_stores.duckdb.TableOfflineStore"
 
 
 def opened(folder: Path, offline: str) -> FeatureStore:

@@ -20,7 +20,7 @@ from feast.on_demand_feature_view import on_demand_feature_view
 from feast.repo_config import RepoConfig
 from feast.types import Float64, Int64, String
 
-from millrace.errors import NotFound, SpecError
+from millrace.core.errors import NotFound, SpecError
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 MOMENT = pa.timestamp("us", "UTC")
@@ -111,14 +111,14 @@ def store(folder: Path) -> FeatureStore:
             provider="local",
             registry={"registry_type": "sql", "path": f"sqlite:///{folder / 'registry.db'}"},
             offline_store={
-                "type": "millrace.feast_stores.offline.TableOfflineStore",
+                "type": "millrace.feast_stores.offline_stores.duckdb.TableOfflineStore",
                 "store": str(folder / "store"),
                 "threads": 2,
                 "memory_limit": "1GB",
                 "temp_directory": str(folder),
             },
             online_store={
-                "type": "millrace.feast_stores.sqlite.EntityRowOnlineStore",
+                "type": "millrace.feast_stores.online_stores.sqlite.EntityRowOnlineStore",
                 "path": str(folder / "online.db"),
             },
             entity_key_serialization_version=3,
@@ -280,7 +280,7 @@ def test_logged_features_can_be_read_as_a_source(store: FeatureStore, folder: Pa
         logging_config=LoggingConfig(destination=destination),
     )
     store.apply([service])
-    from millrace.feast_stores.offline import TableOfflineStore
+    from millrace.feast_stores.offline_stores.duckdb import TableOfflineStore
 
     assert service.logging_config is not None
     for number in (1, 2):
@@ -292,7 +292,7 @@ def test_logged_features_can_be_read_as_a_source(store: FeatureStore, folder: Pa
 
 
 def test_partitioned_parquet_and_globs(store: FeatureStore, folder: Path) -> None:
-    from millrace.feast_stores.offline import TableOfflineStore
+    from millrace.feast_stores.offline_stores.duckdb import TableOfflineStore
 
     for year in (2023, 2024):
         part = folder / "hive" / f"year={year}"
@@ -322,7 +322,7 @@ def test_rows_are_appended_to_a_views_file(store: FeatureStore, folder: Path) ->
 def test_sources_on_s3(store: FeatureStore, bucket: str, s3_endpoint: str) -> None:
     import pyarrow.fs as fs
 
-    from millrace.feast_stores.offline import TableOfflineStore
+    from millrace.feast_stores.offline_stores.duckdb import TableOfflineStore
 
     filesystem = fs.S3FileSystem(endpoint_override=s3_endpoint)
     for number in (1, 2):
@@ -344,7 +344,7 @@ def test_sources_on_s3(store: FeatureStore, bucket: str, s3_endpoint: str) -> No
 
 
 def test_what_this_store_cannot_do_is_said(store: FeatureStore, folder: Path) -> None:
-    from millrace.feast_stores.offline import TableOfflineStore
+    from millrace.feast_stores.offline_stores.duckdb import TableOfflineStore
 
     def pull(source: Any) -> None:
         TableOfflineStore.pull_all_from_table_or_query(store.config, source, ["driver_id"], [], "at").to_arrow()

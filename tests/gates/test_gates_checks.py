@@ -9,9 +9,9 @@ import pyarrow as pa
 import pytest
 
 from millrace.contract import Check
-from millrace.errors import SpecError
-from millrace.gates import checks
-from millrace.gates.checks import Surroundings, Trailing
+from millrace.core.errors import SpecError
+from millrace.gates.checks import beside
+from millrace.gates.checks.beside import Surroundings, Trailing
 from millrace.spec.gate import gate_checks, references, trailing
 
 END = datetime(2024, 1, 2, tzinfo=UTC)
@@ -27,7 +27,7 @@ TABLE = pa.table({
 def one(check: dict[str, Any], table: pa.Table = TABLE, public: bool = True, **around: Any) -> Check:
     asked = gate_checks({"checks": [check]}, "s.yaml")
     defaults: dict[str, Any] = {"event_time": "at", "end": END}
-    (found,) = checks.run(table, asked, lambda c: "public" if public else "internal", Surroundings(**defaults | around))
+    (found,) = beside.run(table, asked, lambda c: "public" if public else "internal", Surroundings(**defaults | around))
     return found.check
 
 
@@ -171,7 +171,7 @@ def test_an_error_fails_its_check_and_hides_no_other() -> None:
         {"type": "unique_across", "columns": ["gone"]},
         {"type": "rule", "says": "two", "sql": "n > 0"},
     ]}, "s.yaml")  # fmt: skip
-    found = checks.run(TABLE, asked, lambda c: "public", Surroundings())
+    found = beside.run(TABLE, asked, lambda c: "public", Surroundings())
     assert [f.check.passed for f in found] == [False, False, True]
     assert "secret value" not in str(found)
 

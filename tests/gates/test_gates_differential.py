@@ -12,10 +12,12 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from millrace.gates import engine, gx, sql, suite
-from millrace.gates.frame import Frame, kind_of
+from millrace.gates import engine, gx
+from millrace.gates.gx import suite
+from millrace.gates.gx.frame import Frame, kind_of
 from millrace.gates.result import Found
-from millrace.gates.sql_proven import PANDAS_ONLY, PROVEN, falls_back
+from millrace.gates.sql import rows
+from millrace.gates.sql.proven import PANDAS_ONLY, PROVEN, falls_back
 
 ROOT = Path(__file__).resolve().parents[2]
 DAYS = [datetime(2013, 1, 1 + n, tzinfo=UTC) for n in range(12)]
@@ -189,7 +191,7 @@ def told(item: Found) -> Any:
 def test_each_type_answers_in_sql_as_in_pandas(in_sql: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Given a case of every proven type on every proven kind of column, then both engines say the same."""
     pandas = found(10**9, monkeypatch, TABLE, in_sql)
-    monkeypatch.setattr(sql, "Frame", None)  # so that nothing goes to pandas
+    monkeypatch.setattr(rows, "Frame", None)  # so that nothing goes to pandas
     both = found(0, monkeypatch, TABLE, in_sql)
     assert len(pandas) == len(both) > len(in_sql) > 400
     assert [pair for pair in zip(map(told, pandas), map(told, both), strict=True) if pair[0] != pair[1]] == []
@@ -248,7 +250,7 @@ def test_without_the_list_sql_would_answer_otherwise(monkeypatch: pytest.MonkeyP
              if (kind in PANDAS_ONLY and kwargs.get("column", "i") in ("i", "g", "s", "tu"))
              or (kind in nulls and columns_of(kind, kwargs) == ["n", "n2"])]  # fmt: skip
     pandas = found(10**9, monkeypatch, TABLE, given)
-    monkeypatch.setattr(sql, "falls_back", lambda *given: None)
+    monkeypatch.setattr(rows, "falls_back", lambda *given: None)
     wrong = {a.type for a, b in zip(pandas, found(0, monkeypatch, TABLE, given), strict=True) if told(a) != told(b)}
     unclear = {"expect_column_kl_divergence_to_be_less_than", "expect_column_value_z_scores_to_be_less_than"}
     assert wrong == (set(PANDAS_ONLY) | set(nulls)) - unclear

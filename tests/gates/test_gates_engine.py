@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from millrace.canonical import canonical_json
 from millrace.contract import Check
+from millrace.core.canonical import canonical_json
 from millrace.gates import gx
-from millrace.gates.builtin import Within
+from millrace.gates.checks.builtin import Within
 from millrace.gates.engine import validate
-from millrace.gates.frame import to_frame
+from millrace.gates.gx.frame import to_frame
 from millrace.gates.result import GateResult
 
 JANUARY = Within("t", "2013-01", datetime(2013, 1, 1, 5, tzinfo=UTC), datetime(2013, 2, 1, 5, tzinfo=UTC))

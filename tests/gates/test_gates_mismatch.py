@@ -10,7 +10,7 @@ import pytest
 
 from millrace.gates import mismatch
 from millrace.gates.engine import validate
-from millrace.gates.suite import Entry
+from millrace.gates.gx.suite import Entry
 
 DAY = datetime(2024, 1, 1, tzinfo=UTC)
 IN_SET = "expect_column_values_to_be_in_set"

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from millrace.gates import page
-from millrace.gates.builtin import Within
+from millrace.gates.checks.builtin import Within
 from millrace.gates.engine import validate
 from millrace.gates.result import GateResult
 

@@ -27,7 +27,7 @@ def watch(event, args):
 sys.addaudithook(watch)
 import pyarrow as pa
 from millrace.gates import engine, page
-from millrace.canonical import digest
+from millrace.core.canonical import digest
 sets = ["distinct_values_to_be_in_set", "distinct_values_to_equal_set", "most_common_value_to_be_in_set",
         "distinct_values_to_contain_set"]
 suite = {"name": "s", "expectations": [

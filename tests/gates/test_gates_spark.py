@@ -34,8 +34,8 @@ sys.path[:0] = sys.argv[1:3]
 import pyarrow.parquet as pq
 import test_gates_differential as cases
 from millrace.gates import engine, gx, sql_spark, suite
-from millrace.gates.frame import Frame
-from millrace.gates.sql_proven import PROVEN, falls_back
+from millrace.gates.gx.frame import Frame
+from millrace.gates.sql.proven import PROVEN, falls_back
 
 nulls = Frame(cases.TABLE).nulls  # as in a task: GX was loaded without Spark
 entries = suite.read(cases.suite_of(cases.CASES), "s.yaml")

@@ -11,7 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from millrace.gates import engine, sql
+from millrace.gates import engine
+from millrace.gates.sql import rows
 
 ITEMS = [{"type": "expect_column_values_to_be_unique", "kwargs": {"column": "n"}},
          {"type": "expect_column_values_to_be_between", "kwargs": {"column": "n", "min_value": 1}},
@@ -23,7 +24,7 @@ import sys
 import numpy as np
 import pyarrow as pa
 from datetime import datetime, UTC
-from millrace.canonical import digest
+from millrace.core.canonical import digest
 from millrace.gates import engine
 random = np.random.default_rng(3)
 table = pa.table({"x": random.normal(size=100_000), "s": [f"v{n % 997}" for n in range(100_000)],
@@ -58,7 +59,7 @@ def test_the_same_bytes_in_every_process_and_nothing_left_behind(tmp_path: Path)
 def test_sql_is_used_from_its_size_on_and_let_go(rows: int, opened: int, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
 
-    class Watched(sql.DuckDBRows):
+    class Watched(rows.DuckDBRows):
         def __init__(self, *given: Any) -> None:
             super().__init__(*given)
             seen.append("opened")
@@ -67,7 +68,7 @@ def test_sql_is_used_from_its_size_on_and_let_go(rows: int, opened: int, monkeyp
             super().close()
             seen.append("closed")
 
-    monkeypatch.setattr(sql, "DuckDBRows", Watched)
+    monkeypatch.setattr(rows, "DuckDBRows", Watched)
     monkeypatch.setattr(engine, "SQL_ROWS", rows)
     table = pa.table({"n": [1, 2, 3], "x": [0.0, 1.0, 2.0]})
     assert engine.validate(table, SUITE, "s", lambda column: "public").verdict.passed
@@ -77,7 +78,7 @@ def test_sql_is_used_from_its_size_on_and_let_go(rows: int, opened: int, monkeyp
 @pytest.mark.parametrize("names", [["n", "N", "x"], ["n", "x", ""], ["n", "x", 'a"b'], ["n", "x", "a%b"]])
 def test_names_that_sql_reads_otherwise_stay_in_pandas(names: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "SQL_ROWS", 0)
-    monkeypatch.setattr(sql, "DuckDBRows", None)
+    monkeypatch.setattr(rows, "DuckDBRows", None)
     table = pa.table([[1, 2, 3]] * len(names), names=names)
     items = ITEMS[:2]
     found = engine.validate(table, {"name": "s", "expectations": items}, "s", lambda column: "public")

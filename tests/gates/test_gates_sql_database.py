@@ -11,10 +11,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from millrace.errors import SpecError, Unavailable
-from millrace.gates.builtin import Within
+from millrace.core.errors import SpecError, Unavailable
+from millrace.gates.checks.builtin import Within
+from millrace.gates.database import PostgreSQLRows, validate_table
 from millrace.gates.engine import validate
-from millrace.gates.sql_database import PostgreSQLRows, validate_table
 
 CLUSTER = Path(__file__).resolve().parents[1] / "ledger" / "ledger_cluster.py"
 _spec = importlib.util.spec_from_file_location("gates_cluster", CLUSTER)

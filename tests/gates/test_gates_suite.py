@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from millrace.errors import SpecError
+from millrace.core.errors import SpecError
 from millrace.gates import gx
-from millrace.gates.suite import check_suite
+from millrace.gates.gx.suite import check_suite
 
 WHERE = "flights/suites/raw.yaml"
 

@@ -12,7 +12,7 @@ import pytest
 from millrace.contract import Check
 from millrace.gates import gx
 from millrace.gates.engine import validate
-from millrace.gates.frame import to_frame
+from millrace.gates.gx.frame import to_frame
 
 NULLS = pa.table({"id": [1, 2, 3], "n": pa.array([None] * 3, pa.float64()), "s": pa.array([None] * 3, pa.string())})
 NAN = pa.table({"id": [1, 2], "n": [float("nan"), float("nan")]})

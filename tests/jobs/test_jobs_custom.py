@@ -14,10 +14,10 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from learning import FAST, PARTITIONS, World, rows, spec
 
-from millrace.canonical import digest
 from millrace.contract import Artifact, JobResult
-from millrace.errors import ContractError, Corrupt
-from millrace.learners.model_files import load
+from millrace.core.canonical import digest
+from millrace.core.errors import ContractError, Corrupt
+from millrace.models.files import load
 from millrace.spec import Bundle
 from millrace.store import SnapshotStore
 

@@ -12,9 +12,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from learning import FAST, FAST_MLP, World, rows, spec
 
-from millrace.canonical import digest
 from millrace.contract import Artifact, JobResult, Outcome
-from millrace.learners.model_files import load, save
+from millrace.core.canonical import digest
+from millrace.models.files import load, save
 
 WEAK = {**FAST, "rounds": 1, "learning_rate": 0.01}
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from millrace.canonical import file_digest
 from millrace.contract import Identity, JobRequest, JobResult, Means, Place
+from millrace.core.canonical import file_digest
 from millrace.jobs.runner import run
 from millrace.spec import Bundle, PipelineSpec
 from millrace.spec.jobs import TABLE

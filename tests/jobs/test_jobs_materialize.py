@@ -67,7 +67,7 @@ def test_every_type_and_null_arrives_as_it_was(project: Any) -> None:
 
 
 def test_more_rows_than_one_batch(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from millrace.feast_stores import online as stores
+    from millrace.feast_stores.online_stores import rows as stores
 
     monkeypatch.setattr(stores, "BATCH", 7)
     rows = [row(f"v{n}", "2024-01-01 05:00", n) for n in range(50)]

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from millrace.canonical import canonical_json, digest
 from millrace.contract import Artifact, Identity, Input, JobRequest, Place
+from millrace.core.canonical import canonical_json, digest
 from millrace.jobs.runner import run
 from millrace.spec import Bundle
 from millrace.store import SnapshotStore, open_store

@@ -15,7 +15,7 @@ from learning import FAST, FAST_MLP, World, rows, spec
 
 from millrace.contract import Artifact, Identity, Input, JobRequest, Outcome, Place
 from millrace.jobs.runner import run
-from millrace.learners.model_files import load
+from millrace.models.files import load
 from millrace.store import SnapshotStore
 
 MONITORING = {"minimum_rows": 300, "max_age": "P60D", "columns": ["distance", "carrier"], "window": "P1M"}

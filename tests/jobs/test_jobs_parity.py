@@ -91,7 +91,7 @@ def test_an_entity_that_has_moved_on_is_anothers_to_check(project: Any) -> None:
 
 def test_a_store_that_goes_back_in_time_is_caught(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Given an online store that lets the last writer win, as Feast's SQLite store does, then the gate fails."""
-    from millrace.feast_stores import sqlite
+    from millrace.feast_stores.online_stores import sqlite
 
     artifact = project.snapshot(DAY, rows())
     project.materialize(DAY, artifact)

@@ -15,13 +15,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 from learning import CODE, PARTITIONS, World, rows
 from support.ledger import asked, evidence, trained
 
-from millrace.canonical import canonical_json, digest
 from millrace.contract import Artifact, JobRequest, JobResult
-from millrace.errors import Conflict, Unavailable
-from millrace.jobs.registry import ensure_database, find_versions, told
+from millrace.core.canonical import canonical_json, digest
+from millrace.core.errors import Conflict, Unavailable
 from millrace.jobs.runner import run
-from millrace.learners.tracking import connect
 from millrace.ledger import Champion, Ledger, ReleaseRequest, Trained, mirror
+from millrace.mlflow.registry import ensure_database, find_versions, told
+from millrace.mlflow.runs import connect
 
 PIPELINE = "flights"
 OTHER = {"uri": "snapshots/x/", "digest": CODE, "kind": "snapshot"}

@@ -17,9 +17,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from learning import FAST, FAST_MLP, World, rows, spec
 
 from millrace.contract import JobRequest, JobResult, Means, code_digest
-from millrace.jobs import usage
+from millrace.core import usage
 from millrace.jobs.runner import run
-from millrace.learners import device
+from millrace.models import device
 
 GPU = Means(limits={"gpus": "1"})
 GPU_OR_CPU = Means(limits={"gpus": "1", "gpu_fallback": "cpu"})
@@ -105,7 +105,7 @@ def test_a_store_that_does_not_answer_is_worth_another_try() -> None:
 
 
 def test_an_outcome_that_cannot_be_stored_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from millrace.errors import Unavailable
+    from millrace.core.errors import Unavailable
     from millrace.store.local import LocalStore
 
     put = LocalStore.put

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from learning import World, rows, spec
 
 from millrace.contract import JobRequest, JobResult
-from millrace.learners import leaving
+from millrace.core import interruption
 
 LEARNERS = {
     "xgboost": {"kind": "xgboost", "rounds": 1200, "max_depth": 6, "segments": 12},
@@ -90,7 +90,7 @@ def test_a_training_that_is_stopped_again_and_again_ends_as_an_undisturbed_one(t
     began = time.monotonic()
     process.terminate()
     assert process.wait(timeout=60) == 4
-    assert time.monotonic() - began < leaving.GRACE
+    assert time.monotonic() - began < interruption.GRACE
     left = stopped.result()
     assert left.error is not None and left == stopped.stored()
     assert (left.error.type, left.error.retry, left.outcome) == ("Interrupted", "resume", None)

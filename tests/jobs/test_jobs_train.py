@@ -13,11 +13,11 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from learning import FAST, FAST_MLP, World, rows, spec
 
-from millrace.canonical import digest
 from millrace.contract import JobResult, Run
-from millrace.learners import leaving
-from millrace.learners.holdout import Holdout
-from millrace.learners.model_files import load
+from millrace.core import interruption
+from millrace.core.canonical import digest
+from millrace.models.files import load
+from millrace.models.holdout import Holdout
 from millrace.spec import PipelineSpec
 
 
@@ -276,7 +276,7 @@ def test_the_next_try_continues_the_run_of_a_training_that_was_asked_to_leave(
     # given a try that must leave after its first segment
     world = World(tmp_path, mlflow=mlflow_uri)
     looks = iter([False] * 10 + [True])
-    monkeypatch.setattr(leaving, "asked", lambda: next(looks, True))
+    monkeypatch.setattr(interruption, "asked", lambda: next(looks, True))
     first = world.train(run=attempt(1, "evicted"))
     assert first.error is not None and (first.error.type, first.error.retry) == ("Interrupted", "resume")
     assert "10 of 20 rounds are kept" in first.error.message
@@ -284,7 +284,7 @@ def test_the_next_try_continues_the_run_of_a_training_that_was_asked_to_leave(
     assert run.info.status == "KILLED"
 
     # when the next try comes, it goes on in the same run, with every point once
-    monkeypatch.setattr(leaving, "asked", lambda: False)
+    monkeypatch.setattr(interruption, "asked", lambda: False)
     second = world.train(run=attempt(2, "evicted"))
     assert second.outcome is not None
     assert second.observed.mlflow_run == run.info.run_id
@@ -314,7 +314,7 @@ def test_an_mlflow_that_does_not_answer_is_worth_another_try(tmp_path: Path, mon
 
 
 def test_a_server_gives_a_link() -> None:
-    from millrace.learners.tracking import Tracked
+    from millrace.mlflow.runs import Tracked
 
     run: Any = Tracked(None, "https://me:word@mlflow.test/", "3", "abc", 0)  # type: ignore[arg-type]
     assert run.link == "https://***@mlflow.test/#/experiments/3/runs/abc"

@@ -208,7 +208,7 @@ def test_inputs_must_be_the_partitions_in_scope(project: Any) -> None:
 
 def test_rows_that_feast_loses_are_noticed(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Given an offline store that drops rows without features, as Feast's file store does, then the job fails."""
-    from millrace.feast_stores.retrieval import DuckDBRetrievalJob
+    from millrace.feast_stores.offline_stores.retrieval import DuckDBRetrievalJob
 
     arrow = DuckDBRetrievalJob._to_arrow_internal
     monkeypatch.setattr(
@@ -220,7 +220,7 @@ def test_rows_that_feast_loses_are_noticed(project: Any, monkeypatch: pytest.Mon
 
 
 def test_the_order_in_which_feast_answers_does_not_matter(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from millrace.feast_stores.retrieval import DuckDBRetrievalJob
+    from millrace.feast_stores.offline_stores.retrieval import DuckDBRetrievalJob
 
     arrow = DuckDBRetrievalJob._to_arrow_internal
 

@@ -11,10 +11,10 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 import pytest
 
-from millrace.cli.check_columns import check_columns
-from millrace.cli.check_sql import sql_columns
+from millrace.checks.columns import check_columns
+from millrace.checks.sql import sql_columns
 from millrace.contract import Identity, Input, JobRequest, JobResult, Means, Place, Service
-from millrace.errors import SpecError
+from millrace.core.errors import SpecError
 from millrace.jobs.runner import run
 from millrace.spec import Bundle, PipelineSpec, ProjectTree
 from millrace.store import SnapshotStore, open_store
@@ -114,7 +114,7 @@ def test_a_time_without_a_zone_is_refused_by_check_and_by_the_job(tmp_path: Path
 
 
 def test_an_engine_with_an_older_list_of_zones_is_refused() -> None:
-    from millrace.sources.zones import agree
+    from millrace.sql.zones import agree
 
     day = spec().partitioning
 
@@ -131,7 +131,7 @@ def test_an_engine_with_an_older_list_of_zones_is_refused() -> None:
 
 
 def test_a_zone_that_duckdb_lacks_is_named(tmp_path: Path) -> None:
-    from millrace.sources.sql import connect
+    from millrace.sql.select import connect
 
     with pytest.raises(SpecError, match="does not know the time zone.*Mars/Olympus"):
         connect(str(tmp_path), "Mars/Olympus")

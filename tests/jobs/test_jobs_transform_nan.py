@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from millrace.contract import Identity, Input, JobRequest, Means, Place, Service
-from millrace.duck import without_nan
 from millrace.jobs.runner import run
 from millrace.spec import Bundle, PipelineSpec
+from millrace.sql.duck import without_nan
 from millrace.store import SnapshotStore, open_store
 
 pair = runpy.run_path(str(Path(__file__).resolve().parents[1] / "sources" / "spark_pair.py"))

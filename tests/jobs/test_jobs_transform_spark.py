@@ -117,8 +117,8 @@ def test_what_fails_is_told_without_values(
 
 
 def test_no_traceback_quotes_spark(spark_session: Any) -> None:
-    from millrace.errors import DataError
-    from millrace.spark import guarded
+    from millrace.core.errors import DataError
+    from millrace.sql.spark import guarded
 
     sql = "SELECT CAST('hunter2' AS INT)"
     with pytest.raises(DataError, match="CAST_INVALID_INPUT") as caught:

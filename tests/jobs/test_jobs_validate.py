@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from millrace.canonical import digest
 from millrace.contract import Identity, Input, JobRequest, JobResult, Place
+from millrace.core.canonical import digest
 from millrace.jobs.runner import run
 from millrace.spec import Bundle, PipelineSpec
 from millrace.spec.jobs import TABLE

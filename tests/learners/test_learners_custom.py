@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from millrace.errors import CodeError, ContractError, SpecError
-from millrace.learners.checkpoints import Checkpoints
-from millrace.learners.protocol import Code, Column, Matrix, Settings, Weights, engine_of
+from millrace.core.errors import CodeError, ContractError, SpecError
+from millrace.models.checkpoints import Checkpoints
+from millrace.models.protocol import Code, Column, Matrix, Settings, Weights, engine_of
 from millrace.spec.learner import CustomLearner
 from millrace.spec.trainer import check_trainer
 

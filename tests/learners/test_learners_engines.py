@@ -11,13 +11,13 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
-from millrace.canonical import digest
-from millrace.errors import DataError, MillraceError
-from millrace.learners.checkpoints import Checkpoints
-from millrace.learners.encoding import Encoder
-from millrace.learners.importance import importance
-from millrace.learners.losses import metrics
-from millrace.learners.protocol import Matrix, Settings, check_finite, engine_of, segment_bounds
+from millrace.core.canonical import digest
+from millrace.core.errors import DataError, MillraceError
+from millrace.evaluation.importance import importance
+from millrace.models.checkpoints import Checkpoints
+from millrace.models.encoding import Encoder
+from millrace.models.metrics import metrics
+from millrace.models.protocol import Matrix, Settings, check_finite, engine_of, segment_bounds
 from millrace.spec.learner import LEARNERS, XGBoostLearner
 from millrace.spec.training import TrainingSpec
 from millrace.store import open_store
@@ -196,7 +196,7 @@ def test_torch_leaves_the_process_as_it_was() -> None:
 def test_our_adamw_takes_the_steps_of_torch() -> None:
     import torch
 
-    from millrace.learners.adamw import AdamW
+    from millrace.learners.torch.adamw import AdamW
 
     torch.manual_seed(0)
     start, unused = torch.randn(5, 3), torch.randn(2)
@@ -217,8 +217,8 @@ def test_our_adamw_takes_the_steps_of_torch() -> None:
 def test_a_torch_training_does_not_import_the_compiler() -> None:
     code = """
 import sys
-from millrace.learners.checkpoints import Checkpoints
-from millrace.learners.protocol import Column, Matrix, Settings, engine_of
+from millrace.models.checkpoints import Checkpoints
+from millrace.models.protocol import Column, Matrix, Settings, engine_of
 from millrace.spec.learner import TorchMLPLearner
 import numpy as np
 rows = Matrix((Column("a", "number"),), np.arange(20.0)[:, None], np.arange(20.0))
@@ -256,7 +256,7 @@ RIDGE = """
     import numpy as np
     from pydantic import BaseModel, ConfigDict
     from safetensors.numpy import load, save
-    from millrace.learners.protocol import Weights
+    from millrace.models.protocol import Weights
 
     class RidgeLearner(BaseModel):
         model_config = ConfigDict(frozen=True, extra="forbid")

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from millrace.learners import torch_forward
-from millrace.learners.adamw import AdamW
-from millrace.learners.checkpoints import Checkpoints
-from millrace.learners.losses import metrics
-from millrace.learners.protocol import Column, Matrix, Settings, engine_of
-from millrace.learners.torch_forward import Forward, has_compiler
-from millrace.learners.torch_net import Net
+from millrace.learners.torch import compiled
+from millrace.learners.torch.adamw import AdamW
+from millrace.learners.torch.compiled import Forward, has_compiler
+from millrace.learners.torch.net import Net
+from millrace.models.checkpoints import Checkpoints
+from millrace.models.metrics import metrics
+from millrace.models.protocol import Column, Matrix, Settings, engine_of
 from millrace.spec.learner import TorchMLPLearner
 from millrace.store import open_store
 
@@ -48,7 +48,7 @@ def loss(weights: bytes) -> float:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """The CPU counts as a device to be quick on."""
-    monkeypatch.setattr(torch_forward, "QUICK_ON", ("cpu",))
+    monkeypatch.setattr(compiled, "QUICK_ON", ("cpu",))
     return monkeypatch
 
 
@@ -89,12 +89,12 @@ def test_a_short_training_is_not_worth_the_compiler(quick: pytest.MonkeyPatch) -
 
 
 def test_the_cpu_and_a_place_without_a_compiler_never_compile(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch_forward, "WORTH", 0.0)
+    monkeypatch.setattr(compiled, "WORTH", 0.0)
     monkeypatch.setattr(torch, "compile", lambda *args, **more: pytest.fail("it was tried"))
     made, _ = forward()
     made.choose(10**9)
     assert made.compiled is False
-    monkeypatch.setattr(torch_forward, "QUICK_ON", ("cpu",))
+    monkeypatch.setattr(compiled, "QUICK_ON", ("cpu",))
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.delenv("CC", raising=False)
     made.choose(10**9)
@@ -107,8 +107,8 @@ def test_a_compiler_that_fails_leaves_the_network_as_it_was(
     def broken(*args: Any, **more: Any) -> Any:
         raise RuntimeError("no ptxas here\nand much more")
 
-    quick.setattr(torch_forward, "WORTH", 0.0)
-    quick.setattr(torch_forward, "has_compiler", lambda: True)
+    quick.setattr(compiled, "WORTH", 0.0)
+    quick.setattr(compiled, "has_compiler", lambda: True)
     quick.setattr(torch, "compile", broken)
     made, net = forward()
     chance, weights = torch.get_rng_state(), [p.clone() for p in net.parameters()]
@@ -125,8 +125,8 @@ def test_a_compiler_that_fails_leaves_the_network_as_it_was(
 def test_the_compiled_network_is_taken_where_it_is_faster_and_again_when_resumed(
     quick: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    quick.setattr(torch_forward, "WORTH", 0.0)
-    quick.setattr(torch_forward, "GAIN", 1e9)  # whatever it measures
+    quick.setattr(compiled, "WORTH", 0.0)
+    quick.setattr(compiled, "GAIN", 1e9)  # whatever it measures
     made, _ = forward()
     made.choose(21)
     assert made.compiled is True
@@ -134,7 +134,7 @@ def test_the_compiled_network_is_taken_where_it_is_faster_and_again_when_resumed
     for rows in (100, 50):  # the size it was compiled for, and the last batch of an epoch
         assert made(dense[:rows], codes[:rows]).shape == (rows,)
 
-    quick.setattr(torch_forward, "GAIN", 0.0)
+    quick.setattr(compiled, "GAIN", 0.0)
     again, _ = forward()
     again.choose(21)
     assert again.compiled is False  # measured, and not faster

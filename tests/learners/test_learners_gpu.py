@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from millrace.learners import leaving
-from millrace.learners.checkpoints import Checkpoints
-from millrace.learners.device import NoGPU, gpus
-from millrace.learners.losses import metrics
-from millrace.learners.protocol import Column, Matrix, Settings, engine_of
+from millrace.core import interruption
+from millrace.models.checkpoints import Checkpoints
+from millrace.models.device import NoGPU, gpus
+from millrace.models.metrics import metrics
+from millrace.models.protocol import Column, Matrix, Settings, engine_of
 from millrace.spec.learner import LEARNERS
 from millrace.store import open_store
 
@@ -73,9 +73,9 @@ def test_the_same_gpu_gives_the_same_bytes_also_when_resumed(
     undisturbed, _ = fit(kind, "cuda")
     assert fit(kind, "cuda")[0] == undisturbed
     looks = iter([False] * 15 + [True])
-    monkeypatch.setattr(leaving, "asked", lambda: next(looks, True))
+    monkeypatch.setattr(interruption, "asked", lambda: next(looks, True))
     checkpoints = Checkpoints(open_store(tmp_path), "c", "r")
-    with pytest.raises(leaving.Interrupted):
+    with pytest.raises(interruption.Interrupted):
         fit(kind, "cuda", checkpoints)
     monkeypatch.undo()
     assert fit(kind, "cuda", checkpoints)[0] == undisturbed
@@ -85,9 +85,9 @@ def test_the_same_gpu_gives_the_same_bytes_also_when_resumed(
 @BOTH
 def test_what_began_on_a_gpu_may_end_on_the_cpu(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looks = iter([False] * 15 + [True])
-    monkeypatch.setattr(leaving, "asked", lambda: next(looks, True))
+    monkeypatch.setattr(interruption, "asked", lambda: next(looks, True))
     checkpoints = Checkpoints(open_store(tmp_path), "c", "r")
-    with pytest.raises(leaving.Interrupted):
+    with pytest.raises(interruption.Interrupted):
         fit(kind, "cuda", checkpoints)
     monkeypatch.undo()
     assert fit(kind, "cpu", checkpoints)[1] == pytest.approx(fit(kind, "cpu")[1], rel=TOLERANCE)

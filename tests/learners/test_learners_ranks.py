@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from millrace.errors import DataError
-from millrace.learners import leaving, torch_ranks
-from millrace.learners.checkpoints import Checkpoints
-from millrace.learners.protocol import Column, Matrix, Settings, engine_of
+from millrace.core import interruption
+from millrace.core.errors import DataError
+from millrace.learners.torch import ranks
+from millrace.models.checkpoints import Checkpoints
+from millrace.models.protocol import Column, Matrix, Settings, engine_of
 from millrace.spec.learner import TorchMLPLearner
 from millrace.store import open_store
 
@@ -40,7 +41,7 @@ def learner(**changes: Any) -> TorchMLPLearner:
 
 
 def fit(params: TorchMLPLearner, checkpoints: Checkpoints | None = None, report: Any = lambda points: None) -> Any:
-    return torch_ranks.fit(*data(), params, SETTINGS, checkpoints or Checkpoints(), report, ranks=2)
+    return ranks.fit(*data(), params, SETTINGS, checkpoints or Checkpoints(), report, ranks=2)
 
 
 def test_two_processes_are_one_within_tolerance() -> None:
@@ -58,23 +59,23 @@ def test_two_processes_are_one_within_tolerance() -> None:
 
 
 def test_ranks_that_must_leave_go_on_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leaving, "_asked", None)
+    monkeypatch.setattr(interruption, "_asked", None)
     params = learner(epochs=8, segments=4, dropout=0.2, batch_size=25)
     checkpoints = Checkpoints(open_store(tmp_path), "c", "sha256:r")
 
     def ask_after_a_segment() -> None:
         while not list(tmp_path.glob("c/00001.json")):
             time.sleep(0.01)
-        leaving.ask()
+        interruption.ask()
 
     asking = threading.Thread(target=ask_after_a_segment)
     asking.start()
-    with pytest.raises(leaving.Interrupted, match="batches of the next are kept"):
+    with pytest.raises(interruption.Interrupted, match="batches of the next are kept"):
         fit(params, checkpoints)
     asking.join()
     assert len(list(tmp_path.glob("c/*-*.state"))) == 1
 
-    monkeypatch.setattr(leaving, "_asked", None)
+    monkeypatch.setattr(interruption, "_asked", None)
     reported: list[Any] = []
     again = fit(params, checkpoints, reported.extend)
     assert again.data == fit(params).data
@@ -90,7 +91,7 @@ def test_a_killed_rank_ends_all_and_may_be_tried_again(tmp_path: Path) -> None:
     params = learner(epochs=200, segments=100, batch_size=25)
     killing = threading.Thread(target=kill_one)
     killing.start()
-    with pytest.raises(torch_ranks.RankLost) as said:
+    with pytest.raises(ranks.RankLost) as said:
         fit(params, Checkpoints(open_store(tmp_path), "c", "sha256:r"))
     killing.join()
     assert said.value.retry == "resume"
@@ -144,6 +145,6 @@ def ranks_of(parent: int) -> list[int]:
                 words = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
             except OSError:
                 continue
-            if b"millrace.learners.torch_ranks" in words and b"torch.distributed.run" not in words:
+            if b"millrace.learners.torch.ranks" in words and b"torch.distributed.run" not in words:
                 found.append(child)
     return found

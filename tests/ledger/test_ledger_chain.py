@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import create_engine
 from support.ledger import asked, promoted, verdict
 
-from millrace.errors import LedgerError, MillraceError, Unavailable
+from millrace.core.errors import LedgerError, MillraceError, Unavailable
 from millrace.ledger import Ledger, MonitoredWindow, chain
 
 

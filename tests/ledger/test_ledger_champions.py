@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import pytest
 from support.ledger import asked, digest, evidence, promoted, trained
 
-from millrace.errors import Conflict, LedgerError
+from millrace.core.errors import Conflict, LedgerError
 from millrace.ledger import Champion, Ledger, mirror
 
 

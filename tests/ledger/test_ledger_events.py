@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from sqlalchemy import create_engine
 from support.ledger import asked, digest, evidence, promoted, trained, verdict
 
-from millrace.errors import LedgerError
+from millrace.core.errors import LedgerError
 from millrace.ledger import Ledger, MaterializedWindow, Registered, events
 from millrace.ledger.schema import ENTRIES, METADATA
 

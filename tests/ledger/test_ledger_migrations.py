@@ -9,8 +9,8 @@ from alembic.script import ScriptDirectory
 from ledger_cluster import together
 from sqlalchemy import create_engine, inspect
 
-from millrace.canonical import digest
-from millrace.errors import LedgerError
+from millrace.core.canonical import digest
+from millrace.core.errors import LedgerError
 from millrace.ledger import Ledger, migration
 from millrace.ledger.chain import GENESIS
 from millrace.ledger.schema import METADATA

@@ -14,7 +14,7 @@ import pytest
 from ledger_cluster import start, together
 from support.ledger import asked, evidence, trained
 
-from millrace.errors import Conflict, Unavailable
+from millrace.core.errors import Conflict, Unavailable
 from millrace.ledger import Ledger, MaterializedWindow, chain, database
 
 

@@ -6,7 +6,7 @@ import pytest
 from ledger_cluster import together
 from support.ledger import asked, digest, evidence, promoted, trained
 
-from millrace.errors import Conflict, LedgerError
+from millrace.core.errors import Conflict, LedgerError
 from millrace.ledger import Ledger, ReleaseRequest
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from millrace.errors import LedgerError
+from millrace.core.errors import LedgerError
 from millrace.ledger import Ledger, RetrainDecision
 
 

@@ -14,9 +14,9 @@ import time
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from millrace.cli.local import AIRFLOW, airflow_environment, down, up
+from millrace.core.settings import Settings
 from millrace.ledger import Ledger
-from millrace.settings import Settings
+from millrace.local.stack import AIRFLOW, airflow_environment, down, up
 from millrace.spec import Placed, ProjectTree
 from millrace.store import Tables, open_store
 
@@ -127,7 +127,7 @@ def waiting(api, dag_id) -> list[str]:
 
 
 def known(api, dag_id) -> bool:
-    from millrace.errors import MillraceError
+    from millrace.core.errors import MillraceError
 
     problems = api.call("GET", "/importErrors")["import_errors"]
     assert not problems, problems

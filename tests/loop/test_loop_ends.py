@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 from support.driven import driven
 
-from millrace.cli.record import read
+from millrace.local.record import read
 
 # As driver.py, but for what it starts.
 HANGS = """
 import os, signal, sys, time
 from pathlib import Path
 from millrace.cli import record
-from millrace.cli.processes import start
+from millrace.local.processes import start
 home = Path(sys.argv[1]) / ".millrace"
 (home / "logs").mkdir(parents=True)
 with record.locked(home):

@@ -49,7 +49,7 @@ MUTANTS = [
     Mutant(
         3,
         "features of the future are joined",
-        "include/millrace/feast_stores/asof.py",
+        "include/millrace/feast_stores/offline_stores/asof.py",
         'f"a.{MOMENT} >= {when}"',
         'f"a.{MOMENT} <= {when}"',
         ("tests/feast_stores/test_feast_stores_asof.py",),
@@ -57,7 +57,7 @@ MUTANTS = [
     Mutant(
         4,
         "a late write replaces a newer value",
-        "include/millrace/feast_stores/sqlite.py",
+        "include/millrace/feast_stores/online_stores/sqlite.py",
         'f"> ({t}.event_us, {t}.created_us, {t}.revision, {t}.features)"',
         'f"IS NOT ({t}.event_us, {t}.created_us, {t}.revision, {t}.features)"',
         ("tests/feast_stores/test_feast_stores_online.py", "-k", "sqlite"),
@@ -65,7 +65,7 @@ MUTANTS = [
     Mutant(
         5,
         "a gate passes without rows",
-        "include/millrace/gates/builtin.py",
+        "include/millrace/gates/checks/builtin.py",
         "passed=table.num_rows > 0, message=message, total=table.num_rows)",
         "passed=True, message=message, total=table.num_rows)",
         ("tests/gates/test_gates_vacuous.py",),
@@ -73,7 +73,7 @@ MUTANTS = [
     Mutant(
         5,
         "a gate passes with an empty suite",
-        "include/millrace/gates/builtin.py",
+        "include/millrace/gates/checks/builtin.py",
         'name="suite", passed=bool(entries)',
         'name="suite", passed=True',
         ("tests/gates/test_gates_vacuous.py",),
@@ -81,7 +81,7 @@ MUTANTS = [
     Mutant(
         5,
         "a gate passes with a column of nulls",
-        "include/millrace/gates/builtin.py",
+        "include/millrace/gates/checks/builtin.py",
         "if nulls[name] == table.num_rows and name not in waived",
         "if nulls[name] > table.num_rows and name not in waived",
         ("tests/gates/test_gates_vacuous.py",),
@@ -89,7 +89,7 @@ MUTANTS = [
     Mutant(
         5,
         "a failed verdict goes on",
-        "include/millrace/airflow/gate.py",
+        "include/millrace/airflow/runtime/gate.py",
         "if not verdict.passed:",
         "if verdict.passed is None:",
         ("tests/airflow/test_airflow_features.py",),
@@ -169,7 +169,7 @@ MUTANTS = [
     Mutant(
         13,
         "an answer is not recorded by the task that waited for it",
-        "include/millrace/airflow/approval.py",
+        "include/millrace/airflow/tasks/approval.py",
         'if "error" not in event:',
         "if not event:",
         ("tests/airflow/test_airflow_release.py",),

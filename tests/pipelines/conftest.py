@@ -28,8 +28,8 @@ class Pipeline:
 
     def read(self, source: str, key: str | None = None) -> Any:
         """A source's file as land reads it (Arrow)."""
+        from millrace.sources.formats.tabular import read
         from millrace.sources.protocol import fill
-        from millrace.sources.tabular import read
 
         known = self.spec.sources[source]
         location = fill(known.location.removeprefix(".millrace/incoming/"), self.spec.partitioning, key)
@@ -59,7 +59,7 @@ class Pipeline:
         import numpy as np
         import pyarrow as pa
 
-        from millrace.learners.embeddings.files import load
+        from millrace.embeddings.files import load
         from millrace.spec.media import CONTENT
 
         asked = self.spec.features.embedding
@@ -92,7 +92,7 @@ class Pipeline:
 
         With `key` the table is that partition, published after those `before`.
         """
-        from millrace.gates import checks
+        from millrace.gates.checks import beside
         from millrace.gates.engine import validate
         from millrace.spec.gate import gate_checks, references
 
@@ -106,18 +106,18 @@ class Pipeline:
             ).select(list(columns))
             for name in references(asked)
         }
-        around = checks.Surroundings(
+        around = beside.Surroundings(
             event_time=events.get(suite, self.spec.features.event_time) if key else None,
             end=self.spec.partitioning.end(key) if key else None,
             trailing=tuple(
-                checks.Trailing(k, t.num_rows, lambda columns, t=t: t.select(list(columns)))
+                beside.Trailing(k, t.num_rows, lambda columns, t=t: t.select(list(columns)))
                 for k, t in (before or {}).items()
             ),
             sources=other if key else {},
         )
         if key is None:  # what the rows alone do not tell is not asked
             asked = [check for check in asked if check.type in ("rule", "bias", "schema")]
-        result = result.with_checks(checks.run(table, asked, self.spec.classification, around))
+        result = result.with_checks(beside.run(table, asked, self.spec.classification, around))
         return [check.message for check in result.verdict.failures]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from millrace.contract import Artifact, Identity, Input, JobRequest, JobResult, Means, Outcome, Place, Service
-from millrace.settings import Settings
+from millrace.core.settings import Settings
 from millrace.spec import Placed, ProjectTree
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from job_by_job import CODE, JobByJob, project
 
 from demo import media
-from millrace.errors import MillraceError
+from millrace.core.errors import MillraceError
 from millrace.spec import ProjectTree
 
 Files = dict[str, bytes]
@@ -26,8 +26,8 @@ WINDOW, LATER = ["2024-02", "2024-03", "2024-04"], ["2024-05", "2024-06"]
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> ProjectTree:
+    from millrace.core.settings import Settings
     from millrace.feast_stores.apply import apply
-    from millrace.settings import Settings
 
     root = tmp_path_factory.mktemp("digits")
     (root / "include").mkdir()
@@ -39,7 +39,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> ProjectTree:
 @pytest.fixture(scope="module")
 def line(tree: ProjectTree, tmp_path_factory: pytest.TempPathFactory) -> JobByJob:
     """The pipeline with February to June landed, gated, made into features and published."""
-    from millrace.jobs.registry import ensure_database
+    from millrace.mlflow.registry import ensure_database
 
     database = f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
     ensure_database(database)
@@ -70,7 +70,7 @@ def test_features_are_numbers_of_every_image_by_one_embedding(line: JobByJob) ->
     embeddings = {line.snapshots.manifest("digits", "features", a.digest).source for a in line.published.values()}
     (embedding,) = embeddings
     fitted = (line.tree.folder("digits") / "embedding.safetensors").read_bytes()
-    from millrace.canonical import digest
+    from millrace.core.canonical import digest
 
     assert embedding == digest(fitted)
     assert b"2024-01" in fitted and b"2024-02" not in fitted, "it was fitted before the training window"
@@ -84,8 +84,8 @@ def test_the_model_reaches_its_thresholds_on_each_digit(trained: dict[str, Any])
 
 
 def test_it_is_registered_with_its_evidence_and_promoted(line: JobByJob, trained: dict[str, Any]) -> None:
-    from millrace.jobs.registry import told
-    from millrace.learners.tracking import connect
+    from millrace.mlflow.registry import told
+    from millrace.mlflow.runs import connect
 
     judged = trained["judged"].outcome
     inputs = {"model": trained["model"], "training_set": trained["training_set"],
@@ -289,7 +289,7 @@ def test_features_of_two_embeddings_are_not_trained_on_and_not_scored(
 
 
 def test_without_a_fitted_embedding_the_transform_says_what_to_do(line: JobByJob, tmp_path: Path) -> None:
-    from millrace.cli.check import check
+    from millrace.checks.project import check
     from millrace.cli.embedding import fit
 
     folder = line.tree.folder("digits") / "embedding.safetensors"
@@ -331,7 +331,7 @@ def test_without_a_fitted_embedding_the_transform_says_what_to_do(line: JobByJob
 def test_check_says_what_does_not_fit(tmp_path: Path, file: str, text: str, instead: str, words: str) -> None:
     import re
 
-    from millrace.cli.check import check
+    from millrace.checks.project import check
 
     (tmp_path / "include").mkdir()
     tree = project(tmp_path, "digits")

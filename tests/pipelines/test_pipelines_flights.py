@@ -121,7 +121,7 @@ def test_a_broken_wind_reading_and_an_unknown_plane_are_null(flights, year):
 def test_the_order_of_input_rows_does_not_reach_the_bytes(flights, year, tmp_path):
     import numpy as np
 
-    from millrace.canonical import file_digest
+    from millrace.core.canonical import file_digest
     from millrace.store.snapshots import write_parquet
 
     # Given the same rows in another order

@@ -23,8 +23,8 @@ WINDOW, LATER = WEEKS[6:15], WEEKS[15:18]
 @pytest.fixture(scope="module")
 def line(tmp_path_factory: pytest.TempPathFactory) -> JobByJob:
     """The pipeline with twelve weeks after those of the fit."""
+    from millrace.core.settings import Settings
     from millrace.feast_stores.apply import apply
-    from millrace.settings import Settings
 
     root = tmp_path_factory.mktemp("languages")
     (root / "include").mkdir()
@@ -46,7 +46,7 @@ def trained(line: JobByJob) -> dict[str, Any]:
 
 
 def test_a_model_tells_the_languages_apart_by_n_grams(line: JobByJob, trained: dict[str, Any]) -> None:
-    from millrace.learners.model_files import load
+    from millrace.models.files import load
 
     judged = trained["judged"]
     assert judged.verdict.passed, judged.verdict.failures

@@ -22,8 +22,8 @@ POD = {"profile": "cpu-small"}
 @pytest.fixture(scope="module")
 def line(tmp_path_factory: pytest.TempPathFactory) -> JobByJob:
     """Features of May, with ridge regression instead of the network."""
+    from millrace.core.settings import Settings
     from millrace.feast_stores.apply import apply
-    from millrace.settings import Settings
 
     root = tmp_path_factory.mktemp("trainer")
     (root / "include").mkdir()

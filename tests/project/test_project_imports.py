@@ -22,8 +22,8 @@ def test_talking_to_mlflow_does_not_bring_feast() -> None:
     assert any(e.value.startswith("feast.") for e in entry_points(group="mlflow.request_header_provider"))
     asked = """
 import os
-from millrace.errors import Unavailable
-from millrace.learners.tracking import connect, reaching
+from millrace.core.errors import Unavailable
+from millrace.mlflow.runs import connect, reaching
 os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
 try:
     with reaching("http://127.0.0.1:9"):

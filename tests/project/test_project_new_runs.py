@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from millrace.contract import Artifact, Identity, Input, JobRequest, Means, Outcome, Place, Service, code_digest
-from millrace.settings import Settings
+from millrace.core.settings import Settings
 from millrace.spec import Placed, ProjectTree
 
 DAYS = 15

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from millrace.canonical import canonical_json, digest
 from millrace.contract import Artifact
-from millrace.errors import EvidenceError
+from millrace.core.canonical import canonical_json, digest
+from millrace.core.errors import EvidenceError
 from millrace.rules.evidence import EVIDENCE_TAG, MODEL_TAG, Evidence, check_approval, check_release, missing
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from millrace.errors import DataError
+from millrace.core.errors import DataError
 from millrace.rules.labels import absent, all_known, check, known
 from millrace.spec import Duration
 

@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from millrace.errors import DataError
-from millrace.sources import text as text_blocks
-from millrace.sources.tabular import header, read
+from millrace.core.errors import DataError
+from millrace.sources.formats import text as text_blocks
+from millrace.sources.formats.tabular import header, read
 
 COLUMNS = ("id", "name", "paid", "when")
 TYPES = {"id": "integer", "paid": "number", "when": "timestamp"}

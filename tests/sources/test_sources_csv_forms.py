@@ -8,9 +8,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from millrace.errors import DataError
-from millrace.sources import pieces, text
-from millrace.sources.tabular import header, read
+from millrace.core.errors import DataError
+from millrace.sources.formats import pieces, text
+from millrace.sources.formats.tabular import header, read
 from millrace.spec.csv import Csv
 
 COLUMNS = ("id", "name", "paid", "ok")

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from millrace.errors import DataError
-from millrace.sources import text
-from millrace.sources.tabular import read
+from millrace.core.errors import DataError
+from millrace.sources.formats import text
+from millrace.sources.formats.tabular import read
 from millrace.spec.csv import NONE, Csv
 
 pytestmark = pytest.mark.fuzz

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from millrace.errors import DataError, SpecError, Unavailable
+from millrace.core.errors import DataError, SpecError, Unavailable
 from millrace.sources.files import FilesSourceEngine
 from millrace.sources.protocol import SourceMissing, engine_of, fill
 from millrace.sources.s3 import S3SourceEngine

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from millrace.errors import DataError
-from millrace.sources.tabular import header, read
+from millrace.core.errors import DataError
+from millrace.sources.formats.tabular import header, read
 from millrace.sources.unpack import unpack
 
 COLUMNS = ("id", "name", "paid", "ok", "when")

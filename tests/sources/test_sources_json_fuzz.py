@@ -12,10 +12,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from millrace.errors import DataError
-from millrace.sources.columns import TYPES
-from millrace.sources.json_exact import read_exactly
-from millrace.sources.json_lines import _fast, read_json
+from millrace.core.errors import DataError
+from millrace.sources.formats.columns import TYPES
+from millrace.sources.formats.json_exact import read_exactly
+from millrace.sources.formats.json_lines import _fast, read_json
 
 pytestmark = pytest.mark.fuzz
 WANTED = {name: TYPES[kind] for name, kind in

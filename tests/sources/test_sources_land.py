@@ -172,7 +172,7 @@ def test_what_the_source_says_of_its_csv_and_its_zone_is_kept_to(land):
 
 
 def test_dates_and_times_of_day_are_that_in_sql(land, tmp_path):
-    from millrace.sources.sql import Scope, connect, select, show
+    from millrace.sql.select import Scope, connect, select, show
 
     result, store = land(
         "id,when,amount,city,secret\n1,2024-01-01T10:00:00Z,1,2024-02-29,23:59\n",

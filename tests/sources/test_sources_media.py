@@ -15,13 +15,13 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from millrace.canonical import digest
-from millrace.errors import DataError
-from millrace.sources import media as subject
-from millrace.sources.columns import wanted
+from millrace.core.canonical import digest
+from millrace.core.errors import DataError
 from millrace.sources.files import FilesSourceEngine
-from millrace.sources.media import pack
-from millrace.sources.tabular import header, read
+from millrace.sources.formats import media as subject
+from millrace.sources.formats.columns import wanted
+from millrace.sources.formats.media import pack
+from millrace.sources.formats.tabular import header, read
 from millrace.spec.media import MEASURED
 from millrace.spec.source import FilesSource
 

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from millrace.errors import DataError
-from millrace.sources.columns import TYPES
-from millrace.sources.tabular import read
+from millrace.core.errors import DataError
+from millrace.sources.formats.columns import TYPES
+from millrace.sources.formats.tabular import read
 
 pytestmark = pytest.mark.fuzz
 KINDS = [kind for kind in TYPES if kind != "binary"]

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from millrace.errors import DataError
-from millrace.sources.columns import Refused
-from millrace.sources.tabular import read
-from millrace.sources.times import DATE, MOMENT, TIME, localise, read_text
+from millrace.core.errors import DataError
+from millrace.sources.formats.columns import Refused
+from millrace.sources.formats.tabular import read
+from millrace.sources.formats.times import DATE, MOMENT, TIME, localise, read_text
 
 ROME = "Europe/Rome"
 

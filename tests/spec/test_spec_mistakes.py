@@ -7,7 +7,7 @@ import textwrap
 import pytest
 import yaml
 
-from millrace.errors import SpecError
+from millrace.core.errors import SpecError
 from millrace.spec import Environment, PipelineSpec
 from millrace.spec.yaml_file import load
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from millrace.errors import nearest
+from millrace.core.errors import nearest
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from millrace.errors import SpecError
+from millrace.core.errors import SpecError
 from millrace.spec import Duration, Partitioning, PipelineSpec
 from millrace.spec.partitions import keeps_its_clocks
 from millrace.spec.pipeline import PartitionSpec

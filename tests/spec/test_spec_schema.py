@@ -129,7 +129,7 @@ class Entry:
     ],
 )
 def test_a_package_that_cannot_be_used_is_a_mistake_of_the_spec(monkeypatch, tmp_path, found, words):
-    from millrace.errors import SpecError
+    from millrace.core.errors import SpecError
     from millrace.spec.yaml_file import load
 
     monkeypatch.setattr("millrace.spec.extension.entry_points", lambda **asked: [Entry(found)])
@@ -153,7 +153,7 @@ def test_a_schema_is_the_same_whatever_is_installed(monkeypatch):
 def test_metrics_that_thresholds_may_name_are_those_that_are_measured():
     import numpy as np
 
-    from millrace.learners.losses import metrics
+    from millrace.models.metrics import metrics
 
     label = np.array([0.0, 1.0, 1.0, 0.0])
     for task, names in METRICS.items():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from millrace.errors import SpecError
+from millrace.core.errors import SpecError
 from millrace.spec import Bundle, Placed, ProjectTree
 from millrace.spec.yaml_file import read_yaml
 

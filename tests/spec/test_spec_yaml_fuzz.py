@@ -10,7 +10,7 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from millrace.errors import SpecError
+from millrace.core.errors import SpecError
 from millrace.spec import PipelineSpec
 from millrace.spec.yaml_file import line_of, load, read_yaml
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from millrace.contract import Artifact
-from millrace.errors import Corrupt
+from millrace.core.errors import Corrupt
 from millrace.store import ObjectStore, open_store
 from millrace.store.champions import ChampionCopy, Champions
 

@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from millrace.errors import Conflict, NotFound, StoreError, Unavailable
+from millrace.core.errors import Conflict, NotFound, StoreError, Unavailable
 from millrace.store import open_store
 
 RACER = r"""
 import sys
-from millrace.errors import Conflict
+from millrace.core.errors import Conflict
 from millrace.store import open_store
 store = open_store(sys.argv[1])
 for turn in range(10):

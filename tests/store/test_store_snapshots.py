@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from millrace.canonical import canonical_json, file_digest
-from millrace.errors import Corrupt, NotFound
+from millrace.core.canonical import canonical_json, file_digest
+from millrace.core.errors import Corrupt, NotFound
 from millrace.store import SnapshotStore, Tables, open_store
 from millrace.store.snapshots import Manifest
 

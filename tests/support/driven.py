@@ -6,8 +6,8 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from millrace.cli.local import down
-from millrace.settings import Settings
+from millrace.core.settings import Settings
+from millrace.local.stack import down
 
 
 def driven(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from millrace.airflow.site import Site
+from millrace.airflow.runtime.site import Site
 from millrace.cli.scaffold import init, new
 from millrace.contract import Artifact
 from millrace.spec import ProjectTree
@@ -54,7 +54,7 @@ def publish(site: Site, partition: str, rows: int = 3) -> Artifact:
 
 def stored(site: Site, kind: str, text: str) -> Artifact:
     """An object in the store that stands for a model, an evaluation, a report."""
-    from millrace.canonical import digest
+    from millrace.core.canonical import digest
 
     data = text.encode()
     key = f"{kind}s/{site.name}/{digest(data).removeprefix('sha256:')}/{kind}.json"

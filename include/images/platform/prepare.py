@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from millrace.cli.local import POOL, THREADS_PER_TASK
-from millrace.errors import MillraceError, Unavailable
-from millrace.settings import Settings
+from millrace.core.errors import MillraceError, Unavailable
+from millrace.core.settings import Settings
+from millrace.local.stack import POOL, THREADS_PER_TASK
 
 LIMIT_S = 120
 
@@ -91,7 +91,7 @@ def bucket(name: str) -> None:
 def mlflow(url: str) -> None:
     """Make or migrate the tables of the MLflow server."""
     if url:
-        from millrace.jobs.registry import ensure_database
+        from millrace.mlflow.registry import ensure_database
 
         say("migrating MLflow's database")
         ensure_database(url)

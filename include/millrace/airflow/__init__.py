@@ -13,6 +13,6 @@ def build_dags(pipeline: str, file: str) -> list[DAG]:
 
     Imported only when called: Airflow also comes here for the executor and the plugin, which build no DAG.
     """
-    from millrace.airflow.build import build
+    from millrace.airflow.dags.build import build
 
     return build(pipeline, file)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from airflow.plugins_manager import AirflowPlugin
 
-from millrace.airflow.timetable import PartitionTimetable
+from millrace.airflow.runtime.timetable import PartitionTimetable
 
 
 class MillracePlugin(AirflowPlugin):

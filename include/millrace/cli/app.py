@@ -11,8 +11,8 @@ import typer
 
 from millrace import __version__
 from millrace.cli.foreign import foreign
-from millrace.errors import MillraceError, StoreError, Unavailable
-from millrace.settings import Settings
+from millrace.core.errors import MillraceError, StoreError, Unavailable
+from millrace.core.settings import Settings
 from millrace.spec import ProjectTree
 
 if TYPE_CHECKING:
@@ -56,8 +56,8 @@ def check(
     project: ProjectOption = None,
 ) -> None:
     """Check specs, SQL, suites and feature definitions, by themselves and against each other."""
-    from millrace.cli.check import check as find
-    from millrace.cli.check import choose
+    from millrace.checks.project import check as find
+    from millrace.checks.project import choose
 
     tree, names = choose(what or [], project)
     problems = find(tree, names)
@@ -186,7 +186,7 @@ def up(
     also: Annotated[list[Path] | None, typer.Option("--also", help="Further projects for the same Airflow.")] = None,
 ) -> None:
     """Start Airflow and the MLflow UI for this project on free ports."""
-    from millrace.cli.local import up as start
+    from millrace.local.stack import up as start
 
     tree = ProjectTree.at(project)
     running = start(tree, Settings.load(tree.root), [ProjectTree.at(path) for path in also or []])
@@ -199,7 +199,7 @@ def up(
 @app.command()
 def down(project: ProjectOption = None) -> None:
     """Stop what `up` started; state stays."""
-    from millrace.cli.local import down as stop
+    from millrace.local.stack import down as stop
 
     tree = ProjectTree.at(project)
     print("stopped" if stop(Settings.load(tree.root)) else "nothing was running")
@@ -208,7 +208,7 @@ def down(project: ProjectOption = None) -> None:
 @app.command()
 def env(project: ProjectOption = None) -> None:
     """Print the shell variables with which the `airflow` command speaks to this project's Airflow."""
-    from millrace.cli.local import airflow_environment
+    from millrace.local.stack import airflow_environment
 
     tree = ProjectTree.at(project)
     settings = Settings.load(tree.root)

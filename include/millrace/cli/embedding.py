@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from millrace.contract import Identity, Input, JobRequest, Place, code_digest
-from millrace.errors import MillraceError, NotFound, SpecError
-from millrace.settings import Settings
+from millrace.core.errors import MillraceError, NotFound, SpecError
+from millrace.core.settings import Settings
 from millrace.spec import ProjectTree
 
 

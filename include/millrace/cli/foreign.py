@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from millrace.errors import MillraceError
+from millrace.core.errors import MillraceError
 from millrace.spec import ProjectTree
 
 

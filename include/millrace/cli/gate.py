@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from millrace.errors import DataError, SpecError
+from millrace.core.errors import DataError, SpecError
 from millrace.spec import ProjectTree
 
 if TYPE_CHECKING:
@@ -45,6 +45,6 @@ def run(tree: ProjectTree, pipeline: str, suite: str, file: Path | None, table: 
             given=table,
             next_step=f"export {DATABASE}=postgresql://host/database, the password in PGPASSWORD or ~/.pgpass",
         )
-    from millrace.gates.sql_database import validate_table
+    from millrace.gates.database import validate_table
 
     return validate_table(address, str(table), bundle.suites[suite], suite, spec.classification)

@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from millrace.cli.local import current
-from millrace.errors import LedgerError, MillraceError
+from millrace.core.errors import LedgerError, MillraceError
+from millrace.core.settings import Settings
 from millrace.ledger import Champion, Ledger
-from millrace.settings import Settings
+from millrace.local.stack import current
 from millrace.spec import Placed, ProjectTree
 
 

@@ -9,10 +9,10 @@ from datetime import UTC
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
-from millrace.cli.local import current
-from millrace.cli.rest import AirflowApi
-from millrace.errors import MillraceError, Unavailable
-from millrace.settings import Settings
+from millrace.core.errors import MillraceError, Unavailable
+from millrace.core.settings import Settings
+from millrace.local.rest import AirflowApi
+from millrace.local.stack import current
 from millrace.spec import Partitioning, ProjectTree
 from millrace.spec.recipe import Recipe, listed, short
 from millrace.store import Tables, open_store

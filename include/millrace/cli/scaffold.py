@@ -10,7 +10,7 @@ from pathlib import Path
 
 from millrace.cli import sample
 from millrace.cli.schemas import folder as schema_folder
-from millrace.errors import SpecError
+from millrace.core.errors import SpecError
 from millrace.spec import ProjectTree, schema
 from millrace.spec.base import NAME, NAME_IN_WORDS
 

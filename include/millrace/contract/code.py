@@ -8,7 +8,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 # What decides an outcome: the engines and jobs with what they rest on. The orchestrator's rooms do not.
-ROOMS = ("contract", "spec", "store", "rules", "sources", "gates", "learners", "drift", "feast_stores", "jobs")
+ROOMS = (
+    "core", "contract", "spec", "store", "rules", "sql", "sources", "gates", "feast_stores", "models", "learners",
+    "evaluation", "embeddings", "drift", "mlflow", "jobs",
+)  # fmt: skip
 
 
 @cache

@@ -6,9 +6,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from millrace.canonical import digest
 from millrace.contract.artifact import DIGEST_PATTERN
-from millrace.errors import ContractError
+from millrace.core.canonical import digest
+from millrace.core.errors import ContractError
 
 CONTRACT_VERSION = "1.0"
 """`major.minor`. Senders write it; readers refuse another major and a higher minor in a request."""

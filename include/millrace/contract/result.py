@@ -6,10 +6,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from millrace.canonical import canonical_json, digest
 from millrace.contract.artifact import Artifact
 from millrace.contract.request import CONTRACT_VERSION, check_version
-from millrace.errors import ContractError, Retry
+from millrace.core.canonical import canonical_json, digest
+from millrace.core.errors import ContractError, Retry
 
 
 class _Read(BaseModel):

@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from millrace.core.errors import DataError
 from millrace.drift.blocks import Counts
 from millrace.drift.distances import CATEGORIES, NUMBERS, jensenshannon, norm_of, wasserstein, whole
 from millrace.drift.sketch import LARGEST, RARE, ColumnSketch, Floats, codes_of, is_number, numbers_of, texts_of
-from millrace.errors import DataError
 
 PER_CATEGORY = 20
 """Rows that a window must be expected to have of a category, or it is folded into the others."""

@@ -12,10 +12,10 @@ from feast.data_source import DataSource
 from feast.errors import FeastError
 from sqlalchemy.exc import DBAPIError
 
-from millrace.errors import SpecError, Unavailable
+from millrace.core.errors import SpecError, Unavailable
+from millrace.core.settings import Settings
 from millrace.feast_stores.definitions import Definitions, Source, define, describe, objects_in
 from millrace.feast_stores.repo import open_feature_store, registry_lock, registry_objects
-from millrace.settings import Settings
 from millrace.spec import ProjectTree
 
 __all__ = ["Definitions", "Report", "Source", "apply", "describe"]

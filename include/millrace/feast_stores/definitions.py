@@ -13,7 +13,7 @@ from feast.base_feature_view import BaseFeatureView
 from feast.data_source import DataSource
 from feast.permissions.permission import Permission
 
-from millrace.errors import SpecError
+from millrace.core.errors import SpecError
 
 OBJECTS = (Entity, BaseFeatureView, FeatureService, DataSource, Permission)
 

@@ -11,7 +11,7 @@ from feast.infra.registry.base_registry import BaseRegistry
 from feast.repo_config import FeastConfigBaseModel
 from feast.utils import _get_column_names
 
-from millrace.feast_stores.online import RowStore
+from millrace.feast_stores.online_stores.rows import RowStore
 
 
 class DuckDBEngineConfig(FeastConfigBaseModel):

@@ -12,11 +12,11 @@ import pyarrow as pa
 from feast import FeatureStore, FeatureView
 from feast.utils import _convert_arrow_to_proto
 
-from millrace.duck import Limits, connection
-from millrace.errors import DataError
-from millrace.feast_stores import asof
-from millrace.feast_stores.online import BATCH, RowStore
-from millrace.feast_stores.scan import Scan
+from millrace.core.errors import DataError
+from millrace.feast_stores.offline_stores import asof
+from millrace.feast_stores.offline_stores.scan import Scan
+from millrace.feast_stores.online_stores.rows import BATCH, RowStore
+from millrace.sql.duck import Limits, connection
 
 RELATIVE = 1e-9
 """Numbers agree when they differ by less, relative to the larger; float32 features by `RELATIVE_32`."""

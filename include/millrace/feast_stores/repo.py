@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
-from millrace.errors import SpecError, Unavailable
+from millrace.core.errors import SpecError, Unavailable
 from millrace.feast_stores.definitions import Definitions, define, describe
 from millrace.feast_stores.tables import table_of
 
@@ -60,7 +60,8 @@ def open_feature_store(
             raise SpecError(
                 "a training set can be repeated only through Millrace's offline store",
                 where=where,
-                allowed="offline_store: {type: millrace.feast_stores.offline.TableOfflineStore, store: ...}",
+                allowed="offline_store: {type: millrace.feast_stores.offline_stores.duckdb.TableOfflineStore, "
+                "store: ...}",
             )
         offline["pinned"] = {table: list(pins) for table, pins in pinned.items()}
     if (

@@ -9,7 +9,7 @@ from pathlib import Path
 from feast.repo_config import FeastConfigBaseModel
 from pydantic import StrictStr
 
-from millrace.errors import NotFound, SpecError
+from millrace.core.errors import NotFound, SpecError
 from millrace.store import SnapshotStore, Tables, open_store
 
 SCHEME = "millrace://"

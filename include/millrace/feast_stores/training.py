@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from feast import FeatureStore
 from feast.errors import FeastError
 
-from millrace.errors import DataError, SpecError
+from millrace.core.errors import DataError, SpecError
 from millrace.store.snapshots import concat
 
 _EVENT_TIME = "event_timestamp"

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from millrace.contract import Check, Verdict
-from millrace.errors import SpecError
-from millrace.gates import builtin, gx, mismatch, words
-from millrace.gates.frame import Frame, Rows
+from millrace.core.errors import SpecError
+from millrace.gates import gx, mismatch, words
+from millrace.gates.checks import builtin
+from millrace.gates.gx.frame import Frame, Rows
+from millrace.gates.gx.suite import COLUMN_KEYS, NULL_TYPES, Entry, read
 from millrace.gates.result import Found, GateResult
-from millrace.gates.suite import COLUMN_KEYS, NULL_TYPES, Entry, read
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -102,13 +103,13 @@ def _rows(table: pa.Table, entries: list[Entry], spark: Spark | None = None) -> 
     """The engine by size. Its choice depends on the rows, suite and spec alone: an Outcome is the same everywhere."""
     if table.num_rows < SQL_ROWS:
         return Frame(table)
-    from millrace.gates import sql
+    from millrace.gates.sql import rows
 
-    if not sql.holds(table.column_names):
+    if not rows.holds(table.column_names):
         return Frame(table)
     if spark is None:
-        return sql.DuckDBRows(table, entries)
-    from millrace.gates.sql_spark import SparkRows
+        return rows.DuckDBRows(table, entries)
+    from millrace.gates.sql.spark import SparkRows
 
     return SparkRows(table, spark.place, spark.master, entries)
 

@@ -12,8 +12,8 @@ from millrace.gates import words
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from millrace.gates.frame import Rows
-    from millrace.gates.suite import Entry
+    from millrace.gates.gx.frame import Rows
+    from millrace.gates.gx.suite import Entry
 
 SETS = ("expect_column_values_to_be_in_set", "expect_column_values_to_not_be_in_set",
         "expect_column_distinct_values_to_be_in_set", "expect_column_distinct_values_to_contain_set",

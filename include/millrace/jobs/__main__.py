@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from millrace.contract import JobError, JobRequest, JobResult, code_digest
-from millrace.errors import ContractError, MillraceError, NotFound
+from millrace.core import interruption
+from millrace.core.errors import ContractError, MillraceError, NotFound
 from millrace.jobs.runner import exit_code, left, run
-from millrace.learners import leaving
 from millrace.spec.jobs import JOBS
 from millrace.store import open_store
 
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
         said = f"cannot read the request: {err}"
         result = _error(args.job, request, JobError(type=type(err).__name__, message=said, retry=err.retry))
         code = exit_code(result)
-    except leaving.Left:
+    except interruption.Left:
         result = result or _error(args.job, request, left())
         code = exit_code(result)
     # From here on it is seconds to the end. Ignored, not handled: Python takes handlers off before it has ended, and
@@ -74,7 +74,7 @@ def _on_request_to_leave(handler: Any) -> None:
 
 
 def _leave(number: int, frame: Any) -> None:
-    leaving.ask()
+    interruption.ask()
 
 
 def _read(path: str) -> bytes:

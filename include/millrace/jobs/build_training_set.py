@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, Field
 
 from millrace.contract import Classification, Input, Outcome
-from millrace.errors import ContractError, DataError, SpecError
+from millrace.core.errors import ContractError, DataError, SpecError
 from millrace.jobs.embedded import embedding_of
 from millrace.jobs.work import Work
 from millrace.rules.labels import absent, check, known, utc

@@ -9,16 +9,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field
 
-from millrace.canonical import canonical_json
 from millrace.contract import Outcome
+from millrace.core.canonical import canonical_json
+from millrace.core.errors import DataError
 from millrace.drift.blocks import sample
 from millrace.drift.check import Found, Given, check
 from millrace.drift.report import page
 from millrace.drift.sketch import PREDICTION, Sketch
-from millrace.errors import DataError
 from millrace.jobs.work import Work
-from millrace.learners.losses import block_keys
-from millrace.learners.model_files import load_reference
+from millrace.models.files import load_reference
+from millrace.models.metrics import block_keys
 from millrace.rules.labels import absent, known
 
 

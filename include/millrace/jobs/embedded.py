@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 
 from millrace.contract import Input
-from millrace.errors import DataError, SpecError
+from millrace.core.errors import DataError, SpecError
+from millrace.embeddings.files import Fitted, load
 from millrace.jobs.work import Work
-from millrace.learners.embeddings.files import Fitted, load
 from millrace.spec.media import CONTENT
 
 ROWS = 1024

@@ -6,14 +6,14 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from millrace.canonical import canonical_json
 from millrace.contract import Metric, Outcome, Verdict
-from millrace.errors import ContractError
+from millrace.core.canonical import canonical_json
+from millrace.core.errors import ContractError
+from millrace.evaluation.judge import facts_of, fight, measure, threshold_checks
 from millrace.jobs.work import Work
-from millrace.learners.evaluation import facts_of, fight, measure, threshold_checks
-from millrace.learners.losses import LOSS
-from millrace.learners.model_files import Model
-from millrace.learners.tracking import run_of_model
+from millrace.mlflow.runs import run_of_model
+from millrace.models.files import Model
+from millrace.models.metrics import LOSS
 
 
 class Params(BaseModel):

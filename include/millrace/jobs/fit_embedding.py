@@ -5,11 +5,11 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 
 from millrace.contract import Outcome
-from millrace.errors import ContractError, DataError, SpecError
+from millrace.core.errors import ContractError, DataError, SpecError
+from millrace.embeddings.files import About, save
+from millrace.embeddings.protocol import engine_of
 from millrace.jobs.embedded import contents
 from millrace.jobs.work import Work
-from millrace.learners.embeddings.files import About, save
-from millrace.learners.embeddings.protocol import engine_of
 
 
 class Params(BaseModel):

@@ -27,9 +27,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from millrace.contract import JobError, JobRequest, JobResult, Observed
-from millrace.errors import Crashed, MillraceError, TimedOut
+from millrace.core import interruption
+from millrace.core.errors import Crashed, MillraceError, TimedOut
 from millrace.jobs import runner
-from millrace.learners import leaving
 
 CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
 LEAVE = (signal.SIGTERM, signal.SIGINT)
@@ -98,7 +98,7 @@ def _work(request: JobRequest, answer: Path, parent: int) -> NoReturn:
             result = runner.run(request)
             for number in LEAVE:
                 signal.signal(number, signal.SIG_IGN)
-        except leaving.Left:
+        except interruption.Left:
             result = JobResult(job=request.identity.job, request_digest=request.request_digest, error=runner.left())
         temporary = answer.with_suffix(".tmp")
         temporary.write_text(result.to_json(), encoding="utf-8")
@@ -127,7 +127,7 @@ def _settle(parent: int) -> None:
         signal.signal(crash, signal.SIG_DFL)
     faulthandler.enable(file=2)
     for number in LEAVE:
-        signal.signal(number, lambda number, frame: leaving.ask())
+        signal.signal(number, lambda number, frame: interruption.ask())
     atexit._clear()
     gc.freeze()  # what is shared with the parent is not looked through, and so not copied
 
@@ -146,7 +146,7 @@ def _wait(pid: int, limit: int | None) -> tuple[int, Any, JobError | None]:
                 now = time.monotonic()
                 if why is None and now > ends:
                     why = _error(_too_late(limit))
-                elif why is None and asked and now > asked[0][1] + leaving.GRACE:
+                elif why is None and asked and now > asked[0][1] + interruption.GRACE:
                     why = runner.left()
                 if why is not None:
                     _kill(pid, signal.SIGKILL)

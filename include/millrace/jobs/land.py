@@ -7,12 +7,12 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from millrace.canonical import file_digest
 from millrace.contract import Classification, Outcome
-from millrace.errors import ContractError
+from millrace.core.canonical import file_digest
+from millrace.core.errors import ContractError
 from millrace.jobs.work import STATIC, Work
+from millrace.sources.formats.tabular import header, read
 from millrace.sources.protocol import engine_of, fill
-from millrace.sources.tabular import header, read
 from millrace.sources.unpack import unpack
 from millrace.spec import PipelineSpec
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from millrace.canonical import digest
 from millrace.contract import Check, Outcome, Verdict
+from millrace.core.canonical import digest
 from millrace.jobs.work import Work
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field
 
 from millrace.contract import Metric, Outcome
-from millrace.errors import DataError
+from millrace.core.errors import DataError
 from millrace.jobs.work import Work
-from millrace.learners import losses
-from millrace.learners.classes import Classes, probabilities_of
-from millrace.learners.encoding import labels
+from millrace.models import metrics
+from millrace.models.classes import Classes, probabilities_of
+from millrace.models.encoding import labels
 from millrace.rules.degradation import degradation
 from millrace.rules.labels import Task, absent, known
 from millrace.store.snapshots import concat
@@ -55,32 +55,32 @@ def run(work: Work, params: Params) -> Outcome:
     classes, public = tuple(document.get("classes", ())), spec.classification(label.column) == "public"
     truth = labels(judged, label.column, label.task, classes, public=public)
     guess = _predicted(judged, label.task, classes)
-    keys = losses.block_keys(judged[spec.features.event_time], training.holdout.block, spec.partition.timezone)
-    each = losses.row_losses(label.task, truth, guess)
-    window = losses.block_sums(keys, each)
+    keys = metrics.block_keys(judged[spec.features.event_time], training.holdout.block, spec.partition.timezone)
+    each = metrics.row_losses(label.task, truth, guess)
+    window = metrics.block_sums(keys, each)
     found = degradation(window, document["blocks"], monitoring.false_alarm_rate)
-    intervals = losses.block_bootstrap(label.task, truth, guess, keys, seed=work.request.identity.seed)
-    metrics = {
+    intervals = metrics.block_bootstrap(label.task, truth, guess, keys, seed=work.request.identity.seed)
+    measured = {
         name: Metric(value=_short(value), low=_short(intervals.get(name, (None, None))[0]),
                      high=_short(intervals.get(name, (None, None))[1]), rows=judged.num_rows)
-        for name, value in losses.metrics(label.task, truth, guess).items()
+        for name, value in metrics.metrics(label.task, truth, guess).items()
     }  # fmt: skip
     facts |= {
         "mean_loss": _short(found.mean), "reference_loss": _short(found.reference), "excess": _short(found.excess),
         "bound": _short(found.bound), "degraded": found.degraded,
         "blocks": {k: [_short(s), int(n)] for k, (s, n) in window.items()},
     }  # fmt: skip
-    return Outcome(metrics=metrics, facts=facts)
+    return Outcome(metrics=measured, facts=facts)
 
 
 def _short(value: float | None) -> Any:
-    return None if value is None else losses.rounded(value)
+    return None if value is None else metrics.rounded(value)
 
 
-def _predicted(rows: pa.Table, task: Task, classes: Classes) -> losses.Floats:
+def _predicted(rows: pa.Table, task: Task, classes: Classes) -> metrics.Floats:
     """Predictions as losses want them. Raises DataError for those that are no numbers, which score refuses."""
     found = probabilities_of(rows, classes) if task == "multiclass" else rows["prediction"].to_numpy()
-    if wrong := int((~losses.usable(found)).sum()):
+    if wrong := int((~metrics.usable(found)).sum()):
         raise DataError(
             f"{wrong} of {rows.num_rows} predictions are no numbers (null, NaN, infinite, or beyond float32)",
             next_step="Score their partitions again",

@@ -6,10 +6,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from millrace.contract import Outcome
 from millrace.contract.artifact import DIGEST_PATTERN
-from millrace.errors import EvidenceError
-from millrace.jobs.registry import CHALLENGER, CHAMPION, find_versions, told
+from millrace.core.errors import EvidenceError
 from millrace.jobs.work import Work
-from millrace.learners.tracking import connect, reaching
+from millrace.mlflow.registry import CHALLENGER, CHAMPION, find_versions, told
+from millrace.mlflow.runs import connect, reaching
 from millrace.rules.evidence import MODEL_TAG
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from millrace.canonical import canonical_json
+from millrace.core.canonical import canonical_json
 from millrace.drift.sketch import make
+from millrace.evaluation.importance import importance
 from millrace.jobs.work import Work
-from millrace.learners.classes import likeliest
-from millrace.learners.importance import importance
-from millrace.learners.protocol import Predictor
 from millrace.learners.training import Prepared
+from millrace.models.classes import likeliest
+from millrace.models.protocol import Predictor
 
 
 def reference_of(work: Work, table: pa.Table, data: Prepared, predict: Predictor) -> bytes:

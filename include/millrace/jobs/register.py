@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from millrace.canonical import canonical_json, digest
 from millrace.contract import Outcome
-from millrace.errors import Corrupt, EvidenceError
-from millrace.jobs.registry import CHALLENGER, CHAMPION, ensure_version, told
+from millrace.core.canonical import canonical_json, digest
+from millrace.core.errors import Corrupt, EvidenceError
 from millrace.jobs.work import Work
-from millrace.learners.tracking import connect, reaching
+from millrace.mlflow.registry import CHALLENGER, CHAMPION, ensure_version, told
+from millrace.mlflow.runs import connect, reaching
 from millrace.rules.evidence import EVIDENCE_TAG, MODEL_TAG, Evidence, missing
 
 if TYPE_CHECKING:

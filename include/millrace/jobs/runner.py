@@ -12,11 +12,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from millrace.contract import JobError, JobRequest, JobResult, Observed, Outcome
-from millrace.errors import ContractError, MillraceError, NotFound
-from millrace.jobs import threads
-from millrace.jobs.usage import Usage
+from millrace.core import interruption, threads
+from millrace.core.errors import ContractError, MillraceError, NotFound
+from millrace.core.usage import Usage
 from millrace.jobs.work import Work
-from millrace.learners import leaving
 from millrace.spec.jobs import JOBS, TABLE
 
 
@@ -38,7 +37,7 @@ def run(request: JobRequest) -> JobResult:
         outcome = module.run(work, _params(module, request))
     except MillraceError as err:
         error = JobError(type=type(err).__name__, message=str(err), where=err.where, retry=err.retry)
-    except leaving.Left:
+    except interruption.Left:
         error = left()
     except MemoryError:
         error = JobError(type="MemoryError", message="the job ran out of memory", retry="larger")
@@ -72,7 +71,7 @@ def run(request: JobRequest) -> JobResult:
 def left() -> JobError:
     """Why a job that was asked to leave has no outcome."""
     said = "the job was asked to leave (SIGTERM) before it was done"
-    return JobError(type=leaving.Interrupted.__name__, message=said, retry=leaving.Interrupted.retry)
+    return JobError(type=interruption.Interrupted.__name__, message=said, retry=interruption.Interrupted.retry)
 
 
 def exit_code(result: JobResult) -> int:

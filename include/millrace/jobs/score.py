@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, Field
 
 from millrace.contract import Outcome
-from millrace.errors import ContractError, DataError
+from millrace.core.errors import ContractError, DataError
 from millrace.jobs.embedded import embedding_of
 from millrace.jobs.work import Work
-from millrace.learners.classes import PROBABILITY, likeliest
-from millrace.learners.losses import Floats, usable
-from millrace.learners.model_files import Card, classification_of
+from millrace.models.classes import PROBABILITY, likeliest
+from millrace.models.files import Card, classification_of
+from millrace.models.metrics import Floats, usable
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -6,19 +6,19 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from millrace.canonical import digest
 from millrace.contract import Artifact, Metric, Outcome
-from millrace.errors import ContractError
+from millrace.core.canonical import digest
+from millrace.core.errors import ContractError
+from millrace.core.usage import Usage
 from millrace.jobs.reference import reference_of
 from millrace.jobs.training_run import log_use, training_run
-from millrace.jobs.usage import Usage
 from millrace.jobs.work import Work
-from millrace.learners import device
-from millrace.learners.checkpoints import Checkpoints
-from millrace.learners.losses import LOSS, rounded
-from millrace.learners.model_files import Model, classification_of, save
-from millrace.learners.protocol import Code, Settings, Weights, check_finite, engine_of, permit_code
 from millrace.learners.training import Prepared, card_of, log_training, prepare
+from millrace.models import device
+from millrace.models.checkpoints import Checkpoints
+from millrace.models.files import Model, classification_of, save
+from millrace.models.metrics import LOSS, rounded
+from millrace.models.protocol import Code, Settings, Weights, check_finite, engine_of, permit_code
 from millrace.spec.learner import LEARNERS, CustomLearner
 from millrace.spec.trainer import TRAINER
 

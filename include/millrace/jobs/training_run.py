@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from millrace.contract import Input
-from millrace.jobs.usage import Usage
+from millrace.core.usage import Usage
 from millrace.jobs.work import Work
-from millrace.learners.tracking import Tracked, lock_digest, tracked
+from millrace.mlflow.runs import Tracked, lock_digest, tracked
 
 
 @contextmanager

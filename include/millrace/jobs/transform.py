@@ -12,16 +12,16 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
 from millrace.contract import Input, Outcome
-from millrace.duck import without_nan
-from millrace.errors import ContractError, DataError, SpecError
+from millrace.core.errors import ContractError, DataError, SpecError
+from millrace.embeddings.files import Fitted
 from millrace.jobs.embedded import embed, fitted
 from millrace.jobs.land import strictest
 from millrace.jobs.work import Work
-from millrace.learners.embeddings.files import Fitted
-from millrace.sources.result import plain
-from millrace.sources.sql import FILE, Scope, connect, select, show
 from millrace.spec.media import EMBEDDED
 from millrace.spec.recipe import Recipe
+from millrace.sql.duck import without_nan
+from millrace.sql.result import plain
+from millrace.sql.select import FILE, Scope, connect, select, show
 
 
 class Params(BaseModel):
@@ -74,13 +74,13 @@ def _duckdb(work: Work, sources: dict[str, list[Input]], scope: Scope, embedding
 
 def _spark(work: Work, sources: dict[str, list[Input]], scope: Scope) -> pa.Table:
     """Run the SQL where the service `spark` (a master URL) says, in this process where the request names none."""
-    from millrace.sources import spark
+    from millrace.sql import select_spark
 
     master = work.spark()
     schemas = {name: pq.read_schema(work.path(inputs[0])) for name, inputs in sources.items()}
     with tempfile.TemporaryDirectory(prefix="millrace-sql-") as folder:
         files = {name: [_place(work, item, master, folder) for item in inputs] for name, inputs in sources.items()}
-        return spark.select(master, work.bundle.sql, schemas, files, scope)
+        return select_spark.select(master, work.bundle.sql, schemas, files, scope)
 
 
 def _place(work: Work, item: Input, master: str, folder: str) -> str:

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from millrace.canonical import canonical_json
 from millrace.contract import Input, Outcome
-from millrace.errors import SpecError
+from millrace.core.canonical import canonical_json
+from millrace.core.errors import SpecError
 from millrace.jobs.work import STATIC, Work
 from millrace.spec.gate import gate_checks
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from millrace.gates.builtin import Within
-    from millrace.gates.checks import Surroundings
+    from millrace.gates.checks.beside import Surroundings
+    from millrace.gates.checks.builtin import Within
     from millrace.gates.engine import Spark
 
 TRAILING, REFERENCE = "trailing", "reference."
@@ -39,7 +39,8 @@ def run(work: Work, params: Params) -> Outcome:
     Inputs `trailing` (one per earlier partition) and `reference.<source>` are what the suite's checks look at.
     Raises SpecError when the bundle has no such suite, or its checks cannot be read; all else is a failed check.
     """
-    from millrace.gates import builtin, checks, engine, page
+    from millrace.gates import engine, page
+    from millrace.gates.checks import beside, builtin
 
     suites = work.bundle.suites
     if params.suite not in suites:
@@ -53,7 +54,7 @@ def run(work: Work, params: Params) -> Outcome:
     suite = suites[params.suite]
     gate = engine.validate(table, suite, params.suite, work.spec.classification, within, _spark(work, item))
     asked = gate_checks(suite, params.suite)
-    gate = gate.with_checks(checks.run(table, asked, work.spec.classification, _surroundings(work, within)))
+    gate = gate.with_checks(beside.run(table, asked, work.spec.classification, _surroundings(work, within)))
     title = f"{work.spec.name}, {work.partition}, {params.suite}"
     return Outcome(
         outputs={
@@ -77,7 +78,7 @@ def _spark(work: Work, item: Input) -> Spark | None:
 
 def _surroundings(work: Work, within: Within | None) -> Surroundings:
     """What the request gives the checks to look at; Snapshots are read when a check asks for them."""
-    from millrace.gates.checks import Surroundings, Trailing
+    from millrace.gates.checks.beside import Surroundings, Trailing
 
     def rows(item: Input) -> int:
         return work.snapshots.manifest_of(work.request.key(item), item.digest).rows

@@ -7,9 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from millrace.canonical import digest
 from millrace.contract import Artifact, Input, JobRequest
-from millrace.errors import ContractError, Corrupt
+from millrace.core.canonical import digest
+from millrace.core.errors import ContractError, Corrupt
 from millrace.spec import Bundle, PipelineSpec
 from millrace.store import ObjectStore, SnapshotStore, Tables, open_store
 from millrace.store.snapshots import DATA
@@ -17,7 +17,7 @@ from millrace.store.snapshots import DATA
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from millrace.learners.model_files import Model
+    from millrace.models.files import Model
 
 
 STATIC = "static"
@@ -93,13 +93,13 @@ class Work:
         path = self.path(item)
         if master.startswith("local"):
             return str(path)
-        from millrace.spark import url
+        from millrace.sql.spark import url
 
         return url(self.objects.url(self.request.key(item) + DATA))
 
     def model(self, role: str) -> Model:
         """The model of an input, loaded. Raises ContractError where it brings code that may not be executed here."""
-        from millrace.learners.model_files import load  # with the learners' libraries, which most jobs do not need
+        from millrace.models.files import load  # with the learners' libraries, which most jobs do not need
 
         item = self.request.input(role)
         return load(self.objects, self.request.key(item), item.digest, self.request.means)

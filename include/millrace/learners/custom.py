@@ -16,12 +16,12 @@ from typing import Any, ClassVar
 import numpy as np
 from safetensors.numpy import load, save
 
-from millrace.canonical import digest
-from millrace.errors import CodeError, ContractError
-from millrace.learners.checkpoints import Checkpoints, Point
-from millrace.learners.device import Device
-from millrace.learners.losses import Floats, row_losses, usable
-from millrace.learners.protocol import Code, Column, Matrix, Predictor, Report, Settings, Weights
+from millrace.core.canonical import digest
+from millrace.core.errors import CodeError, ContractError
+from millrace.models.checkpoints import Checkpoints, Point
+from millrace.models.device import Device
+from millrace.models.metrics import Floats, row_losses, usable
+from millrace.models.protocol import Code, Column, Matrix, Predictor, Report, Settings, Weights
 from millrace.spec.learner import CustomLearner
 from millrace.spec.trainer import check_trainer
 

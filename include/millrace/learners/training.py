@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from millrace.canonical import canonical_json, digest
 from millrace.contract import Identity
-from millrace.errors import DataError, SpecError
-from millrace.learners.checkpoints import Point
-from millrace.learners.classes import PROBABILITY, Classes, classes_of
-from millrace.learners.encoding import Encoder, labels
-from millrace.learners.holdout import Holdout
-from millrace.learners.importance import importance
-from millrace.learners.model_files import CARD, Card, Model, WeightsFile
-from millrace.learners.protocol import Learner, Matrix
-from millrace.learners.tracking import Tracked
+from millrace.core.canonical import canonical_json, digest
+from millrace.core.errors import DataError, SpecError
+from millrace.evaluation.importance import importance
+from millrace.mlflow.runs import Tracked
+from millrace.models.checkpoints import Point
+from millrace.models.classes import PROBABILITY, Classes, classes_of
+from millrace.models.encoding import Encoder, labels
+from millrace.models.files import CARD, Card, Model, WeightsFile
+from millrace.models.holdout import Holdout
+from millrace.models.protocol import Learner, Matrix
 from millrace.rules.labels import Task
 from millrace.spec import PipelineSpec
 
@@ -116,7 +116,7 @@ def card_of(
 
 def log_training(run: Tracked, model: Model, data: Prepared, curve: list[Point]) -> None:
     """Store the model's files and signature in the run, and draw the plots that a person wants."""
-    from millrace.learners import plots  # matplotlib: only where somebody will look
+    from millrace.evaluation import plots  # matplotlib: only where somebody will look
 
     card, held = model.card, data.holdout
     prediction = model.predictor(held)

@@ -13,12 +13,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import numpy as np
 import xgboost as xgb
 
-from millrace.errors import MillraceError
-from millrace.learners import leaving
-from millrace.learners.checkpoints import Checkpoints, Point
-from millrace.learners.device import Device, NoGPU
-from millrace.learners.losses import Floats
-from millrace.learners.protocol import (
+from millrace.core import interruption
+from millrace.core.errors import MillraceError
+from millrace.models.checkpoints import Checkpoints, Point
+from millrace.models.device import Device, NoGPU
+from millrace.models.metrics import Floats
+from millrace.models.protocol import (
     Column,
     Matrix,
     Predictor,
@@ -84,7 +84,7 @@ class XGBoost:
         last = checkpoints.last()
         data, curve, started = (last.data, last.curve, last.part) if last else (b"", [], 0)
         report(curve)
-        with leaving.watched():
+        with interruption.watched():
             for segment, (first, stop) in enumerate(segment_bounds(params.rounds, params.segments), start=1):
                 if last and segment <= last.segment:
                     continue
@@ -116,7 +116,7 @@ class XGBoost:
                 data, curve = bytes(booster.save_raw("ubj")), [*curve, *points]
                 checkpoints.save(segment, data, curve)
                 report(points)
-                if leaving.asked() and stop < params.rounds:
+                if interruption.asked() and stop < params.rounds:
                     raise _interrupted(curve, params.rounds)
         return Weights(data, curve)
 
@@ -148,10 +148,10 @@ class _Watch(xgb.callback.TrainingCallback):
             raise NoGPU(
                 "XGBoost finds no GPU that it can use", next_step="Does the node's driver fit the image's CUDA?"
             )
-        if not leaving.asked():
+        if not interruption.asked():
             return False
         pace = (time.monotonic() - self.began) / self.done
-        return not self.whole or pace * (self.rounds - self.done) > leaving.seconds_left()
+        return not self.whole or pace * (self.rounds - self.done) > interruption.seconds_left()
 
 
 def _native(params: XGBoostLearner, settings: Settings) -> dict[str, Any]:
@@ -177,9 +177,9 @@ def _device_of(booster: Any) -> str:
     return str(json.loads(booster.save_config())["learner"]["generic_param"]["device"])
 
 
-def _interrupted(curve: list[Point], rounds: int) -> leaving.Interrupted:
+def _interrupted(curve: list[Point], rounds: int) -> interruption.Interrupted:
     done = curve[-1][0] if curve else 0
-    return leaving.Interrupted(f"asked to leave during training; {done} of {rounds} rounds are kept")
+    return interruption.Interrupted(f"asked to leave during training; {done} of {rounds} rounds are kept")
 
 
 def _loss(metric: str, value: float) -> float:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from millrace.contract import Artifact
-from millrace.errors import LedgerError
+from millrace.core.errors import LedgerError
 from millrace.ledger import chain, champions, releases, retrains, verdicts, windows
 from millrace.ledger.chain import Entry
 from millrace.ledger.champions import Champion

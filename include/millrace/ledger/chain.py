@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Row, func, insert, select
 
-from millrace.canonical import canonical_json, digest
-from millrace.errors import LedgerError
+from millrace.core.canonical import canonical_json, digest
+from millrace.core.errors import LedgerError
 from millrace.ledger.event import Event
 from millrace.ledger.events import read
 from millrace.ledger.schema import ENTRIES, PROMOTED

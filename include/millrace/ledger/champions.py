@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from millrace.contract import Artifact
-from millrace.errors import Conflict, LedgerError
+from millrace.core.errors import Conflict, LedgerError
 from millrace.ledger import chain, releases
 from millrace.ledger.events import Promoted, Trained
 

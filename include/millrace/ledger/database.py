@@ -11,7 +11,7 @@ from sqlalchemy import Connection, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.pool import NullPool
 
-from millrace.errors import Conflict, LedgerError, Unavailable
+from millrace.core.errors import Conflict, LedgerError, Unavailable
 from millrace.ledger import migration
 
 WAIT = 20

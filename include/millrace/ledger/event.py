@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from millrace.contract.artifact import DIGEST_PATTERN
-from millrace.errors import LedgerError
+from millrace.core.errors import LedgerError
 
 VERSION = "event_version"
 Body = dict[str, Any]

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from millrace.contract import Artifact
-from millrace.errors import LedgerError
+from millrace.core.errors import LedgerError
 from millrace.ledger.event import Body, Digest, Event, Text, Upgrade
 
 

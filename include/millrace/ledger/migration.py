@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Column, Connection, MetaData, String, Table, inspect, select
 
-from millrace.errors import LedgerError
+from millrace.core.errors import LedgerError
 
 if TYPE_CHECKING:
     from alembic.config import Config

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from millrace.canonical import digest
-from millrace.errors import Conflict, LedgerError
+from millrace.core.canonical import digest
+from millrace.core.errors import Conflict, LedgerError
 from millrace.ledger import chain
 from millrace.ledger.events import Promoted, ReleaseRequest
 

@@ -6,8 +6,8 @@ from typing import Literal
 
 from sqlalchemy import Connection
 
-from millrace.canonical import digest
-from millrace.errors import LedgerError
+from millrace.core.canonical import digest
+from millrace.core.errors import LedgerError
 from millrace.ledger import chain
 from millrace.ledger.events import RetrainDecision
 

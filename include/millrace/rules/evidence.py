@@ -16,10 +16,10 @@ from pydantic import (
     model_validator,
 )
 
-from millrace.canonical import digest
 from millrace.contract import Artifact
 from millrace.contract.artifact import DIGEST_PATTERN
-from millrace.errors import EvidenceError
+from millrace.core.canonical import digest
+from millrace.core.errors import EvidenceError
 
 MANUAL = "manual"
 """The `decision` of a training that a person started."""

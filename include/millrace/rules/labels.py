@@ -11,7 +11,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from millrace.errors import DataError
+from millrace.core.errors import DataError
 from millrace.rules.numbers import LARGEST
 from millrace.spec import Duration
 

@@ -6,8 +6,8 @@ import os
 import shutil
 from pathlib import Path
 
-from millrace.errors import DataError, Unavailable
-from millrace.sources.media import INDEX, pack
+from millrace.core.errors import DataError, Unavailable
+from millrace.sources.formats.media import INDEX, pack
 from millrace.sources.protocol import SourceMissing
 
 

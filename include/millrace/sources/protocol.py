@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 from zoneinfo import ZoneInfo
 
-from millrace.errors import DataError, Retry, SpecError
+from millrace.core.errors import DataError, Retry, SpecError
 from millrace.spec import Partitioning
 
 

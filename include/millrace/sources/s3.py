@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from millrace.errors import NotFound
+from millrace.core.errors import NotFound
 from millrace.sources.protocol import SourceMissing
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from millrace.errors import SpecError
+from millrace.core.errors import SpecError
 
 NAME = r"^[a-z][a-z0-9_]{0,62}$"
 NAME_IN_WORDS = "lower-case letters, digits and underscores, beginning with a letter, at most 63"

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from millrace.canonical import canonical_json, digest
+from millrace.core.canonical import canonical_json, digest
 
 BUNDLE_KIND = "bundle"
 

@@ -29,7 +29,7 @@ class ImagePCA(_Embedding):
     width: int = Field(ge=1, le=64)
     height: int = Field(ge=1, le=64)
     takes: ClassVar[str] = "images"
-    engine: ClassVar[str] = "millrace.learners.embeddings.images:PrincipalComponents"
+    engine: ClassVar[str] = "millrace.embeddings.images:PrincipalComponents"
 
 
 class TextNgrams(_Embedding):
@@ -39,7 +39,7 @@ class TextNgrams(_Embedding):
     longest: int = Field(default=3, ge=1, le=5)
     buckets: int = Field(default=1024, ge=16, le=4096, description="What n-grams are hashed into.")
     takes: ClassVar[str] = "texts"
-    engine: ClassVar[str] = "millrace.learners.embeddings.texts:HashedNgrams"
+    engine: ClassVar[str] = "millrace.embeddings.texts:HashedNgrams"
 
 
 EMBEDDINGS = Extensible("millrace.embeddings", ImagePCA, TextNgrams)

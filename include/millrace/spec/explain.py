@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticCustomError
 
-from millrace.errors import nearest
+from millrace.core.errors import nearest
 from millrace.spec.base import NAME, NAME_IN_WORDS
 from millrace.spec.extension import Extensible
 

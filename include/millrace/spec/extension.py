@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
 
-from millrace.errors import nearest
+from millrace.core.errors import nearest
 
 
 class Extensible:

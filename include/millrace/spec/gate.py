@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
-from millrace.errors import SpecError
+from millrace.core.errors import SpecError
 from millrace.spec.base import Mistakes, Model
 from millrace.spec.durations import Duration
 

@@ -42,7 +42,7 @@ class Job:
 
 _GX = ("great_expectations",)
 _FEAST = ("feast", "feast.infra.online_stores.sqlite", "feast.infra.offline_stores.duckdb")
-_LEARNERS = ("xgboost", "torch", "safetensors.torch", "millrace.learners.torch_mlp", "millrace.learners.xgboost")
+_LEARNERS = ("xgboost", "torch", "safetensors.torch", "millrace.learners.torch.mlp", "millrace.learners.xgboost")
 _MLFLOW = ("mlflow", "mlflow.data.meta_dataset")
 
 TABLE: dict[str, Job] = {
@@ -57,7 +57,7 @@ TABLE: dict[str, Job] = {
     "score": Job(in_pods=True, runs_code=True, warm=_LEARNERS),
     "build_training_set": Job(reaches=("registry", "online"), in_pods=True, warm=_FEAST),
     "train": Job(
-        reaches=("mlflow",), in_pods=True, runs_code=True, warm=(*_LEARNERS, *_MLFLOW, "millrace.learners.plots")
+        reaches=("mlflow",), in_pods=True, runs_code=True, warm=(*_LEARNERS, *_MLFLOW, "millrace.evaluation.plots")
     ),
     "evaluate": Job(reaches=("mlflow",), in_pods=True, runs_code=True, warm=(*_LEARNERS, *_MLFLOW)),
     # The registry may have lost what an earlier result speaks of, and aliases may have been moved since.

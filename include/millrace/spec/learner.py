@@ -36,7 +36,7 @@ class TorchMLPLearner(Model):
     weight_decay: float = Field(default=1e-5, ge=0)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     segments: int = Field(default=4, ge=1, description="Checkpoints per training; part of what the bytes depend on.")
-    engine: ClassVar[str] = "millrace.learners.torch_mlp:TorchMLP"
+    engine: ClassVar[str] = "millrace.learners.torch.mlp:TorchMLP"
 
 
 class CustomLearner(Model):

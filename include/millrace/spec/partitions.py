@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from dateutil.relativedelta import relativedelta
 
-from millrace.errors import SpecError
+from millrace.core.errors import SpecError
 from millrace.spec.durations import Duration
 
 Grain = Literal["hour", "day", "week", "month"]

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from millrace.errors import SpecError
+from millrace.core.errors import SpecError
 from millrace.spec.base import Classification, Mistakes, Model, Name
 from millrace.spec.compute import TIME_LIMIT, ProfileName
 from millrace.spec.durations import Duration

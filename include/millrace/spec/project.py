@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from millrace.errors import SpecError
+from millrace.core.errors import SpecError
 from millrace.spec.bundle import Bundle
 from millrace.spec.compute import PROCESS, TIME_LIMIT, Compute, ComputeProfile
 from millrace.spec.environment import ApprovalSpec, Environment, PipelineOverlay, Project

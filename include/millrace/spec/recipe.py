@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from millrace.canonical import digest
+from millrace.core.canonical import digest
 from millrace.spec.bundle import Bundle
 from millrace.spec.pipeline import UNRECORDED, PipelineSpec
 

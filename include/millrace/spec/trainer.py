@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 
-from millrace.errors import SpecError
+from millrace.core.errors import SpecError
 
 TRAINER = "trainer.py"
 FUNCTIONS = {"fit": ("train", "params", "settings"), "predict": ("weights", "rows", "params", "settings")}

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from millrace.errors import SpecError
+from millrace.core.errors import SpecError
 from millrace.spec.explain import explain, line_in
 
 M = TypeVar("M", bound=BaseModel)

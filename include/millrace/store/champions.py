@@ -10,10 +10,10 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from millrace.canonical import canonical_json
 from millrace.contract import Artifact
-from millrace.errors import Conflict, Corrupt, NotFound
-from millrace.store.objects import ObjectStore
+from millrace.core.canonical import canonical_json
+from millrace.core.errors import Conflict, Corrupt, NotFound
+from millrace.store.interface import ObjectStore
 
 ATTEMPTS = 50
 

@@ -13,8 +13,8 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from millrace.errors import Conflict, NotFound, StoreError
-from millrace.store.objects import Object, check_key
+from millrace.core.errors import Conflict, NotFound, StoreError
+from millrace.store.interface import Object, check_key
 
 TEMPORARY = ".tmp-"
 

@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from millrace.errors import Conflict, NotFound, StoreError, Unavailable
-from millrace.store.objects import Object, check_key
+from millrace.core.errors import Conflict, NotFound, StoreError, Unavailable
+from millrace.store.interface import Object, check_key
 
 _MISSING = {"404", "NoSuchKey", "NotFound"}
 _LOST = {"412", "409", "PreconditionFailed", "ConditionalRequestConflict"}

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from millrace.canonical import canonical_json, digest, file_digest
 from millrace.contract import Artifact, Classification
-from millrace.errors import Conflict, Corrupt, DataError, NotFound
-from millrace.store.objects import Object, ObjectStore
+from millrace.core.canonical import canonical_json, digest, file_digest
+from millrace.core.errors import Conflict, Corrupt, DataError, NotFound
+from millrace.store.interface import Object, ObjectStore
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -13,8 +13,8 @@ from mutators import Files, Mutant, to_bytes
 from demo import data
 from demo.baseline import Bare
 from millrace.contract import Artifact
-from millrace.errors import MillraceError
-from millrace.settings import Settings
+from millrace.core.errors import MillraceError
+from millrace.core.settings import Settings
 from millrace.spec import ProjectTree
 from millrace.spec.gate import gate_checks, references
 from millrace.store import SnapshotStore
@@ -150,7 +150,7 @@ def _loss(train: Iterable[Any], test: Any) -> tuple[Any, Any]:
     import pandas as pd
     import xgboost
 
-    from millrace.learners.losses import block_keys, row_losses
+    from millrace.models.metrics import block_keys, row_losses
 
     frames = [table.to_pandas() for table in (*train, test)]
     rows = pd.concat(frames, keys=range(len(frames)))

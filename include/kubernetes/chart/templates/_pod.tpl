@@ -1,7 +1,7 @@
 {{- /* Where everything is. The names are those of a laptop and of docker-compose; only the values differ. */ -}}
 {{- define "millrace.env" -}}
 {{- $secrets := "/run/secrets/millrace" -}}
-- {name: AIRFLOW__CORE__EXECUTOR, value: millrace.airflow.executor.WarmLocalExecutor}
+- {name: AIRFLOW__CORE__EXECUTOR, value: millrace.airflow.runtime.executor.WarmLocalExecutor}
 - {name: AIRFLOW__CORE__AUTH_MANAGER, value: airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager}
 - {name: AIRFLOW__CORE__LOAD_EXAMPLES, value: "False"}
 # Jobs run in pods here: what starts them is imported once, and not by every task.

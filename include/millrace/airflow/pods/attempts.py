@@ -8,7 +8,7 @@ from typing import Any
 
 from millrace.airflow.pods.causes import NoGPU, OutOfMemory, PodFailed
 from millrace.contract import JobRequest, JobResult
-from millrace.errors import NotFound
+from millrace.core.errors import NotFound
 from millrace.spec.compute import Compute
 from millrace.store import ObjectStore
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow.sdk.exceptions import AirflowFailException
 
-from millrace.airflow.retry import InfrastructureError
+from millrace.airflow.runtime.retry import InfrastructureError
 
 IMAGE_REASONS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError")
 STARTS_REASONS = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")

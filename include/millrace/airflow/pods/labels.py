@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from millrace.canonical import digest
+from millrace.core.canonical import digest
 
 RUN_LABEL = "millrace.io/run"
 VALUE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")

@@ -8,7 +8,7 @@ from typing import Any
 from airflow.sdk import get_current_context
 
 from millrace.airflow.pods.labels import RUN_LABEL, run_label
-from millrace.airflow.site import Site
+from millrace.airflow.runtime.site import Site
 
 log = logging.getLogger(__name__)
 

@@ -12,10 +12,10 @@ from millrace.airflow.pods.attempts import Attempts, gpu_limits, request_key
 from millrace.airflow.pods.causes import Interrupted, NoCapacity, OutOfMemory, OutOfSight, PodFailed
 from millrace.airflow.pods.preflight import out_of_reach
 from millrace.airflow.pods.tracked import note
-from millrace.airflow.run import Steps, crashes_end_it, report, settled
-from millrace.airflow.site import Site
+from millrace.airflow.runtime.run import Steps, crashes_end_it, report, settled
+from millrace.airflow.runtime.site import Site
 from millrace.contract import JobRequest, JobResult
-from millrace.errors import ContractError, NotFound
+from millrace.core.errors import ContractError, NotFound
 
 
 class PodTask(BaseOperator):

@@ -7,7 +7,7 @@ import logging
 from typing import Any
 
 from millrace.contract import JobRequest, JobResult
-from millrace.errors import MillraceError
+from millrace.core.errors import MillraceError
 from millrace.spec.compute import ComputeProfile
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ def note(request: JobRequest, result: JobResult, pod: Any, name: str, profile: C
         "millrace.requested": f"cpu {profile.cpu}, memory {profile.memory}, GPUs {profile.gpu}",
     }
     try:
-        tracking = importlib.import_module("millrace.learners.tracking")  # the ML libraries stay out of DAG parsing
+        tracking = importlib.import_module("millrace.mlflow.runs")  # the ML libraries stay out of DAG parsing
         found = tracking.run_of_id(service.uri, run)
         found.tags({key: value for key, value in tags.items() if value})
         found.metrics(metrics)

@@ -9,14 +9,14 @@ from typing import Any
 from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from millrace.airflow.champion import champion_of
-from millrace.airflow.common import features_asset, scored_asset
-from millrace.airflow.gate import require
-from millrace.airflow.retry import InfrastructureError, NotYet, may_retry
-from millrace.airflow.run import Steps, outcome_of, pack, run_job, unpack
-from millrace.airflow.site import Site
+from millrace.airflow.runtime.assets import features_asset, scored_asset
+from millrace.airflow.runtime.champion import champion_of
+from millrace.airflow.runtime.gate import require
+from millrace.airflow.runtime.retry import InfrastructureError, NotYet, may_retry
+from millrace.airflow.runtime.run import Steps, outcome_of, pack, run_job, unpack
+from millrace.airflow.runtime.site import Site
 from millrace.contract import Artifact, JobResult, code_digest
-from millrace.errors import SpecError
+from millrace.core.errors import SpecError
 from millrace.ledger import GateVerdict
 from millrace.spec.gate import gate_checks, references, trailing
 from millrace.store import SnapshotStore

@@ -8,8 +8,8 @@ from typing import Any
 
 from airflow.sdk import get_current_context
 
-from millrace.airflow.run import Steps
-from millrace.airflow.site import Site
+from millrace.airflow.runtime.run import Steps
+from millrace.airflow.runtime.site import Site
 from millrace.contract import Artifact
 from millrace.ledger import MonitoredWindow, Unmonitored
 from millrace.rules.governor import Window

@@ -7,9 +7,9 @@ from typing import Any
 
 from airflow.sdk import get_current_context
 
-from millrace.airflow.gate import require
-from millrace.airflow.run import outcome_of, pack, unpack, unstored
-from millrace.airflow.site import Site
+from millrace.airflow.runtime.gate import require
+from millrace.airflow.runtime.run import outcome_of, pack, unpack, unstored
+from millrace.airflow.runtime.site import Site
 from millrace.contract import Artifact
 from millrace.ledger import MaterializedWindow
 

@@ -9,11 +9,11 @@ from typing import Any
 from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from millrace.airflow.champion import mirror_champion
-from millrace.airflow.run import outcome_of, unstored
-from millrace.airflow.site import Site
-from millrace.canonical import digest
-from millrace.errors import Conflict, EvidenceError, LedgerError, NotFound
+from millrace.airflow.runtime.champion import mirror_champion
+from millrace.airflow.runtime.run import outcome_of, unstored
+from millrace.airflow.runtime.site import Site
+from millrace.core.canonical import digest
+from millrace.core.errors import Conflict, EvidenceError, LedgerError, NotFound
 from millrace.ledger import Champion, Registered, ReleaseRequest, Trained, mirror
 from millrace.rules.evidence import EVIDENCE_TAG, MODEL_TAG, Evidence, check_approval, check_release
 

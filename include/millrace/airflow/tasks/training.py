@@ -9,9 +9,9 @@ from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from pydantic import ValidationError
 
-from millrace.airflow.gate import require
-from millrace.airflow.run import Steps, outcome_of, pack, unpack
-from millrace.airflow.site import Site
+from millrace.airflow.runtime.gate import require
+from millrace.airflow.runtime.run import Steps, outcome_of, pack, unpack
+from millrace.airflow.runtime.site import Site
 from millrace.contract import Artifact
 from millrace.ledger import Registered
 from millrace.rules.labels import all_known

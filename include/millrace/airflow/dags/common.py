@@ -1,0 +1,104 @@
+"""What the four DAG builders share: ids, defaults, and the text people read in the UI."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from airflow.sdk import DAG, BaseOperator, task
+
+from millrace.airflow.runtime.retry import RETRIES, RETRY_DELAY, retry_policy
+from millrace.airflow.runtime.run import crashes_end_it, in_process
+from millrace.airflow.runtime.site import Site
+
+POOL = "millrace_compute"
+"""Airflow pool with cores / threads slots, so that several trainings do not slow each other down tenfold."""
+
+
+def step(function: Callable[..., Any], **arguments: Any) -> Callable[..., Any]:
+    """A task of a plain function; `arguments` are the operator's (task_id, pool, outlets, trigger_rule ...)."""
+
+    @wraps(function)
+    def call(*given: Any, **named: Any) -> Any:
+        crashes_end_it()
+        return function(*given, **named)
+
+    decorated: Callable[..., Any] = task(**arguments)(call)
+    return decorated
+
+
+def job_step(
+    site: Site, steps: Callable[..., Any], job: str, *, pool: str | None = POOL, **operator: Any
+) -> Callable[..., Any]:
+    """A task of one job, in the compute profile that spec and environment name for it (see `run.Steps`); `pool` is that
+    of a job in this process, None for the default one, and `operator` are the operator's arguments."""
+    name = site.placed.profile(job)
+    profile = site.placed.compute_profile(name)
+    if profile is None:
+        return step(in_process(steps), **({"pool": pool} if pool else {}), **operator)
+    # Named here and not above: a project without pods loads no word of Kubernetes.
+    from millrace.airflow.pods.task import PodTask
+
+    def made(**arguments: Any) -> Any:
+        taken = {"pool": profile.pool, "pool_slots": profile.slots} if profile.pool else {}
+        return PodTask(
+            task_id=steps.__name__, steps=steps, arguments=arguments, profile=name, **taken, **operator
+        ).output
+
+    return made
+
+
+def sweep_pods(site: Site, dag: DAG) -> None:
+    """End a DAG with a sweep of its run's pods, where any of its jobs runs in one. A teardown: it runs however the run
+    went, and does not decide its state."""
+    pods = [each for each in dag.tasks if isinstance(each, BaseOperator) and hasattr(each, "profile")]
+    if pods:
+        from millrace.airflow.pods.sweep import sweep
+
+        swept: Any = step(sweep, task_id="sweep_pods")(root=str(site.tree.root), pipeline=site.name)
+        pods >> swept.operator.as_teardown()
+
+
+def dag_id(pipeline: str, part: str) -> str:
+    """`<pipeline>__<part>`."""
+    return f"{pipeline}__{part}"
+
+
+def arguments(site: Site, part: str, does: str, *, by_clock: bool = False) -> dict[str, Any]:
+    """Keyword arguments that all DAGs of a pipeline share; `by_clock`: the clock starts runs that nobody asked for."""
+    spec = site.spec
+    return {
+        "dag_id": dag_id(spec.name, part),
+        "description": does,
+        "tags": sorted({spec.name, part, site.tree.project.name, *spec.tags}),
+        "doc_md": _doc(site, part, does),
+        "default_args": {
+            "owner": spec.owner,
+            "retries": RETRIES,
+            "retry_delay": RETRY_DELAY,
+            "retry_policy": retry_policy(),
+        },
+        "catchup": False,
+        # Runs of a paused DAG wait without a word. Only what the clock would start waits for a person (or follows
+        # Airflow's own setting); the others do nothing until somebody, or another DAG, asks for a run.
+        "is_paused_upon_creation": None if by_clock else False,
+        "render_template_as_native_obj": False,
+    }
+
+
+def _doc(site: Site, part: str, does: str) -> str:
+    spec = site.spec
+    parts = [
+        "features",
+        *(["training", "release"] if spec.training else []),
+        *(["monitoring"] if spec.monitoring else []),
+    ]
+    others = ", ".join(f"`{dag_id(spec.name, p)}`" for p in parts if p != part)
+    return (
+        f"### {spec.name}: {part}\n\n{does}\n\n{spec.description}\n\n"
+        f"* Pipeline folder: `include/pipelines/{spec.name}/`\n"
+        f"* Partition: one {spec.partition.grain}, {spec.partition.timezone}, from {spec.partition.start}\n"
+        f"* Environment: {site.settings.environment}\n"
+        f"* Owner: {spec.owner}\n" + (f"* Other DAGs: {others}\n" if others else "")
+    )

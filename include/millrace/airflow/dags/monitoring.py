@@ -1,0 +1,45 @@
+"""The monitoring DAG: drift, performance, decide; then retrain, or nothing, or alert."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
+from airflow.sdk import DAG, Param, PartitionedAssetTimetable, task
+
+from millrace.airflow.dags.common import arguments, dag_id, job_step, step, sweep_pods
+from millrace.airflow.runtime.assets import scored_asset
+from millrace.airflow.runtime.site import Site
+from millrace.airflow.tasks import monitoring as tasks
+from millrace.airflow.tasks.features import resolve_partition
+
+
+def build(site: Site) -> DAG:
+    """Build `<pipeline>__monitoring`: runs for each partition once it is scored, however its run was started."""
+    here = {"root": str(site.tree.root), "pipeline": site.name}
+    decided = "ti.xcom_pull(task_ids='decide')"
+    with DAG(
+        **arguments(site, "monitoring", "Compares the newest window with what the champion was trained on; decides."),
+        schedule=PartitionedAssetTimetable(assets=scored_asset(site)),
+        max_active_runs=1,
+        params={"partition": Param(None, type=["null", "string"], title="Partition")},
+    ) as dag:
+        partition: Any = step(resolve_partition, task_id="partition")(**here)
+        drift = job_step(site, tasks.drift, "drift")(partition=partition, **here)
+        performance = job_step(site, tasks.performance, "performance")(partition=partition, **here)
+        decision = task.short_circuit(tasks.decide)(partition=partition, drift=drift, performance=performance, **here)
+        retrain = TriggerDagRunOperator(
+            task_id="retrain",
+            trigger_dag_id=dag_id(site.name, "training"),
+            trigger_run_id=f"retrain__{{{{ {decided}['decision'] }}}}",
+            conf={
+                "decision": f"{{{{ {decided}['decision'] }}}}",
+                "reason": f"{{{{ {decided}['reason'] }}}}",
+                "until": f"{{{{ {decided}['until'] }}}}",
+            },
+            skip_when_already_exists=True,
+            fail_when_dag_is_paused=True,  # where its run would wait, and nobody would see why
+        )
+        decision >> retrain
+        sweep_pods(site, dag)
+    return dag

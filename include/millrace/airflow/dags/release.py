@@ -1,0 +1,66 @@
+"""The release DAG: approve (a human, when the environment asks), promote. A rollback takes the same way."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from airflow.sdk import DAG, Param
+
+from millrace.airflow.dags.common import arguments, step
+from millrace.airflow.runtime.site import Site
+from millrace.airflow.tasks import release as tasks
+from millrace.airflow.tasks.approval import ReleaseApproval
+from millrace.spec import Duration
+
+
+def build(site: Site) -> DAG:
+    """Build `<pipeline>__release`: triggered by a registered challenger, or by hand with an older version (a rollback);
+    waiting blocks nothing else."""
+    here = {"root": str(site.tree.root), "pipeline": site.name}
+    approval = site.placed.approval
+    with DAG(
+        **arguments(site, "release", "Asks for approval where the environment wants it, then promotes the version."),
+        schedule=None,
+        # A waiting approval holds its run's slot; newer challengers must not queue behind it.
+        max_active_runs=16,
+        params={
+            "version": Param(
+                None,
+                type=["null", "string"],
+                pattern="^[0-9]+$",
+                title="Model version",
+                description="A challenger, or for a rollback a version that was champion before.",
+            ),
+            "evidence": Param(
+                None,
+                type=["null", "string"],
+                title="Evidence digest",
+                description="Leave empty to take what the version was registered with.",
+            ),
+            "reason": Param(
+                None,
+                type=["null", "string"],
+                title="Reason",
+                description="Kept in the ledger; a rollback needs one.",
+            ),
+        },
+    ) as dag:
+        opened = step(tasks.open_release, task_id="open")(**here)
+        approved = ReleaseApproval(
+            task_id="approve",
+            **here,
+            automatic=approval.by == "auto",
+            subject=f"Promote {site.name} version {{{{ params.version }}}} to champion?",
+            body="{{ ti.xcom_pull(task_ids='open') }}",
+            defaults="Reject",
+            response_timeout=_waiting_time(approval.expires_after) if approval.by == "human" else None,
+        )
+        promoted = step(tasks.promote)(**here)
+        opened >> approved >> promoted
+    return dag
+
+
+def _waiting_time(duration: Duration) -> timedelta:
+    """A calendar duration as Airflow wants it; a month counts as 31 days, a year as 366."""
+    january = datetime(2000, 1, 1)
+    return duration.after(january) - january

@@ -1,0 +1,117 @@
+"""Run a JobRequest from a task, and turn its result into what Airflow understands."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Generator
+from functools import wraps
+from typing import Any
+
+from airflow.sdk.exceptions import AirflowFailException
+
+from millrace.airflow.runtime.retry import InfrastructureError, may_retry
+from millrace.contract import Artifact, JobRequest, JobResult, Outcome
+from millrace.spec.compute import PROCESS
+
+log = logging.getLogger(__name__)
+# Nothing calls home, and waiting threads do not spin: read by the libraries when they are imported.
+VARIABLES = {
+    "OMP_WAIT_POLICY": "passive",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "1",
+    "FEAST_USAGE": "False",
+    "GX_ANALYTICS_ENABLED": "false",
+}
+
+
+Steps = Generator[JobRequest, tuple[Outcome, JobResult], Any]
+"""A task of one job, wherever that runs: it yields the request, is sent the outcome, and returns the task's value. It
+may return without a request where there is nothing to do. Run again after a wait it must ask the same."""
+
+
+def crashes_end_it() -> None:
+    """Let a crash of native code end this process. Airflow handles SIGSEGV while it reads DAG files, and its handler
+    returns: the crash would come again and again."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGSEGV, signal.SIG_DFL)
+
+
+def in_process(steps: Callable[..., Steps]) -> Callable[..., Any]:
+    """The task that runs its job in its own process."""
+
+    @wraps(steps)
+    def call(**arguments: Any) -> Any:
+        work = steps(**arguments)
+        try:
+            work.send(outcome_of(next(work)))
+        except StopIteration as done:
+            return done.value
+        raise RuntimeError(f"{steps.__name__} asks for more than one job")
+
+    return call
+
+
+def run_job(request: JobRequest) -> JobResult:
+    """Run a job in a child of this process and return its result, whatever it is.
+
+    The job is found by name, never imported here. It is told that it is in the task's process, whatever profile the
+    request names: what may run in pods only refuses by that.
+    """
+    request = request.model_copy(update={"means": request.means.model_copy(update={"profile": PROCESS})})
+    for name, value in VARIABLES.items():
+        os.environ.setdefault(name, value)
+    guard = importlib.import_module("millrace.jobs.guard")
+    result: JobResult = guard.run(request)
+    report(request, result)
+    return result
+
+
+def outcome_of(request: JobRequest) -> tuple[Outcome, JobResult]:
+    """Run a job and return its outcome. Raises InfrastructureError to be retried, AirflowFailException for good."""
+    result = run_job(request)
+    return settled(request, result)
+
+
+def settled(request: JobRequest, result: JobResult) -> tuple[Outcome, JobResult]:
+    """A result's outcome; its error as the exception that says whether Airflow tries again."""
+    if result.error is not None:
+        message = f"{request.identity.job} failed: {result.error.message}"
+        if may_retry(result.error.retry):
+            raise InfrastructureError(message)
+        raise AirflowFailException(message)
+    assert result.outcome is not None
+    return result.outcome, result
+
+
+def unstored(request: JobRequest) -> JobRequest:
+    """A request whose effect is outside the store's Snapshots: its result is not kept to be taken again."""
+    return request.model_copy(update={"place": request.place.model_copy(update={"result": None})})
+
+
+def pack(artifact: Artifact) -> dict[str, Any]:
+    """An Artifact as XCom carries it."""
+    return artifact.model_dump(mode="json")
+
+
+def unpack(value: dict[str, Any]) -> Artifact:
+    """The Artifact that `pack` made."""
+    return Artifact.model_validate(value)
+
+
+def report(request: JobRequest, result: JobResult) -> None:
+    """Say in the task's log how a job ended."""
+    seen = result.observed
+    what = f"{request.identity.job} {' '.join(request.identity.scope[-1:])}".strip()
+    if result.error is not None:
+        log.error("%s: %s", what, result.error.message)
+        return
+    again = "" if result.outcome_digest is None else f", outcome {result.outcome_digest[7:19]}"
+    log.info("%s: done in %s s (%s CPU-s)%s", what, seen.seconds, seen.cpu_seconds, again)
+    for note in seen.notes:
+        log.info("%s: %s", what, note)
+    for name, address in seen.links.items():
+        log.info("%s: %s: %s", what, name, address)

@@ -1,0 +1,225 @@
+"""Models as files: weights in a format that holds no code, and `model.json`, written last, which says what they are.
+
+The digest of model.json is the model's identity; model.json holds the weights' digest. Nothing in it tells when or
+where it was made, so the same training gives the same model.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
+
+from millrace.contract import CONTRACT_VERSION, Artifact, Classification, Means
+from millrace.core.canonical import canonical_json, digest
+from millrace.core.errors import Corrupt, DataError, NotFound
+from millrace.models.classes import Classes
+from millrace.models.encoding import Encoder
+from millrace.models.holdout import Holdout
+from millrace.models.metrics import Floats
+from millrace.models.protocol import Code, Learner, Predictor, Settings, engine_of, permit_code
+from millrace.rules.labels import Task
+from millrace.spec import PipelineSpec
+from millrace.spec.learner import LEARNERS
+from millrace.store import ObjectStore
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+CARD, REFERENCE = "model.json", "reference.json"
+_FILE = r"^[a-z][a-z0-9_]*\.(ubj|safetensors)$"
+
+
+class WeightsFile(BaseModel):
+    """The file beside model.json."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: Annotated[str, Field(pattern=_FILE)]
+    digest: str
+    media_type: str
+
+
+class Card(BaseModel):
+    """What model.json says."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    contract: str = CONTRACT_VERSION
+    pipeline: str
+    learner: dict[str, Any] = Field(description="Kind and parameters.")
+    code: str | None = Field(default=None, description="Text of trainer.py that it was trained with and predicts by.")
+    task: Task
+    label: str
+    classes: Classes = Field(default=(), description="Classes of a multiclass label, in the order of probabilities.")
+    encoder: Encoder = Field(description="The features in order, with types and categories.")
+    entity: tuple[str, ...]
+    event_time: str
+    feature_service: str
+    partitions: tuple[str, ...] = Field(description="What it was trained on, held out blocks included.")
+    holdout: Holdout
+    training_set: str
+    embedding: str | None = Field(default=None, description="Digest of the embedding that its features come from.")
+    spec_digest: str
+    seed: int
+    threads: int
+    weights: WeightsFile
+    reference: str | None = Field(default=None, description="Digest of reference.json, the sketch drift is judged by.")
+
+    @property
+    def digest(self) -> str:
+        """The model's identity."""
+        return digest(self)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded model."""
+
+    card: Card
+    digest: str
+    data: bytes
+    params: BaseModel
+    engine: Learner
+
+    def predict(self, table: pa.Table) -> Floats:
+        """Predict the rows of a table, shape (rows,), of a multiclass model (rows, classes).
+
+        Raises DataError naming a feature that is missing or changed.
+        """
+        if table.num_rows == 0:
+            raise DataError("no rows to predict")
+        return self.predictor(self.card.encoder.encode(table))
+
+    @cached_property
+    def predictor(self) -> Predictor:
+        """What predicts encoded rows; the weights are read at the first use and kept."""
+        card = self.card
+        settings = Settings(card.task, card.seed, card.threads, len(card.classes))
+        return self.engine.predictor(self.data, card.encoder.columns, self.params, settings)
+
+
+def prefix_of(pipeline: str, model: str) -> str:
+    """Key prefix of a model's files."""
+    return f"models/{pipeline}/{model.removeprefix('sha256:')}/"
+
+
+def save(
+    objects: ObjectStore,
+    card: Card,
+    weights: bytes,
+    classification: Classification = "internal",
+    reference: bytes | None = None,
+) -> Artifact:
+    """Store a model; the same model twice is stored once. Raises DataError for weights of another format."""
+    check_weights(card.weights.file, weights)
+    if digest(weights) != card.weights.digest:
+        raise Corrupt("the weights are not those that the card names", given=card.weights.digest)
+    prefix = prefix_of(card.pipeline, card.digest)
+    if not objects.exists(prefix + CARD):
+        objects.put(prefix + card.weights.file, weights)
+        if reference is not None:
+            objects.put(prefix + REFERENCE, reference)
+        objects.put(prefix + CARD, canonical_json(card))
+    return Artifact(
+        uri=prefix,
+        digest=card.digest,
+        kind="model",
+        media_type=card.weights.media_type,
+        classification=classification,
+    )
+
+
+def load(objects: ObjectStore, prefix: str, model: str, means: Means | None = None) -> Model:
+    """Load a model after both digests agree. Raises NotFound, Corrupt, or DataError for weights that could hold code.
+
+    The engine comes from the learner's spec model as installed here; the files cannot name code to run. Only a model of
+    the learner `custom` brings its own code, in model.json, which has the model's digest; `means` say whether it may be
+    executed here, and without them it may not: raises ContractError.
+    """
+    prefix = prefix.rstrip("/") + "/"
+    try:
+        text = objects.get(prefix + CARD)
+    except NotFound as err:
+        raise NotFound("no such model (no model.json)", where=objects.root, given=prefix) from err
+    if digest(text) != model:
+        raise Corrupt("model.json does not have the model's digest", where=objects.url(prefix + CARD), given=model)
+    try:
+        card = Card.model_validate_json(text)
+        params: BaseModel = LEARNERS.resolve(str(card.learner.get("kind"))).model_validate(card.learner)
+    except ValidationError as err:
+        problem = err.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        raise DataError(
+            f"model.json cannot be read: {where}: {problem['msg']}", where=objects.url(prefix + CARD)
+        ) from err
+    except PydanticCustomError as err:
+        raise DataError(
+            f"the model's learner is not installed here: {err}",
+            where=objects.url(prefix + CARD),
+            next_step="Install the package that brings this learner",
+        ) from err
+    data = objects.get(prefix + card.weights.file)
+    if digest(data) != card.weights.digest:
+        raise Corrupt("the weights do not have their digest", where=objects.url(prefix + card.weights.file))
+    check_weights(card.weights.file, data)
+    code = None
+    if card.code is not None:
+        permit_code(means or Means())
+        code = Code(card.code, f"trainer.py of model {model.removeprefix('sha256:')[:12]}")
+    return Model(card, model, data, params, engine_of(params, code))
+
+
+def load_reference(objects: ObjectStore, prefix: str, model: str) -> bytes | None:
+    """The sketch of a model's reference, None where the model has none. Raises NotFound, Corrupt."""
+    prefix = prefix.rstrip("/") + "/"
+    text = objects.get(prefix + CARD)
+    if digest(text) != model:
+        raise Corrupt("model.json does not have the model's digest", where=objects.url(prefix + CARD), given=model)
+    if (wanted := json.loads(text).get("reference")) is None:
+        return None
+    data = objects.get(prefix + REFERENCE)
+    if digest(data) != wanted:
+        raise Corrupt("the sketch does not have its digest", where=objects.url(prefix + REFERENCE), given=wanted)
+    return data
+
+
+def classification_of(spec: PipelineSpec, columns: list[str]) -> Classification:
+    """The strongest classification among columns: that of what is made from them."""
+    order: tuple[Classification, ...] = ("public", "internal", "personal")
+    return max((spec.classification(c) for c in columns), key=order.index, default="internal")
+
+
+def check_weights(name: str, data: bytes) -> None:
+    """Refuse weights that are not UBJ or safetensors, by name and by content. Raises DataError."""
+    if name.endswith(".ubj"):
+        # An object whose first key has an integer type mark; JSON text has a quotation mark there.
+        good = len(data) > 2 and data[:1] == b"{" and data[1:2] in (b"U", b"i", b"I", b"l", b"L")
+    elif name.endswith(".safetensors"):
+        good = _is_safetensors(data)
+    else:
+        good = False
+    if not good:
+        raise DataError(
+            "these weights are not in a format that holds no code",
+            given=name,
+            allowed="UBJ or safetensors files",
+            next_step="Let the learner save its weights in one of these formats",
+        )
+
+
+def _is_safetensors(data: bytes) -> bool:
+    """Eight bytes of header length, a JSON header, and tensors that fill the rest without gap."""
+    size = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or size > len(data) - 8:
+        return False
+    try:
+        header = json.loads(data[8 : 8 + size])
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+        return False
+    return max(ends, default=0) == len(data) - 8 - size
