@@ -71,7 +71,7 @@ def _keys(header: Sequence[str], wanted: Wanted, form: Csv) -> str | None:
 
 
 def _set(delimiter: str) -> str:
-    return f"If the values of this source stand between such, set csv.delimiter: {_quoted(delimiter)}"
+    return f"If {_quoted(delimiter)} stands between the values, set csv.delimiter: {_quoted(delimiter)}"
 
 
 def _quoted(character: str) -> str:
