@@ -181,8 +181,8 @@ def test_dates_and_times_of_day_are_that_in_sql(land, tmp_path):
     rows_of(result, store)
     (path,) = tmp_path.rglob("*.parquet")
     now = datetime(2024, 1, 1, tzinfo=UTC)
-    with connect(str(tmp_path), [str(path)]) as connection:
-        show(connection, {"sales": [str(path)]}, Scope("2024-01-01", now, now))
+    with connect(str(tmp_path), "UTC", [str(path)]) as connection:
+        show(connection, {"sales": [str(path)]}, Scope("2024-01-01", now, now, "UTC"))
         made = select(
             connection, "SELECT city + 1 AS next, typeof(secret) AS kind, secret > TIME '12:00' AS late FROM sales"
         )
