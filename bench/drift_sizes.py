@@ -30,8 +30,8 @@ def rows(seed: int, days: int, per_day: int, *, level: float = 0.0, shift: float
     """Three numbers, a category and a label, with the day of each row; `shift` moves the number `a`."""
     rng = np.random.default_rng(seed)
     effects = rng.normal(size=(days, 3))
-    for day in range(1, days):
-        effects[day] = 0.4 * effects[day - 1] + np.sqrt(1 - 0.4**2) * effects[day]
+    for d in range(1, days):
+        effects[d] = 0.4 * effects[d - 1] + np.sqrt(1 - 0.4**2) * effects[d]
     day = np.repeat(np.arange(days), per_day)
     numbers = rng.normal(size=(len(day), 3)) + level * effects[day] + shift * np.array([1, 0, 0])
     words = np.array(list("pqrs"))[rng.integers(0, 4, len(day))]
