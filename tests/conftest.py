@@ -18,9 +18,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-
-sys.path.insert(0, str(Path(__file__).parent))
-import left_out
+from support import left_out
 
 KEY, SECRET = "test-access", "test-secret-key"
 VERSITYGW = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"

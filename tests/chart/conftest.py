@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from chart_cluster import NO_CLUSTER, Cluster, kubeconfig
 from chart_helm import Helm
 from chart_helm import helm as find_helm
-from left_out import leave_out
+from support.left_out import leave_out
 
 HERE = Path(__file__).parent
 NO_HELM = "no helm: go install helm.sh/helm/v3/cmd/helm@latest, and put it on PATH or into MILLRACE_HELM"

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import runpy
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from support import ledger_cluster
 
 ROOT = Path(__file__).resolve().parents[2]
-cluster = runpy.run_path(str(ROOT / "tests" / "ledger" / "ledger_cluster.py"))
+
 ASKED = ("gate", "city_temperature", "suites/temperatures.yaml")
 HOURS = [datetime(2010, 1, 1, tzinfo=UTC) + timedelta(hours=h) for h in range(24)]
 GOOD = {"city": ["Seattle"] * 24 + ["San Francisco"] * 24, "time": HOURS * 2, "temp": [50.5] * 48}
@@ -34,11 +34,11 @@ def test_a_file_passes_and_one_in_celsius_fails(millrace, tmp_path):
 
 
 def test_a_table_in_postgresql_is_checked_where_it_lies(millrace, monkeypatch):
-    if cluster["INITDB"] is None:
+    if ledger_cluster.INITDB is None:
         pytest.skip("PostgreSQL is not installed")
     from sqlalchemy import create_engine
 
-    with cluster["cluster"]() as address:
+    with ledger_cluster.cluster() as address:
         engine = create_engine(address.replace("postgresql:", "postgresql+psycopg:"))
         with engine.begin() as connection:
             connection.exec_driver_sql("CREATE TABLE readings (city text, time timestamptz, temp double precision)")

@@ -15,7 +15,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "chart"), str(HERE.parent / "compos
 from chart_cluster import NO_CLUSTER, Cluster, kubeconfig  # noqa: E402
 from chart_services import BUCKET, S3_KEY, S3_SECRET, address_here, services  # noqa: E402
 from cluster_site import PodSite, pod_site  # noqa: E402
-from left_out import leave_out  # noqa: E402
+from support.left_out import leave_out  # noqa: E402
 
 
 @pytest.hookimpl(trylast=True)  # after -m and -k

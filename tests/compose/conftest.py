@@ -14,7 +14,7 @@ import yaml
 sys.path.insert(0, str(Path(__file__).parent))
 from compose_stack import Stack
 from docker_engine import ROOT, docker, image, missing, third_party
-from left_out import leave_out
+from support.left_out import leave_out
 
 
 @pytest.hookimpl(trylast=True)  # after -m and -k

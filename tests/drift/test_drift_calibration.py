@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from drift_streams import compare, days, sketch
 from scipy.spatial.distance import jensenshannon as scipy_jensenshannon
 from scipy.stats import wasserstein_distance
+from support.drift_streams import compare, days, sketch
 
 from bench.drift_sizes import rates
 from millrace.drift.calibration import FLOOR, STILL, draw, effective, resampled, thresholds

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
-from drift_streams import EVIL, compare, days, sketch
+from support.drift_streams import EVIL, compare, days, sketch
 
 from millrace.drift.report import _name, evidently, page
 

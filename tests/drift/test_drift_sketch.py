@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
-from drift_streams import FEATURES, days, everything, sketch
+from support.drift_streams import FEATURES, days, everything, sketch
 
 from millrace.core.canonical import canonical_json
 from millrace.drift.blocks import BLOCKS, sample

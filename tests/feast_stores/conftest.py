@@ -5,15 +5,11 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "ledger"))
-from ledger_cluster import INITDB, cluster
+from support.ledger_cluster import INITDB, cluster
 
 
 @pytest.fixture(scope="session")

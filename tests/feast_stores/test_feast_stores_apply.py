@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import multiprocessing
-import runpy
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support import feast_project
 
 from millrace.core.errors import SpecError
 from millrace.feast_stores.apply import describe
 from millrace.feast_stores.repo import open_feature_store, registered, service_definitions, views_of_table
 
-shared = runpy.run_path(str(Path(__file__).parent / "feast_project.py"))
-FeastProject, FEATURES, FEATURE_STORE = shared["FeastProject"], shared["FEATURES"], shared["FEATURE_STORE"]
+FeastProject, FEATURES, FEATURE_STORE = feast_project.FeastProject, feast_project.FEATURES, feast_project.FEATURE_STORE
 ALL = ("entity vehicle", "feature service trips_v1", "feature view trips", "source trips_features", "source trips_push")
 
 
@@ -163,8 +162,8 @@ def test_describe_says_what_a_file_defines() -> None:
         }
     }
     assert found.join_keys == {"trips": {"vehicle": "String"}}
-    assert found.services == {"trips_v1": [f"trips:{name}" for name in shared["FEATURE_NAMES"]]}
-    assert found.features("trips_v1") == shared["FEATURE_NAMES"]
+    assert found.services == {"trips_v1": [f"trips:{name}" for name in feast_project.FEATURE_NAMES]}
+    assert found.features("trips_v1") == feast_project.FEATURE_NAMES
     source = found.sources["trips"]
     assert (source.path, source.timestamp_field, source.created_timestamp_column) == (
         "millrace://trips/features",
@@ -195,7 +194,7 @@ def test_the_registry_and_the_file_are_held_against_each_other(project: Any) -> 
         views_of_table(project.open(), "trips/features", FEATURES, "f.py")
     project.apply()
     store = project.open()
-    assert service_definitions(store, "trips_v1", FEATURES, "f.py").features("trips_v1") == shared["FEATURE_NAMES"]
+    assert service_definitions(store, "trips_v1", FEATURES, "f.py").features("trips_v1") == feast_project.FEATURE_NAMES
     assert [view.name for view in views_of_table(store, "trips/features", FEATURES, "f.py")] == ["trips"]
     newer = FEATURES.replace('["speed", ', '["serviced", "speed", ').replace("hours=36", "hours=48")
     with pytest.raises(SpecError, match=r"features of the service, view 'trips'.*millrace apply"):

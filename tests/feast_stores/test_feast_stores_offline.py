@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import runpy
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,13 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from support import feast_project
 
 from millrace.core.errors import Corrupt, NotFound, SpecError
 from millrace.feast_stores.tables import overlaps, table_of
 from millrace.store import SnapshotStore, Tables, open_store
 
-shared = runpy.run_path(str(Path(__file__).parent / "feast_project.py"))
-FeastProject, at, row = shared["FeastProject"], shared["at"], shared["row"]
+FeastProject, at, row = feast_project.FeastProject, feast_project.at, feast_project.row
 
 
 @pytest.fixture
@@ -141,7 +140,7 @@ def test_of_doubled_rows_the_greatest_counts_wherever_it_stands(project: Any) ->
 
 
 def test_a_column_that_came_later_is_null_before(project: Any) -> None:
-    old = shared["pa"].Table.from_pylist([row("a", "2024-01-01 05:00", 1)], shared["SCHEMA"]).drop(["weight"])
+    old = feast_project.pa.Table.from_pylist([row("a", "2024-01-01 05:00", 1)], feast_project.SCHEMA).drop(["weight"])
     project.snapshot("2024-01-01", old)
     project.snapshot("2024-01-02", [row("a", "2024-01-02 05:00", 2, weight=2**60 + 1)])
     asked = (("a", "2024-01-01 06:00"), ("a", "2024-01-02 06:00"))
@@ -152,11 +151,10 @@ def test_a_column_that_came_later_is_null_before(project: Any) -> None:
 
 def test_other_paths_are_read_as_feast_reads_them(project: Any) -> None:
     path = project.root / "plain.parquet"
-    pq.write_table(shared["pa"].Table.from_pylist([row("a", "2024-01-01 05:00", 4)], shared["SCHEMA"]), path)
+    pq.write_table(feast_project.pa.Table.from_pylist([row("a", "2024-01-01 05:00", 4)], feast_project.SCHEMA), path)
     project.write(
         "plain",
-        shared["FEATURES"]
-        .replace("millrace://trips/features", str(path))
+        feast_project.FEATURES.replace("millrace://trips/features", str(path))
         .replace('"trips', '"plain')
         .replace("trips_v1 =", "plain_v1 ="),
     )
@@ -188,7 +186,7 @@ def test_a_bad_table_path_is_refused(path: str) -> None:
 
 def test_a_view_without_a_schema_gets_the_snapshots_columns(project: Any) -> None:
     project.snapshot("2024-01-01", [row("a", "2024-01-01 05:00", 1)])
-    text = shared["FEATURES"]
+    text = feast_project.FEATURES
     cut = text.index("    schema=["), text.index("trips_v1 =")
     project.write("trips", text[: cut[0]] + ")\ntrips_v1 = FeatureService(name='trips_v1', features=[trips])\n")
     project.apply()
@@ -221,12 +219,12 @@ def test_snapshots_on_s3_are_fetched(project: Any, tmp_path: Path, monkeypatch: 
             monkeypatch.setenv(name, value)
         objects: Any = open_store("s3://bucket/prefix")
         objects.client.create_bucket(Bucket="bucket")
-        table = shared["pa"].Table.from_pylist([row("a", "2024-01-01 05:00", 6)], shared["SCHEMA"])
+        table = feast_project.pa.Table.from_pylist([row("a", "2024-01-01 05:00", 6)], feast_project.SCHEMA)
         artifact = SnapshotStore(objects).write(table, pipeline="trips", dataset="features", partition="2024-01-01")
         Tables(objects).move("trips/features", "2024-01-01", artifact)
         settings = project.settings
-        store = shared["open_feature_store"](
-            shared["FEATURE_STORE"],
+        store = feast_project.open_feature_store(
+            feast_project.FEATURE_STORE,
             registry=settings.feast_registry,
             online=settings.feast_online,
             store="s3://bucket/prefix",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
-import runpy
 import signal
 import sqlite3
 import threading
@@ -18,12 +17,12 @@ import pytest
 from feast.infra.online_stores.sqlite import SqliteOnlineStore, SqliteOnlineStoreConfig
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
+from support import feast_project
 
 from millrace.core.errors import DataError, SpecError
 from millrace.feast_stores.online_stores.rows import table_of_view
 
-shared = runpy.run_path(str(Path(__file__).parent / "feast_project.py"))
-FeastProject, at = shared["FeastProject"], shared["at"]
+FeastProject, at = feast_project.FeastProject, feast_project.at
 START = datetime(2024, 1, 1, tzinfo=UTC)
 FORK = multiprocessing.get_context("fork")
 
@@ -190,9 +189,9 @@ def test_a_correction_with_equal_times_replaces_in_any_order(project: Any, revis
     """Given a greater value that a later revision of the data corrects to a smaller one."""
     online = Online(project)
     for revision in revisions:
-        corrected = shared["row"]("a", "2024-01-01 05:00", 10 - revision)
+        corrected = feast_project.row("a", "2024-01-01 05:00", 10 - revision)
         online.store.write_table(
-            online.config, online.view, shared["pa"].Table.from_pylist([corrected], shared["SCHEMA"]), revision
+            online.config, online.view, feast_project.pa.Table.from_pylist([corrected], feast_project.SCHEMA), revision
         )
     assert online.read("a")[1] == 8
 
@@ -325,7 +324,7 @@ def test_push_goes_through_the_guard(project: Any) -> None:
 
 
 def test_feasts_own_materialize_works_and_an_old_window_changes_nothing(project: Any) -> None:
-    row = shared["row"]
+    row = feast_project.row
     project.snapshot("2024-01-01", [row("a", "2024-01-01 05:00", 1), row("b", "2024-01-01 06:00", 1)])
     project.snapshot("2024-01-02", [row("a", "2024-01-02 05:00", 2)])
     store = project.open()
@@ -338,7 +337,7 @@ def test_tables_are_written_as_rows_are(project: Any) -> None:
     """Given the same values by push and by table, then the bytes are equal, so that neither replaces the other."""
     online = Online(project)
     frame = pd.DataFrame(FRAME)
-    table = shared["pa"].Table.from_pandas(frame, preserve_index=False)
+    table = feast_project.pa.Table.from_pandas(frame, preserve_index=False)
     table = table.set_column(0, "vehicle", table["vehicle"].cast("string"))
     online.store.write_table(online.config, online.view, table)
     held = stored(online, "a", "b")
@@ -355,5 +354,5 @@ def stored(online: Online, *vehicles: str) -> Any:
 
 def test_a_window_without_rows_writes_nothing(project: Any) -> None:
     online = Online(project)
-    empty = shared["pa"].Table.from_pylist([], shared["SCHEMA"])
+    empty = feast_project.pa.Table.from_pylist([], feast_project.SCHEMA)
     assert online.store.write_table(online.config, online.view, empty) == 0

@@ -13,16 +13,17 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from support import feast_project, spark_pair
 
 from millrace.core.errors import SpecError
 from millrace.feast_stores.offline_stores.spark_join import MOMENT, ROW, View, join
 
 HERE = Path(__file__).parent
-pair = runpy.run_path(str(HERE.parent / "sources" / "spark_pair.py"))
-spark_session = pair["spark_session"]
+
+spark_session = spark_pair.spark_session
 ASOF = runpy.run_path(str(HERE / "test_feast_stores_asof.py"))
-PROJECT = runpy.run_path(str(HERE / "feast_project.py"))
-FeastProject, row, at = PROJECT["FeastProject"], PROJECT["row"], PROJECT["at"]
+
+FeastProject, row, at = feast_project.FeastProject, feast_project.row, feast_project.at
 
 
 def random_rows(seed: int, count: int, asked: bool) -> list[dict[str, Any]]:
@@ -87,7 +88,7 @@ def test_keys_of_other_number_types_are_compared_and_texts_are_not(spark_session
         join(spark_session, [view], texts, ["at"], known_only=False)
 
 
-SPARK_STORE = PROJECT["FEATURE_STORE"].replace("feast_stores.offline.", "feast_stores.spark.").replace(
+SPARK_STORE = feast_project.FEATURE_STORE.replace("offline_stores.duckdb.", "offline_stores.spark.").replace(
     'store: "${MILLRACE_STORE_ROOT}"}', 'store: "${MILLRACE_STORE_ROOT}", master: "local[2]"}'
 )  # fmt: skip
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import runpy
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ import pyarrow.parquet as pq
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-spark_session = runpy.run_path(str(ROOT / "tests" / "sources" / "spark_pair.py"))["spark_session"]
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

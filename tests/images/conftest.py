@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "compose"))
 from docker_engine import missing
-from left_out import leave_out
+from support.left_out import leave_out
 
 
 @pytest.hookimpl(trylast=True)  # after -m and -k

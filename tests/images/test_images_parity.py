@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import runpy
 import shutil
 import subprocess
 import sys
@@ -84,12 +83,13 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Both:
     from millrace.feast_stores.apply import apply
 
     sys.path.insert(0, str(ROOT))
+    from support import job_by_job
+
     from demo import data
 
-    shared = runpy.run_path(str(ROOT / "tests" / "pipelines" / "job_by_job.py"))
     root = tmp_path_factory.mktemp("parity")
     (root / "include").mkdir()
-    line = shared["JobByJob"](shared["project"](root, "flight_delays"), "flight_delays")
+    line = job_by_job.JobByJob(job_by_job.project(root, "flight_delays"), "flight_delays")
     apply(line.tree, line.settings)
     data.write_planes(line.incoming)
     for month in MONTHS:

@@ -10,9 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-from learning import FAST, PARTITIONS, World, rows, spec
+from support.learning import FAST, PARTITIONS, World, rows, spec
 
 from millrace.contract import Artifact, JobResult
 from millrace.core.canonical import digest

@@ -1,16 +1,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-from learning import FAST, FAST_MLP, World, rows, spec
+from support.learning import FAST, FAST_MLP, World, rows, spec
 
 from millrace.contract import Artifact, JobResult, Outcome
 from millrace.core.canonical import digest

@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-from learning import FAST, World, rows, spec
+from support.learning import FAST, World, rows, spec
 
 from millrace.contract import JobRequest, JobResult
 

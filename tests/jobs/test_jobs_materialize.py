@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import runpy
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from support import feast_project
 
-shared = runpy.run_path(str(Path(__file__).parents[1] / "feast_stores" / "feast_project.py"))
-FeastProject, at, row = shared["FeastProject"], shared["at"], shared["row"]
+FeastProject, at, row = feast_project.FeastProject, feast_project.at, feast_project.row
 
 
 @pytest.fixture
@@ -91,7 +90,7 @@ def test_a_registry_without_the_view_says_to_apply(tmp_path: Path) -> None:
     ],
 )
 def test_data_that_do_not_fit_the_view_are_refused_and_nothing_written(project: Any, change: Any, says: str) -> None:
-    table = pa.Table.from_pylist([row("a", "2024-01-01 05:00", driver="secret")], shared["SCHEMA"])
+    table = pa.Table.from_pylist([row("a", "2024-01-01 05:00", driver="secret")], feast_project.SCHEMA)
     result = project.materialize("2024-01-01", project.snapshot("2024-01-01", change(table)))
     assert result.error.type == "DataError" and says in result.error.message
     assert "secret" not in result.error.message and "far" not in result.error.message.split("given")[0]

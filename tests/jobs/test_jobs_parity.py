@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import runpy
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from support import feast_project
 
-shared = runpy.run_path(str(Path(__file__).parents[1] / "feast_stores" / "feast_project.py"))
-FeastProject, at, row = shared["FeastProject"], shared["at"], shared["row"]
+FeastProject, at, row = feast_project.FeastProject, feast_project.at, feast_project.row
 DAY = "2024-01-01"
 
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-from learning import CODE, PARTITIONS, World, rows
+from support.learning import CODE, PARTITIONS, World, rows
 from support.ledger import asked, evidence, trained
 
 from millrace.contract import Artifact, JobRequest, JobResult

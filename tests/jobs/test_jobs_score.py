@@ -1,15 +1,12 @@
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-from learning import FAST, FAST_MLP, World, rows, spec
+from support.learning import FAST, FAST_MLP, World, rows, spec
 
 from millrace.contract import Artifact, JobResult
 from millrace.core.canonical import digest

@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-from learning import World, rows, spec
+from support.learning import World, rows, spec
 
 from millrace.contract import JobRequest, JobResult
 from millrace.core import interruption

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-from learning import FAST, FAST_MLP, World, rows, spec
+from support.learning import FAST, FAST_MLP, World, rows, spec
 
 from millrace.contract import JobResult, Run
 from millrace.core import interruption

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -11,11 +10,11 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from support import feast_project
 
 from millrace.store import SnapshotStore
 
-shared = runpy.run_path(str(Path(__file__).parents[1] / "feast_stores" / "feast_project.py"))
-FeastProject, at, row = shared["FeastProject"], shared["at"], shared["row"]
+FeastProject, at, row = feast_project.FeastProject, feast_project.at, feast_project.row
 LATER = "2024-02-01T00:00:00+00:00"
 
 
@@ -35,9 +34,9 @@ def test_rows_are_ordered_complete_and_typed(project: Any) -> None:
     second = project.snapshot("2024-01-02", [row("a", "2024-01-02 01:00", 3, late=1)])
     result = project.training_set({"2024-01-01": first, "2024-01-02": second}, LATER)
     made = table(project, result)
-    assert made.column_names == ["vehicle", "event_timestamp", *shared["FEATURE_NAMES"], "late"]
+    assert made.column_names == ["vehicle", "event_timestamp", *feast_project.FEATURE_NAMES, "late"]
     assert {name: made.schema.field(name).type for name in made.column_names} == {
-        name: shared["SCHEMA"].field(name).type for name in made.column_names
+        name: feast_project.SCHEMA.field(name).type for name in made.column_names
     }
     assert made["vehicle"].to_pylist() == ["a", "b", "a"]
     assert made["distance"].to_pylist() == [1, 2, 3]
@@ -48,7 +47,7 @@ def test_rows_are_ordered_complete_and_typed(project: Any) -> None:
         "rows": 3,
         "unlabelled": 0,
         "not_yet_known": 0,
-        "features": shared["FEATURE_NAMES"],
+        "features": feast_project.FEATURE_NAMES,
         "service": "trips_v1",
     }
     data = result.outcome.outputs["data"]
@@ -127,7 +126,7 @@ def test_calendar_durations_count_days_of_the_month(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("kind", "wrong"), [(None, 2), ("float64", 0.5), ("string", "1")])
 def test_labels_that_the_task_cannot_have_make_no_training_set(project: Any, kind: str | None, wrong: Any) -> None:
     rows = [row("a", "2024-01-01 05:00"), row("b", "2024-01-01 05:00", late=1)]
-    made = pa.Table.from_pylist(rows, schema=shared["SCHEMA"])
+    made = pa.Table.from_pylist(rows, schema=feast_project.SCHEMA)
     late = pa.array([0, wrong] if kind is None else [type(wrong)(0), wrong])
     only = project.snapshot("2024-01-01", made.set_column(made.column_names.index("late"), "late", late))
     result = project.training_set({"2024-01-01": only}, LATER)
@@ -202,7 +201,7 @@ def test_inputs_must_be_the_partitions_in_scope(project: Any) -> None:
     only = project.snapshot("2024-01-01", [row("a", "2024-01-01 05:00")])
     request = project.request("build_training_set", "features", {"2024-01-01": only}, {"as_of": LATER})
     identity = request.identity.model_copy(update={"scope": ("2024-01-01", "2024-01-02")})
-    result = shared["run"](request.model_copy(update={"identity": identity}))
+    result = feast_project.run(request.model_copy(update={"identity": identity}))
     assert result.error.type == "ContractError" and "one input 'features' per partition" in result.error.message
 
 

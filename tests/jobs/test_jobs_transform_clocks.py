@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import runpy
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pytest
+from support import spark_pair
 
 from millrace.checks.columns import check_columns
 from millrace.checks.sql import sql_columns
@@ -19,7 +19,6 @@ from millrace.jobs.runner import run
 from millrace.spec import Bundle, PipelineSpec, ProjectTree
 from millrace.store import SnapshotStore, open_store
 
-pair = runpy.run_path(str(Path(__file__).resolve().parents[1] / "sources" / "spark_pair.py"))
 NEW_YORK = ZoneInfo("America/New_York")
 SQL = """
 SELECT id, time AS event_timestamp, hour(time) AS hour_of_day, isodow(time) AS weekday, time::DATE AS day,
@@ -59,7 +58,7 @@ def transform(root: Path, given: PipelineSpec, sql: str, key: str) -> JobResult:
 @pytest.mark.parametrize("engine", ["duckdb", "spark"])
 @pytest.mark.parametrize(("key", "hours"), [("2024-03-10", 23), ("2024-11-03", 25)])
 def test_hours_and_days_are_local_where_clocks_change(tmp_path: Path, engine: str, key: str, hours: int) -> None:
-    if engine == "spark" and (reason := pair["missing"]()):
+    if engine == "spark" and (reason := spark_pair.missing()):
         pytest.skip(reason)
     # When the day on which New York's clocks change is made
     result = transform(tmp_path, spec(engine), SQL.format(key=key), key)
@@ -93,7 +92,7 @@ def test_the_dry_run_of_check_has_the_same_clocks(tmp_path: Path) -> None:
 @pytest.mark.parametrize("engine", ["duckdb", "spark"])
 @pytest.mark.parametrize("column", ["event_timestamp", "seen"])
 def test_a_time_without_a_zone_is_refused_by_check_and_by_the_job(tmp_path: Path, engine: str, column: str) -> None:
-    if engine == "spark" and (reason := pair["missing"]()):
+    if engine == "spark" and (reason := spark_pair.missing()):
         pytest.skip(reason)
     sql = SQL.format(key="2024-01-15").replace("time AS event_timestamp", "time AS event_timestamp, time AS seen")
     sql = sql.replace(f"time AS {column}", f"time::TIMESTAMP AS {column}")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import runpy
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from support import spark_pair
 
 from millrace.contract import Identity, Input, JobRequest, Means, Place, Service
 from millrace.jobs.runner import run
@@ -16,7 +16,6 @@ from millrace.spec import Bundle, PipelineSpec
 from millrace.sql.duck import without_nan
 from millrace.store import SnapshotStore, open_store
 
-pair = runpy.run_path(str(Path(__file__).resolve().parents[1] / "sources" / "spark_pair.py"))
 NAN = float("nan")
 SQL = """
 SELECT id, time AS event_timestamp, v, (count(v) OVER ())::BIGINT AS known,
@@ -29,7 +28,7 @@ FROM readings
 def test_nan_of_an_earlier_snapshot_is_null_in_the_sql(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str
 ) -> None:
-    if engine == "spark" and (reason := pair["missing"]()):
+    if engine == "spark" and (reason := spark_pair.missing()):
         pytest.skip(reason)
     # Given readings of which one is NaN, under statistics that say 0 to 1
     times = [datetime(2024, 1, 1, n, tzinfo=UTC) for n in range(4)]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import runpy
 import traceback
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from support import spark_pair
+from support.pipeline import Pipeline
 
 from millrace.contract import Identity, Input, JobRequest, JobResult, Means, Place, Service
 from millrace.jobs.runner import run
@@ -16,8 +17,8 @@ from millrace.spec import Bundle, PipelineSpec, ProjectTree
 from millrace.store import ObjectStore, SnapshotStore, open_store
 
 ROOT = Path(__file__).resolve().parents[2]
-pair = runpy.run_path(str(ROOT / "tests" / "sources" / "spark_pair.py"))
-spark_session = pair["spark_session"]
+
+spark_session = spark_pair.spark_session
 MONTH = "2013-02"
 
 
@@ -30,9 +31,7 @@ class Flights:
         self.store: ObjectStore = open_store(root / "store")
         self.spec: PipelineSpec = ProjectTree(ROOT).spec("flight_delays")
         self.sql = (ROOT / "include" / "pipelines" / "flight_delays" / "transform.sql").read_text()
-        reader = runpy.run_path(str(ROOT / "tests" / "pipelines" / "conftest.py"))["Pipeline"](
-            ProjectTree(ROOT), self.spec, root / "incoming"
-        )
+        reader = Pipeline(ProjectTree(ROOT), self.spec, root / "incoming")
         data.write_planes(root / "incoming")
         self.inputs: list[Input] = []
         self.place: dict[str, str] = {}
@@ -83,7 +82,7 @@ def test_flight_delays_has_the_same_features_on_both_engines(spark_session: Any,
     # Then rows, their order, and types are the same, and so is every value but for the last digits of floats
     assert mine.num_rows == 24_951
     assert other.schema == mine.schema
-    pair["assert_same"](mine.to_pylist(), other.to_pylist())
+    spark_pair.assert_same(mine.to_pylist(), other.to_pylist())
     keys = ["event_timestamp", "flight_id"]
     assert other.select(keys).equals(mine.select(keys))
     # And the request says which of the two it was

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, text
+from support.ledger_cluster import INITDB, cluster
 
 from millrace.ledger import Ledger
-
-sys.path.insert(0, str(Path(__file__).parent))
-from ledger_cluster import INITDB, cluster
 
 DRIVERS = [d for d in ("psycopg", "psycopg2") if importlib.util.find_spec(d)]
 

@@ -6,8 +6,8 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from ledger_cluster import together
 from sqlalchemy import create_engine, inspect
+from support.ledger_cluster import together
 
 from millrace.core.canonical import digest
 from millrace.core.errors import LedgerError

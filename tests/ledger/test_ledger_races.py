@@ -11,8 +11,8 @@ import time
 from collections import Counter
 
 import pytest
-from ledger_cluster import start, together
 from support.ledger import asked, evidence, trained
+from support.ledger_cluster import start, together
 
 from millrace.core.errors import Conflict, Unavailable
 from millrace.ledger import Ledger, MaterializedWindow, chain, database

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from ledger_cluster import together
 from support.ledger import asked, digest, evidence, promoted, trained
+from support.ledger_cluster import together
 
 from millrace.core.errors import Conflict, LedgerError
 from millrace.ledger import Ledger, ReleaseRequest

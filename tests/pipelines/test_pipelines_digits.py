@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import shutil
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-from job_by_job import CODE, JobByJob, project
+from support.job_by_job import CODE, JobByJob, project
 
 from demo import media
 from millrace.core.errors import MillraceError

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-from job_by_job import JobByJob, project
+from support.job_by_job import JobByJob, project
 
 from demo import media
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-from job_by_job import ROOT, JobByJob, project
+from support.job_by_job import ROOT, JobByJob, project
 
 from demo import data
 from millrace.contract import Artifact

@@ -4,18 +4,16 @@ zeros, infinities, clocks that change."""
 from __future__ import annotations
 
 import re
-import runpy
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from support import spark_pair
 
 from millrace.sql.dialect.table import RULES
 
-pair = runpy.run_path(str(Path(__file__).with_name("spark_pair.py")))
-spark_session = pair["spark_session"]
+spark_session = spark_pair.spark_session
 
 NAN, INF = float("nan"), float("inf")
 HALVES = [n + 0.5 for n in range(-4, 5)]
@@ -81,7 +79,7 @@ def moments() -> pa.Table:
 
 @pytest.fixture(scope="module")
 def engines(spark_session: Any) -> Any:
-    return pair["Pair"](spark_session, tables())
+    return spark_pair.Pair(spark_session, tables())
 
 
 def tables() -> dict[str, pa.Table]:
@@ -321,7 +319,7 @@ def differs(engines: Any, sql: str, zone: str = "UTC") -> str:
     try:
         ours, theirs = engines.rows(sql, zone)
         assert ours, "no rows"
-        pair["assert_same"](ours, theirs)
+        spark_pair.assert_same(ours, theirs)
     except Exception as err:
         return f"{sql[:200]}\n    {type(err).__name__}: {str(err).splitlines()[0]}"
     return ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import runpy
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,12 +10,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from support import spark_pair
 
 from millrace.core.errors import DataError, SpecError
 from millrace.sql.spark import SESSION, guarded, session
 
-pair = runpy.run_path(str(Path(__file__).with_name("spark_pair.py")))
-spark_session = pair["spark_session"]
+spark_session = spark_pair.spark_session
 
 
 def test_a_session_has_its_settings_whatever_the_process_has(spark_session: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 from typing import Any
 
@@ -36,8 +35,9 @@ def note(request: JobRequest, result: JobResult, pod: Any, name: str, profile: C
         "millrace.requested": f"cpu {profile.cpu}, memory {profile.memory}, GPUs {profile.gpu}",
     }
     try:
-        tracking = importlib.import_module("millrace.mlflow.runs")  # the ML libraries stay out of DAG parsing
-        found = tracking.run_of_id(service.uri, run)
+        from millrace.mlflow.runs import run_of_id  # the ML libraries stay out of DAG parsing
+
+        found = run_of_id(service.uri, run)
         found.tags({key: value for key, value in tags.items() if value})
         found.metrics(metrics)
     except MillraceError as err:

@@ -6,9 +6,8 @@ and its definitions, which requests are digested with, stay as they are.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
-from typing import Literal, cast
+from typing import Literal
 
 from feast.repo_config import FeastConfigBaseModel, RepoConfig
 from pydantic import StrictStr
@@ -17,8 +16,8 @@ from millrace.core.errors import SpecError
 from millrace.feast_stores.online_stores.packing import Packed
 from millrace.feast_stores.online_stores.rows import RowStore, Stored
 
-_MODULES = {"": "sqlite", "postgres": "postgres", "postgresql": "postgres", "redis": "redis", "rediss": "redis"}
-"""Scheme of the address -> module with the store."""
+_KINDS = {"": "sqlite", "postgres": "postgres", "postgresql": "postgres", "redis": "redis", "rediss": "redis"}
+"""Scheme of the address -> kind of store."""
 
 
 class EntityRowOnlineStoreConfig(FeastConfigBaseModel):
@@ -54,13 +53,27 @@ class EntityRowOnlineStore(RowStore):
     def _store(self, config: RepoConfig) -> RowStore:
         path: str = config.online_store.path
         scheme = path.partition("://")[0] if "://" in path else ""
-        if scheme not in _MODULES:
+        if scheme not in _KINDS:
             raise SpecError(
                 "no online store has such an address",
                 given=f"{scheme}://..",
                 allowed=["a file", "postgresql://host/database", "redis://host:port/database"],
             )
         if scheme not in self._made:
-            module = importlib.import_module(f"millrace.feast_stores.{_MODULES[scheme]}")
-            self._made[scheme] = cast("RowStore", module.EntityRowOnlineStore())
+            self._made[scheme] = _made(_KINDS[scheme])
         return self._made[scheme]
+
+
+def _made(kind: str) -> RowStore:
+    """A store of a kind; the client library of another is not imported."""
+    if kind == "postgres":
+        from millrace.feast_stores.online_stores import postgres
+
+        return postgres.EntityRowOnlineStore()
+    if kind == "redis":
+        from millrace.feast_stores.online_stores import redis
+
+        return redis.EntityRowOnlineStore()
+    from millrace.feast_stores.online_stores import sqlite
+
+    return sqlite.EntityRowOnlineStore()

@@ -1,4 +1,4 @@
-"""Two engines on the same rows; loaded with `runpy.run_path`."""
+"""Two engines on the same rows."""
 
 from __future__ import annotations
 

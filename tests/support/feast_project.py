@@ -1,4 +1,4 @@
-"""A small project for the tests of Feast's stores and of the jobs that use them; loaded with `runpy.run_path`."""
+"""A small project for the tests of Feast's stores and of the jobs that use them."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ class FeastProject:
 
     def open(self, **other: Any) -> Any:
         s, (kind, place) = self.settings, self.online or ("sqlite", self.settings.feast_online)
-        text = FEATURE_STORE.replace("feast_stores.sqlite", f"feast_stores.{kind}")
+        text = FEATURE_STORE.replace("online_stores.sqlite", f"online_stores.{kind}")
         return open_feature_store(text, registry=s.feast_registry, online=place, store=s.store, **other)
 
     def snapshot(self, partition: str, rows: list[dict[str, Any]] | pa.Table, publish: bool = True) -> Artifact:
