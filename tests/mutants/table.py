@@ -174,4 +174,28 @@ MUTANTS = [
         "if not event:",
         ("tests/airflow/test_airflow_release.py",),
     ),
+    Mutant(
+        3,
+        "features of two recipes make one training set",
+        "include/millrace/airflow/tasks/training.py",
+        "    stale = [key for key, made_by in recipes.items() if not recipe.takes(made_by)]\n",
+        "    stale: list[str] = []\n",
+        ("tests/airflow/test_airflow_training.py", "-k", "recipe"),
+    ),
+    Mutant(
+        13,
+        "a recipe is believed of any Snapshot",
+        "include/millrace/airflow/tasks/features.py",
+        'if made is None or made.outputs["data"].digest != features["digest"]:',
+        "if made is None:",
+        ("tests/airflow/test_airflow_features.py", "-k", "recipe"),
+    ),
+    Mutant(
+        15,
+        "NaN of the SQL stays in features",
+        "include/millrace/sql/result.py",
+        "values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)",
+        "values = pc.if_else(pc.is_nan(values), values, values)",
+        ("tests/jobs/test_jobs_transform_rows.py", "-k", "nan"),
+    ),
 ]

@@ -96,7 +96,13 @@ def make_anew(api: AirflowApi, dag: str, cut: Partitioning, wanted: list[str], s
                             next_step=f"Unpause it in the UI, or with 'airflow dags unpause {dag}'")  # fmt: skip
     body = _backfill(api, dag, cut, wanted)
     if body is not None:
-        number = api.call("POST", "/backfills", body)["id"]
+        try:
+            number = api.call("POST", "/backfills", body)["id"]
+        except MillraceError as err:
+            if "409" not in str(err):
+                raise
+            raise MillraceError("a backfill of this DAG is running already", given=dag,
+                                next_step="Wait for its end, then run this again") from err  # fmt: skip
         say(f"{dag}: backfill {number} makes {wanted[0]} to {wanted[-1]} anew, one after the other; see it in the UI")
         return
     for key in wanted:

@@ -41,7 +41,8 @@ def select(
         rows = spark.createDataFrame(pa.table({"n": range(len(moments)), "m": pa.array(moments, pa.int64())}))
         clock = local(scope.timezone, "timestamp_micros(m)")
         made = rows.selectExpr("n", f"unix_micros(CAST({clock} AS TIMESTAMP)) AS clock").toArrow()
-        return made.sort_by("n")["clock"].to_pylist()
+        found: list[int] = made.sort_by("n")["clock"].to_pylist()
+        return found
 
     def run() -> pa.Table:
         if scope.timezone != "UTC":
