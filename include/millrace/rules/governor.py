@@ -69,7 +69,7 @@ def decide(
         return Decision("none", "cooldown", f"retrained for {last_retrain}, less than {spec.cooldown} ago")
     if on.performance and now.degraded:
         return Decision("retrain", "degraded", f"loss is {now.excess:.4f} above the champion's own holdout loss")
-    if on.age and spec.max_age and trained_to not in cut.window(key, spec.max_age):
+    if on.age is not False and spec.max_age and trained_to not in cut.window(key, spec.max_age):
         return Decision("retrain", "age", f"the champion was trained to {trained_to}, {spec.max_age} or more before")
     ordered = [*sorted(history, key=lambda w: cut.start(w.partition)), now]
     if now.rows < spec.minimum_rows:

@@ -12,7 +12,9 @@ class RetrainOn(Model):
     """Which reasons may start a retraining."""
 
     performance: bool = Field(default=True, description="Loss above the champion's own holdout loss, confirmed.")
-    age: bool = Field(default=True, description="Champion older than `max_age`.")
+    age: bool | None = Field(
+        default=None, description="Champion older than `max_age`; where left out, so it is once `max_age` is given."
+    )
     drift: bool = Field(default=True, description="Drift k of n where outcomes are not yet known.")
 
 
@@ -43,7 +45,7 @@ class MonitoringSpec(Model):
         wrong = Mistakes()
         if self.k > self.n:
             wrong.add(f"cannot be larger than n ({self.n})", "k", given=self.k)
-        if self.retrain_on.age and self.max_age is None and "age" in self.retrain_on.model_fields_set:
+        if self.retrain_on.age and self.max_age is None:
             wrong.add("needs max_age", "retrain_on", "age", given=True)
         wrong.done()
         return self
