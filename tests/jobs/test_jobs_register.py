@@ -17,7 +17,7 @@ from millrace.core.canonical import canonical_json, digest
 from millrace.core.errors import Conflict, Unavailable
 from millrace.jobs.runner import run
 from millrace.ledger import Champion, Ledger, ReleaseRequest, Trained, mirror
-from millrace.mlflow.registry import ensure_database, find_versions, told
+from millrace.mlflow.registry import alias_versions, ensure_database, find_versions
 from millrace.mlflow.runs import connect
 
 PIPELINE = "flights"
@@ -83,7 +83,7 @@ class Registry(World):
         return self.run("promote", {}, {"version": version, "model_digest": name}, scope=())
 
     def aliases(self) -> dict[str, int]:
-        return told(self.client, PIPELINE)
+        return alias_versions(self.client, PIPELINE)
 
 
 @pytest.fixture(scope="module")

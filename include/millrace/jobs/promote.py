@@ -8,7 +8,7 @@ from millrace.contract import Outcome
 from millrace.contract.artifact import DIGEST_PATTERN
 from millrace.core.errors import EvidenceError
 from millrace.jobs.work import Work
-from millrace.mlflow.registry import CHALLENGER, CHAMPION, find_versions, told
+from millrace.mlflow.registry import CHALLENGER, CHAMPION, alias_versions, find_versions
 from millrace.mlflow.runs import connect, reaching
 from millrace.rules.evidence import MODEL_TAG
 
@@ -39,6 +39,6 @@ def run(work: Work, params: Params) -> Outcome:
             )
         client.set_registered_model_alias(name, CHAMPION, str(version))
         # A newer challenger that comes between these two calls loses its alias; nothing is decided by it.
-        if told(client, name).get(CHALLENGER) == version:
+        if alias_versions(client, name).get(CHALLENGER) == version:
             client.delete_registered_model_alias(name, CHALLENGER)
     return Outcome(facts={"name": name, "version": version, "alias": CHAMPION})

@@ -11,7 +11,7 @@ from millrace.contract import Outcome
 from millrace.core.canonical import canonical_json, digest
 from millrace.core.errors import Corrupt, EvidenceError
 from millrace.jobs.work import Work
-from millrace.mlflow.registry import CHALLENGER, CHAMPION, ensure_version, told
+from millrace.mlflow.registry import CHALLENGER, CHAMPION, alias_versions, ensure_version
 from millrace.mlflow.runs import connect, reaching
 from millrace.rules.evidence import EVIDENCE_TAG, MODEL_TAG, Evidence, missing
 
@@ -56,7 +56,7 @@ def run(work: Work, params: Params) -> Outcome:
         )
         number = int(version.version)
         # A retry of an older registration must not take the alias from a newer challenger, or from the champion.
-        aliases = told(client, name)
+        aliases = alias_versions(client, name)
         if number > max(aliases.get(CHALLENGER, 0), aliases.get(CHAMPION, 0)):
             client.set_registered_model_alias(name, CHALLENGER, str(number))
     if uri.startswith(("http://", "https://")):

@@ -54,7 +54,7 @@ def ensure_version(
     return first
 
 
-def told(client: MlflowClient, name: str) -> dict[str, int]:
+def alias_versions(client: MlflowClient, name: str) -> dict[str, int]:
     """Alias -> version of a registered model."""
     return {alias: int(version) for alias, version in client.get_registered_model(name).aliases.items()}
 
