@@ -81,7 +81,7 @@ def test_the_model_reaches_its_thresholds_on_each_digit(trained: dict[str, Any])
 
 
 def test_it_is_registered_with_its_evidence_and_promoted(line: JobByJob, trained: dict[str, Any]) -> None:
-    from millrace.mlflow.registry import told
+    from millrace.mlflow.registry import alias_versions
     from millrace.mlflow.runs import connect
 
     judged = trained["judged"].outcome
@@ -100,7 +100,7 @@ def test_it_is_registered_with_its_evidence_and_promoted(line: JobByJob, trained
                     evidence=evidence)  # fmt: skip
     line.job("promote", [], [], version=made.facts["version"], model_digest=trained["model"].digest)
     client = connect(line.mlflow)
-    assert told(client, "digits") == {"champion": 1}
+    assert alias_versions(client, "digits") == {"champion": 1}
     assert {f.path for f in client.list_artifacts(trained["run"], "plots")} == {
         "plots/confusion.png", "plots/importance.png", "plots/learning_curve.png",
     }  # fmt: skip
