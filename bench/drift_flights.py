@@ -14,7 +14,8 @@ from demo.baseline import Bare
 from millrace.contract import Artifact, Outcome
 from millrace.core.settings import Settings
 from millrace.feast_stores.apply import apply
-from millrace.rules.governor import Window, decide
+from millrace.rules.governor import decide
+from millrace.rules.window import Window
 from millrace.spec import Placed, ProjectTree
 
 ROOT, PIPELINE = Path(__file__).resolve().parents[1], "flight_delays"

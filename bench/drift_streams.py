@@ -14,7 +14,8 @@ import pyarrow as pa
 from millrace.drift.check import Found, Given, check
 from millrace.drift.sketch import PREDICTION, Sketch, make
 from millrace.rules.degradation import degradation
-from millrace.rules.governor import Window, decide
+from millrace.rules.governor import decide
+from millrace.rules.window import Window
 from millrace.spec import Partitioning
 from millrace.spec.monitoring import MonitoringSpec
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from millrace.rules.governor import Window, decide
+from millrace.rules.governor import decide
+from millrace.rules.window import Window
 from millrace.spec import Partitioning
 from millrace.spec.monitoring import MonitoringSpec
 

@@ -6,27 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from millrace.rules.triggers import TRIGGERS, Trigger, TriggerReason
+from millrace.rules.window import Situation, Window
 from millrace.spec.monitoring import MonitoringSpec
 from millrace.spec.partitions import Partitioning
 
 Action = Literal["retrain", "none", "alert"]
-Reason = Literal["degraded", "age", "drift", "cooldown", "broken", "too_few_rows", "in_training", "older", "nothing"]
+Reason = TriggerReason | Literal["cooldown", "broken", "too_few_rows", "in_training", "older", "nothing"]
 
 SILENT = 3
 """Windows in a row with too few rows to judge from which on that is an alert: the limit may lie out of reach."""
-
-
-@dataclass(frozen=True)
-class Window:
-    """What monitoring saw of one partition. None: it could not be said."""
-
-    partition: str
-    rows: int
-    drifted: bool | None
-    degraded: bool | None
-    excess: float | None
-    broken: tuple[str, ...]
-    outcomes_known: bool
 
 
 @dataclass(frozen=True)
@@ -52,11 +41,11 @@ def decide(
     `history` are the other windows of the same champion, `trained_to` the last partition it was trained on,
     `last_retrain` the partition of the last decision to retrain that has not failed. In order: a partition the
     champion was trained on, or older than one already judged, never retrains; a broken column alerts and never
-    retrains, since training on it would teach the fault; a cooldown in partition time; then confirmed degradation,
-    age, and - only where outcomes are not yet known - drift in k of the last n windows. Too few rows to judge are an
-    alert where that is so for `SILENT` windows in a row.
+    retrains, since training on it would teach the fault; a cooldown in partition time; then the `TRIGGERS` that the
+    spec does not switch off, in their order. With too few rows those that need rows are not asked, which is an alert
+    where it is so for `SILENT` windows in a row.
     """
-    on, key = spec.retrain_on, now.partition
+    key = now.partition
     if cut.start(key) <= cut.start(trained_to):
         return Decision("none", "in_training", f"{key} lies in what the champion was trained on (to {trained_to})")
     newer = [w.partition for w in history if cut.start(w.partition) > cut.start(key)]
@@ -67,29 +56,29 @@ def decide(
         return Decision("alert", "broken", f"broken column: {names}; mend the source first")
     if last_retrain is not None and spec.cooldown and _within(cut, last_retrain, key, spec):
         return Decision("none", "cooldown", f"retrained for {last_retrain}, less than {spec.cooldown} ago")
-    if on.performance and now.degraded:
-        return Decision("retrain", "degraded", f"loss is {now.excess:.4f} above the champion's own holdout loss")
-    if on.age is not False and spec.max_age and trained_to not in cut.window(key, spec.max_age):
-        return Decision("retrain", "age", f"the champion was trained to {trained_to}, {spec.max_age} or more before")
-    ordered = [*sorted(history, key=lambda w: cut.start(w.partition)), now]
+    seen = Situation(spec, cut, now, sorted(history, key=lambda w: cut.start(w.partition)), trained_to)
+    if decision := _first([trigger for trigger in TRIGGERS if not trigger.needs_rows], seen):
+        return decision
     if now.rows < spec.minimum_rows:
-        return _too_few(spec, ordered)
-    if on.drift and not now.outcomes_known:
-        recent = ordered[-spec.n :]
-        drifted = sum(1 for w in recent if w.drifted)
-        if drifted >= spec.k:
-            return Decision(
-                "retrain",
-                "drift",
-                f"{drifted} of the last {len(recent)} windows drifted and outcomes are not yet known",
-            )
+        return _too_few(seen)
+    if decision := _first([trigger for trigger in TRIGGERS if trigger.needs_rows], seen):
+        return decision
     return Decision("none", "nothing", "no reason to retrain")
 
 
-def _too_few(spec: MonitoringSpec, ordered: Sequence[Window]) -> Decision:
-    last, least = ordered[-SILENT:], f"fewer than monitoring.minimum_rows ({spec.minimum_rows:,})"
-    if len(last) < SILENT or any(w.rows >= spec.minimum_rows for w in last):
-        return Decision("none", "too_few_rows", f"{ordered[-1].rows:,} rows, {least}")
+def _first(triggers: Sequence[Trigger], seen: Situation) -> Decision | None:
+    """The first of these that is not switched off and fires."""
+    for trigger in triggers:
+        if getattr(seen.spec.retrain_on, trigger.key) is not False and (why := trigger.fires(seen)):
+            return Decision("retrain", trigger.reason, why)
+    return None
+
+
+def _too_few(seen: Situation) -> Decision:
+    minimum = seen.spec.minimum_rows
+    last, least = seen.last(SILENT), f"fewer than monitoring.minimum_rows ({minimum:,})"
+    if len(last) < SILENT or any(w.rows >= minimum for w in last):
+        return Decision("none", "too_few_rows", f"{seen.now.rows:,} rows, {least}")
     return Decision(
         "alert",
         "too_few_rows",

@@ -12,9 +12,9 @@ from millrace.airflow.runtime.run import Steps
 from millrace.airflow.runtime.site import Site
 from millrace.contract import Artifact
 from millrace.ledger import MonitoredWindow, Unmonitored
-from millrace.rules.governor import Window
 from millrace.rules.governor import decide as govern
 from millrace.rules.labels import all_known
+from millrace.rules.window import Window
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,40 @@
+"""What monitoring saw of partitions, as the governor and its triggers are shown it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from millrace.spec.monitoring import MonitoringSpec
+from millrace.spec.partitions import Partitioning
+
+
+@dataclass(frozen=True)
+class Window:
+    """What monitoring saw of one partition. None: it could not be said."""
+
+    partition: str
+    rows: int
+    drifted: bool | None
+    degraded: bool | None
+    excess: float | None
+    broken: tuple[str, ...]
+    outcomes_known: bool
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What a trigger may look at: the window `now`, and the earlier ones of the same champion, oldest first.
+
+    `trained_to` is the last partition that the champion was trained on.
+    """
+
+    spec: MonitoringSpec
+    cut: Partitioning
+    now: Window
+    earlier: Sequence[Window]
+    trained_to: str
+
+    def last(self, count: int) -> Sequence[Window]:
+        """The last `count` windows in order of time, with `now` as the last of them."""
+        return [*self.earlier, self.now][-count:]

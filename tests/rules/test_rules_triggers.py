@@ -1,0 +1,76 @@
+"""Each reason to retrain by itself, and the order in which the governor asks them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import get_args
+
+import pytest
+
+from millrace.rules.governor import decide
+from millrace.rules.triggers import TRIGGERS, TriggerReason, age, degraded, drift
+from millrace.rules.window import Situation, Window
+from millrace.spec import Partitioning
+from millrace.spec.monitoring import MonitoringSpec, RetrainOn
+
+CUT = Partitioning("day", "Africa/Cairo")  # whose clocks change at midnight of 2024-04-26
+STILL = Window("2024-04-26", 5000, drifted=False, degraded=False, excess=0.0, broken=(), outcomes_known=False)
+
+
+def seen(now: Window = STILL, earlier: tuple[Window, ...] = (), trained_to: str = "2024-04-20", **spec) -> Situation:
+    return Situation(MonitoringSpec.model_validate(spec), CUT, now, earlier, trained_to)
+
+
+@pytest.mark.parametrize(
+    ("judged", "excess", "why"),
+    [(True, 0.12345, "loss is 0.1235 above the champion's own holdout loss"), (False, 0.3, None), (None, None, None)],
+)
+def test_degraded_fires_where_the_test_says_so_and_not_where_it_could_not_judge(judged, excess, why):
+    assert degraded.fires(seen(replace(STILL, degraded=judged, excess=excess))) == why
+
+
+@pytest.mark.parametrize(("trained_to", "old"), [("2024-04-24", False), ("2024-04-23", True), ("2023-01-01", True)])
+def test_age_counts_partitions_on_the_pipelines_clocks(trained_to, old):
+    why = age.fires(seen(trained_to=trained_to, max_age="P3D"))
+    assert why == (f"the champion was trained to {trained_to}, P3D or more before" if old else None)
+
+
+def test_age_without_a_limit_never_fires():
+    assert age.fires(seen(trained_to="2014-01-01")) is None
+
+
+def test_drift_counts_windows_of_the_last_n_and_this_one_is_one_of_them():
+    moved = replace(STILL, drifted=True)
+    before = tuple(replace(STILL, partition=f"2024-04-{day}", drifted=day == 23) for day in (22, 23, 24, 25))
+
+    assert drift.fires(seen(moved, before, k=2, n=3)) is None  # the 23rd is the fourth from the end
+    why = drift.fires(seen(moved, before, k=2, n=4))
+    assert why == "2 of the last 4 windows drifted and outcomes are not yet known"
+    assert drift.fires(seen(moved, before, k=1, n=1)) is not None
+    assert drift.fires(seen(STILL, before, k=1, n=1)) is None
+    unknown = replace(STILL, drifted=None)
+    assert drift.fires(seen(unknown, before, k=1, n=3)) is None  # what could not be said is no drift
+
+
+def test_drift_has_no_say_where_outcomes_are_known():
+    assert drift.fires(seen(replace(STILL, drifted=True, outcomes_known=True), k=1, n=1)) is None
+
+
+def test_every_trigger_has_a_reason_of_its_own_and_a_key_in_the_spec():
+    assert sorted(trigger.reason for trigger in TRIGGERS) == sorted(get_args(TriggerReason))
+    assert sorted(trigger.key for trigger in TRIGGERS) == sorted(RetrainOn.model_fields)
+    # and too few rows are said once, between those that need no rows and those that do
+    assert [trigger.needs_rows for trigger in TRIGGERS] == sorted(trigger.needs_rows for trigger in TRIGGERS)
+
+
+def test_the_first_that_fires_is_the_reason():
+    # given a window in which all of them fire
+    now = replace(STILL, drifted=True, degraded=True, excess=1.0)
+    reasons, off = [], {}
+    for trigger in TRIGGERS:
+        spec = MonitoringSpec.model_validate({"k": 1, "n": 1, "max_age": "P1D", "retrain_on": off})
+        answer = decide(spec, CUT, now, [], trained_to="2024-04-20", last_retrain=None)
+        assert answer.action == "retrain"
+        reasons.append(answer.reason)
+        off[trigger.key] = False
+    assert reasons == ["degraded", "age", "drift"]
