@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
+from support.ledger import promoted
+from support.task import running
 
 from millrace.airflow import build_dags
 from millrace.airflow.pods.task import PodTask
@@ -19,7 +21,6 @@ from millrace.cli.scaffold import init, new
 from millrace.contract import Artifact, JobRequest
 from millrace.core.settings import Settings
 from millrace.feast_stores.apply import apply
-from millrace.ledger import Ledger
 from millrace.spec import ProjectTree
 
 DAYS = tuple(f"2024-01-{day:02d}" for day in range(1, 11))
@@ -48,7 +49,7 @@ class Shop:
         (path.parent / "trainer.py").write_text(TRAINER)
         (root / "include" / "compute.yaml").write_text("version: 1\nprofiles: {own: {}}\n")
         apply(tree, Settings.load(root, {}))
-        self.root, self.emitted = root, []
+        self.root, self.events = root, {}
         made = [(day, self.features(day)) for day in DAYS]
         self.last = made[-1][1]
         inputs = [("features", artifact, day) for day, artifact in made]
@@ -80,25 +81,23 @@ class Shop:
 
     @property
     def asked(self) -> dict[str, Any]:
-        return {"partition": DAYS[-1], "features": pack(self.last), "root": str(self.root), "pipeline": "orders"}
+        return {"features": pack(self.last), "root": str(self.root), "pipeline": "orders"}
+
+    @property
+    def emitted(self) -> list[tuple[str, str]]:
+        return [(asset.name, key) for asset, event in self.events.items() for key in event.partition_keys]
 
     def request(self) -> JobRequest:
         return next(tasks.score(**self.asked))
 
 
 @pytest.fixture
-def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
+def shop(tmp_path: Path) -> Iterator[Shop]:
     made = Shop(tmp_path / "shop")
-
-    class Events(dict[Any, Any]):
-        def __missing__(self, asset: Any) -> Any:
-            return SimpleNamespace(add_partitions=lambda key: made.emitted.append((asset.name, key)))
-
-    ti = SimpleNamespace(dag_id="orders__features", run_id="r", task_id="score", try_number=1)
-    monkeypatch.setattr(tasks, "get_current_context", lambda: {"ti": ti, "params": {}, "outlet_events": Events()})
-    champion = SimpleNamespace(version=3, body={"model": pack(made.model)})
-    monkeypatch.setattr(Ledger, "champion", lambda self, pipeline: champion)
-    return made
+    promoted(made.site.ledger, 3, pipeline="orders", model=made.model)
+    with running("orders__features", "score", partition_key=DAYS[-1]) as context:
+        made.events = context["outlet_events"]
+        yield made
 
 
 def published(shop: Shop) -> list[str]:
@@ -132,7 +131,7 @@ def test_a_pods_scores_are_published_and_emitted_by_its_task(shop: Shop, monkeyp
     dag = next(d for d in build_dags("orders", str(shop.root / "dags" / "orders.py")) if d.dag_id.endswith("features"))
     made = dag.get_task("score")
     assert (type(made), made.profile, [a.name for a in made.outlets]) == (PodTask, "own", ["shop.orders.scored"])
-    assert made.upstream_task_ids == {"parity", "publish", "partition"} and "sweep_pods" in made.downstream_task_ids
+    assert made.upstream_task_ids == {"materialize", "publish"} and "sweep_pods" in made.downstream_task_ids
     monkeypatch.setattr(pods, "out_of_reach", lambda *given: [])
 
     class Pod:

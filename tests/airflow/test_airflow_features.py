@@ -17,6 +17,7 @@ from millrace.airflow.runtime.retry import InfrastructureError, NotYet
 from millrace.airflow.runtime.run import in_process, pack, unpack
 from millrace.airflow.runtime.site import Site
 from millrace.airflow.tasks import features as tasks
+from millrace.airflow.tasks.partition import partition_of
 from millrace.contract import Outcome, code_digest
 from millrace.spec.recipe import Recipe
 
@@ -51,15 +52,20 @@ def edit(site: Site, old: str, new: str) -> Site:
     return Site.at(str(site.tree.root), site.name)
 
 
-def land(site: Site, day: str = DAY) -> list[dict[str, Any]]:
-    with running(task_id="land.visits"):
-        return tasks.land(day, "visits", **here(site))
+def land(site: Site, day: str = DAY, **form: Any) -> list[dict[str, Any]]:
+    with running(task_id="land.visits", partition_key=day, params=form):
+        return tasks.land("visits", **here(site))
+
+
+def gate_raw(site: Site, landed: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    with running(task_id="gate_raw", partition_key=DAY):
+        return tasks.gate_raw({"visits": landed}, **here(site))
 
 
 @pytest.mark.parametrize(("key", "form"), [(DAY, None), (None, DAY), (DAY, DAYS[0])])
 def test_the_partition_is_airflows_key_or_else_that_of_the_form(site, key, form):
     with running(partition_key=key, params={"partition": form}):
-        assert tasks.resolve_partition(**here(site)) == DAY
+        assert partition_of(site) == DAY
 
 
 @pytest.mark.parametrize(
@@ -69,7 +75,7 @@ def test_the_partition_is_airflows_key_or_else_that_of_the_form(site, key, form)
 )  # fmt: skip
 def test_a_run_without_a_usable_partition_fails_with_what_to_do(site, key, words):
     with running(partition_key=key, params={}), pytest.raises(AirflowFailException, match=words):
-        tasks.resolve_partition(**here(site))
+        partition_of(site)
 
 
 def test_landing_gives_the_snapshot_and_publishes_nothing(site):
@@ -109,8 +115,7 @@ def test_a_lookback_takes_what_is_published_and_lands_what_nobody_did(site):
 
 def test_the_raw_table_moves_when_the_gate_has_passed(site):
     landed = land(site)
-    with running(task_id="gate_raw.visits"):
-        tasks.gate_raw(DAY, "visits", landed, **here(site))
+    gate_raw(site, landed)
     current = site.tables.resolve(f"{PIPELINE}/raw.visits", DAY)
     assert current.snapshot == unpack(landed[0]["artifact"]).digest
 
@@ -119,8 +124,8 @@ def test_a_failed_gate_ends_the_task_for_good_and_moves_no_table(site):
     path = site.tree.root / "data" / PIPELINE / f"{DAY}.csv"
     path.write_text(path.read_text().replace(",north,", ",norht,"))
     landed = land(site)
-    with running(task_id="gate_raw.visits"), pytest.raises(AirflowFailException, match=f"FAILED.*{DAY}"):
-        tasks.gate_raw(DAY, "visits", landed, **here(site))
+    with pytest.raises(AirflowFailException, match=f"FAILED.*{DAY}"):
+        gate_raw(site, landed)
     assert site.tables.partitions(f"{PIPELINE}/raw.visits") == []
 
 
@@ -129,8 +134,8 @@ def test_a_later_partition_of_a_lookback_that_fails_its_gate_moves_no_table(site
     path = site.tree.root / "data" / PIPELINE / f"{DAYS[3]}.csv"
     path.write_text(path.read_text().replace(",north,", ",norht,"))
     landed = land(site)
-    with running(task_id="gate_raw.visits"), pytest.raises(AirflowFailException, match=DAYS[3]):
-        tasks.gate_raw(DAY, "visits", landed, **here(site))
+    with pytest.raises(AirflowFailException, match=DAYS[3]):
+        gate_raw(site, landed)
     assert site.tables.partitions(f"{PIPELINE}/raw.visits") == []
 
 
@@ -151,8 +156,8 @@ def test_a_gate_looks_at_the_published_partitions_before_it_and_at_no_later_one(
 
 def test_the_transform_asks_for_every_raw_snapshot_of_every_source_with_its_partition(site):
     landed = land(site)
-    with running(task_id="transform"):
-        steps = tasks.transform(DAY, {"visits": landed}, **here(site))
+    with running(task_id="transform", partition_key=DAY):
+        steps = tasks.transform({"visits": landed}, **here(site))
         request = request_of(steps)
         made = features(site, DAY)
         assert unpack(answered(steps, Outcome(outputs={"data": made}))) == made
@@ -163,23 +168,23 @@ def test_the_transform_asks_for_every_raw_snapshot_of_every_source_with_its_part
 
 def test_a_passed_features_gate_is_on_record_for_exactly_this_snapshot(site):
     made = transformed(site)
-    with running(task_id="gate_features"):
-        tasks.gate_features(DAY, pack(made), **here(site))
+    with running(task_id="gate_features", partition_key=DAY):
+        tasks.gate_features(pack(made), **here(site))
     (entry,) = site.ledger.entries(PIPELINE, "gate", f"features/{DAY}")
     assert (entry.body["snapshot"], entry.body["passed"]) == (made.digest, True)
 
 
 def test_a_failed_features_gate_records_no_pass(site):
     made = features(site, DAY)  # which lacks most columns that the suite asks for
-    with running(task_id="gate_features"), pytest.raises(AirflowFailException, match="FAILED"):
-        tasks.gate_features(DAY, pack(made), **here(site))
+    with running(task_id="gate_features", partition_key=DAY), pytest.raises(AirflowFailException, match="FAILED"):
+        tasks.gate_features(pack(made), **here(site))
     assert not [e for e in site.ledger.entries(PIPELINE, "gate") if e.body["passed"]]
 
 
 def test_publishing_moves_the_table_and_names_the_partition_to_who_listens(site):
     made = features(site, DAY)
-    with running(task_id="publish") as context:
-        tasks.publish(DAY, pack(made), **here(site))
+    with running(task_id="publish", partition_key=DAY) as context:
+        tasks.publish(pack(made), **here(site))
         assert context["outlet_events"][features_asset(site)].partition_keys == {DAY}
     assert site.tables.resolve(f"{PIPELINE}/features", DAY).snapshot == made.digest
 
@@ -187,36 +192,37 @@ def test_publishing_moves_the_table_and_names_the_partition_to_who_listens(site)
 def test_publishing_keeps_the_recipe_that_the_transforms_result_names_for_just_this_snapshot(site):
     # Given a transform that ran, and SQL that was changed before its features were published
     landed = land(site)
-    with running(task_id="transform"):
-        made = in_process(tasks.transform)(partition=DAY, sources={"visits": landed}, **here(site))
+    with running(task_id="transform", partition_key=DAY):
+        made = in_process(tasks.transform)(sources={"visits": landed}, **here(site))
     recipe = Recipe.of(site.bundle).digest
     sql = site.tree.folder(site.name) / "transform.sql"
     sql.write_text(sql.read_text().replace("    pages,", "    pages + 1 AS pages,"))
     Site.at.cache_clear()
     # When they are published
-    with running(task_id="publish"):
-        tasks.publish(DAY, made, **here(site))
+    with running(task_id="publish", partition_key=DAY):
+        tasks.publish(made, **here(site))
     # Then the Table knows what made them, also where the XCom was edited to name no request, or another's Snapshot
     current = site.tables.resolve(f"{PIPELINE}/features", DAY)
     assert (current.recipe, current.code) == (recipe, code_digest())
     assert not Recipe.of(Site.at(str(site.tree.root), PIPELINE).bundle).takes(current.recipe)
     other = features(site, DAY)
-    with running(task_id="publish"), pytest.raises(AirflowFailException, match="speaks of another Snapshot"):
-        tasks.publish(DAY, {**made, **pack(other)}, **here(site))
-    with running(task_id="publish"):
-        tasks.publish(DAY, pack(other), **here(site))
+    with (
+        running(task_id="publish", partition_key=DAY),
+        pytest.raises(AirflowFailException, match="speaks of another Snapshot"),
+    ):
+        tasks.publish({**made, **pack(other)}, **here(site))
+    with running(task_id="publish", partition_key=DAY):
+        tasks.publish(pack(other), **here(site))
     assert site.tables.resolve(f"{PIPELINE}/features", DAY).recipe is None
 
 
 def test_a_rebuild_lands_again_and_where_the_file_is_gone_takes_what_was_landed(site):
     first = land(site)
-    with running(task_id="gate_raw.visits"):
-        tasks.gate_raw(DAY, "visits", first, **here(site))
-    with running(task_id="land.visits", params={"rebuild": True}):
-        (again,) = tasks.land(DAY, "visits", **here(site))
-        assert again["fresh"] and again["artifact"] == first[0]["artifact"]
-        (site.tree.root / "data" / PIPELINE / f"{DAY}.csv").unlink()
-        (kept,) = tasks.land(DAY, "visits", **here(site))
+    gate_raw(site, first)
+    (again,) = land(site, rebuild=True)
+    assert again["fresh"] and again["artifact"] == first[0]["artifact"]
+    (site.tree.root / "data" / PIPELINE / f"{DAY}.csv").unlink()
+    (kept,) = land(site, rebuild=True)
     assert not kept["fresh"] and unpack(kept["artifact"]).digest == unpack(again["artifact"]).digest
     with pytest.raises(AirflowFailException):
         land(site)
@@ -224,16 +230,16 @@ def test_a_rebuild_lands_again_and_where_the_file_is_gone_takes_what_was_landed(
 
 def test_a_rebuild_scores_nothing_and_monitoring_hears_nothing(site):
     promoted(site.ledger, 3, pipeline=PIPELINE, model=stored(site, "model", "{}"))
-    with running(task_id="score", params={"rebuild": True}) as context:
+    with running(task_id="score", partition_key=DAY, params={"rebuild": True}) as context:
         with pytest.raises(AirflowSkipException, match="only made anew"):
-            value_of(tasks.score(DAY, pack(features(site, DAY)), **here(site)))
+            value_of(tasks.score(pack(features(site, DAY)), **here(site)))
         assert not context["outlet_events"][scored_asset(site)].partition_keys
     assert site.tables.partitions(f"{PIPELINE}/predictions") == []
 
 
 def test_without_a_champion_nothing_is_scored_and_monitoring_hears_of_the_partition(site):
-    with running(task_id="score") as context:
-        facts = value_of(tasks.score(DAY, pack(features(site, DAY)), **here(site)))
+    with running(task_id="score", partition_key=DAY) as context:
+        facts = value_of(tasks.score(pack(features(site, DAY)), **here(site)))
         assert context["outlet_events"][scored_asset(site)].partition_keys == {DAY}
     assert facts["version"] is None
     assert site.tables.partitions(f"{PIPELINE}/predictions") == []
@@ -242,8 +248,8 @@ def test_without_a_champion_nothing_is_scored_and_monitoring_hears_of_the_partit
 def test_the_champion_of_record_scores_and_its_predictions_are_published(site):
     model, predictions = stored(site, "model", "{}"), features(site, DAY, dataset="predictions")
     promoted(site.ledger, 3, pipeline=PIPELINE, model=model)
-    with running(task_id="score") as context:
-        steps = tasks.score(DAY, pack(features(site, DAY)), **here(site))
+    with running(task_id="score", partition_key=DAY) as context:
+        steps = tasks.score(pack(features(site, DAY)), **here(site))
         request = request_of(steps)
         facts = answered(steps, Outcome(outputs={"data": predictions}))
         assert context["outlet_events"][scored_asset(site)].partition_keys == {DAY}
@@ -267,7 +273,51 @@ def test_an_infrastructure_failure_is_retried_and_bad_input_is_not(site):
 def transformed(site: Site) -> Any:
     """The features of the day, by the real job."""
     landed = land(site)
-    with running(task_id="transform"):
+    with running(task_id="transform", partition_key=DAY):
         from millrace.airflow.runtime.run import in_process
 
-        return unpack(in_process(tasks.transform)(partition=DAY, sources={"visits": landed}, **here(site)))
+        return unpack(in_process(tasks.transform)(sources={"visits": landed}, **here(site)))
+
+
+def test_every_source_is_judged_and_those_that_passed_are_published(site):
+    """Given two sources of which one fails, then the verdict of both is told, and the other's table has moved."""
+    site = with_second_source(site)
+    path = site.tree.root / "data" / PIPELINE / f"{DAY}.csv"
+    good = land(site)
+    path.write_text(path.read_text().replace(",north,", ",norht,"))
+    with running(task_id="land.calls", partition_key=DAY):
+        bad = tasks.land("calls", **here(site))
+    with running(task_id="gate_raw", partition_key=DAY), pytest.raises(AirflowFailException, match="raw.calls") as end:
+        tasks.gate_raw({"calls": bad, "visits": good}, **here(site))
+    assert "raw.visits" not in str(end.value)
+    assert site.tables.partitions(f"{PIPELINE}/raw.visits") == [DAY]
+    assert site.tables.partitions(f"{PIPELINE}/raw.calls") == []
+
+
+def test_a_source_is_not_judged_by_one_that_failed(site):
+    site = with_second_source(site)
+    suite = site.tree.folder(site.name) / "suites" / "visits.yaml"
+    reference = "checks:\n  - {type: reference, columns: [region], source: calls}\n"
+    (suite.parent / "other.yaml").write_text(reference + suite.read_text())
+    site = edit(site, "    gate: suites/visits.yaml\n    columns", "    gate: suites/other.yaml\n    columns")
+    path = site.tree.root / "data" / PIPELINE / f"{DAY}.csv"
+    good = land(site)
+    path.write_text(path.read_text().replace(",north,", ",norht,"))
+    with running(task_id="land.calls", partition_key=DAY):
+        bad = tasks.land("calls", **here(site))
+    with (
+        running(task_id="gate_raw", partition_key=DAY),
+        pytest.raises(AirflowFailException, match="raw.visits: not judged, since its checks look into calls"),
+    ):
+        tasks.gate_raw({"visits": good, "calls": bad}, **here(site))
+    assert site.tables.partitions(f"{PIPELINE}/raw.visits") == []
+
+
+def with_second_source(site: Site) -> Site:
+    """The pipeline with the same deliveries taken as a source of another name too."""
+    path = site.tree.folder(site.name) / "pipeline.yaml"
+    text = path.read_text()
+    begin, end = text.index("  visits:\n"), text.index("\nfeatures:\n")
+    path.write_text(text[:end] + text[begin:end].replace("  visits:", "  calls:") + text[end:])
+    Site.at.cache_clear()
+    return Site.at(str(site.tree.root), site.name)

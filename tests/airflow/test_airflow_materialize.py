@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 from support.ledger import verdict
+from support.task import running
 
 from millrace.airflow.runtime.run import outcome_of, pack
 from millrace.airflow.runtime.site import Site
@@ -62,16 +63,21 @@ class Shop:
         return snapshots.write(table, pipeline="orders", dataset="features", partition=day)
 
     def materialize(self, day: str) -> dict[str, Any]:
-        return tasks.materialize(day, pack(self.made[day]), self.root, "orders")
+        with running("orders__features", "materialize", partition_key=day):
+            return tasks.materialize(pack(self.made[day]), self.root, "orders")
 
     def online(self) -> dict[str, str]:
         return {w.partition: w.snapshot for w in self.site.ledger.windows("orders", "features")}
 
 
 @pytest.fixture
-def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
-    monkeypatch.setattr(tasks, "get_current_context", lambda: None)
+def shop(tmp_path: Path) -> Shop:
     return Shop(tmp_path / "shop")
+
+
+def parity(site: Site, day: str, artifact: Artifact) -> None:
+    with running("orders__features", "materialize", partition_key=day):
+        tasks.parity(site, day, artifact)
 
 
 def test_what_a_killed_run_left_undone_is_done_by_the_next(shop: Shop) -> None:
@@ -94,10 +100,10 @@ def test_a_corrected_partition_is_written_again(shop: Shop) -> None:
     shop.materialize(DAYS[2])
     assert shop.online()[DAYS[0]] == corrected.digest
     # and what is served is the correction, though its times are those of what it corrects
-    tasks.parity(DAYS[0], pack(corrected), shop.root, "orders")
+    parity(shop.site, DAYS[0], corrected)
     with pytest.raises(AirflowFailException, match="differ"):
         shop.site.tables.move("orders/features", DAYS[0], shop.made[DAYS[0]])
-        tasks.parity(DAYS[0], pack(shop.made[DAYS[0]]), shop.root, "orders")
+        parity(shop.site, DAYS[0], shop.made[DAYS[0]])
 
 
 def test_what_was_gated_and_never_published_stays_offline(shop: Shop) -> None:
@@ -112,4 +118,4 @@ def test_a_difference_of_a_partition_that_moved_on_is_its_own_runs_to_check(shop
     shop.materialize(DAYS[0])
     shop.publish(DAYS[0], shop.corrected(DAYS[0]))
     shop.materialize(DAYS[0])
-    tasks.parity(DAYS[0], pack(shop.made[DAYS[0]]), shop.root, "orders")
+    parity(shop.site, DAYS[0], shop.made[DAYS[0]])

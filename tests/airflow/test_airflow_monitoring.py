@@ -53,8 +53,8 @@ def here(site: Site) -> dict[str, str]:
 
 
 def decide(site: Site, day: str, drift: Any = QUIET, performance: Any = WELL) -> Any:
-    with running(f"{PIPELINE}__monitoring", "decide"):
-        return tasks.decide(day, drift, performance, **here(site))
+    with running(f"{PIPELINE}__monitoring", "decide", partition_key=day):
+        return tasks.decide(drift, performance, **here(site))
 
 
 def records(site: Site) -> list[tuple[str, str, str]]:
@@ -62,8 +62,8 @@ def records(site: Site) -> list[tuple[str, str, str]]:
 
 
 def test_drift_compares_the_window_with_the_champion_of_record(site):
-    with running(task_id="drift"):
-        steps = tasks.drift(DAY, **here(site))
+    with running(task_id="drift", partition_key=DAY):
+        steps = tasks.drift(**here(site))
         request = request_of(steps)
         facts = answered(steps, Outcome(facts={"rows": 9, "broken": {}, "drifted": None}), links={"report": "r.html"})
     assert [(i.role, i.partition) for i in request.identity.inputs] == [
@@ -76,8 +76,8 @@ def test_drift_compares_the_window_with_the_champion_of_record(site):
 
 
 def test_performance_compares_what_was_scored_with_the_features_of_the_same_partitions(site):
-    with running(task_id="performance"):
-        steps = tasks.performance(DAY, **here(site))
+    with running(task_id="performance", partition_key=DAY):
+        steps = tasks.performance(**here(site))
         request = request_of(steps)
         outcome = Outcome(facts={"degraded": False, "blocks": {"d": [1, 2]}}, metrics={"log_loss": Metric(value=0.5)})
         seen = answered(steps, outcome)
@@ -89,16 +89,16 @@ def test_performance_compares_what_was_scored_with_the_features_of_the_same_part
 
 
 def test_without_predictions_there_is_no_performance(site):
-    with running(task_id="performance"):
+    with running(task_id="performance", partition_key=DAYS[3]):
         site.spec.monitoring.__dict__["window"] = None
-        assert value_of(tasks.performance(DAYS[3], **here(site))) is None
+        assert value_of(tasks.performance(**here(site))) is None
 
 
 def test_without_a_champion_nothing_is_compared_and_that_is_on_record(tmp_path):
     fresh = sample(tmp_path / "shop")
-    with running():
-        assert value_of(tasks.drift(DAY, **here(fresh))) is None
-        assert value_of(tasks.performance(DAY, **here(fresh))) is None
+    with running(partition_key=DAY):
+        assert value_of(tasks.drift(**here(fresh))) is None
+        assert value_of(tasks.performance(**here(fresh))) is None
     assert decide(fresh, DAY, None, None) is None
     (entry,) = fresh.ledger.entries(PIPELINE, "decision")
     assert (entry.subject, entry.body["reason"]) == (DAY, "no_champion")

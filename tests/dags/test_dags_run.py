@@ -104,7 +104,7 @@ def test_a_failed_gate_stops_the_run_and_nothing_is_published(runs, project):
 
     seen = runs["orders__features 2024-01-02"]
     assert seen["state"] == "failed"
-    assert seen["tasks"]["gate_raw.visits"] == "failed"
+    assert seen["tasks"]["gate_raw"] == "failed"
     assert seen["tasks"]["transform"] == "upstream_failed"
     tables = Tables(open_store(Settings.load(project, {}).store))
     assert tables.partitions("orders/features") == ["2024-01-01"]
@@ -125,6 +125,6 @@ def test_a_failed_gate_says_on_one_screen_what_failed_and_where_the_report_is(ru
     ],
 )
 def test_a_run_that_cannot_name_its_partition_fails_at_its_first_task_with_what_to_do(runs, run, words):
-    assert runs[run]["tasks"]["partition"] == "failed"
+    assert runs[run]["tasks"]["land.visits"] == "failed"
     assert "success" not in runs[run]["tasks"].values()
     assert words in runs["log"]

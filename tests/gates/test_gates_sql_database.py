@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,17 +9,12 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from support import ledger_cluster as cluster
 
 from millrace.core.errors import SpecError, Unavailable
 from millrace.gates.checks.builtin import Within
 from millrace.gates.database import PostgreSQLRows, validate_table
 from millrace.gates.engine import validate
-
-CLUSTER = Path(__file__).resolve().parents[1] / "ledger" / "ledger_cluster.py"
-_spec = importlib.util.spec_from_file_location("gates_cluster", CLUSTER)
-assert _spec is not None and _spec.loader is not None
-cluster = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(cluster)
 
 DAYS = [datetime(2013, 1, 1 + n, tzinfo=UTC) for n in range(6)]
 TABLE = pa.table({

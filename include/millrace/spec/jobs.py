@@ -54,12 +54,12 @@ TABLE: dict[str, Job] = {
     "materialize": Job(reaches=("registry", "online"), reusable=False, warm=_FEAST),
     # It looks at the online store as it is now.
     "parity": Job(reaches=("registry", "online"), reusable=False, warm=_FEAST),
-    "score": Job(in_pods=True, runs_code=True, warm=_LEARNERS),
     "build_training_set": Job(reaches=("registry", "online"), in_pods=True, warm=_FEAST),
     "train": Job(
         reaches=("mlflow",), in_pods=True, runs_code=True, warm=(*_LEARNERS, *_MLFLOW, "millrace.evaluation.plots")
     ),
     "evaluate": Job(reaches=("mlflow",), in_pods=True, runs_code=True, warm=(*_LEARNERS, *_MLFLOW)),
+    "score": Job(in_pods=True, runs_code=True, warm=_LEARNERS),
     # The registry may have lost what an earlier result speaks of, and aliases may have been moved since.
     "register": Job(reaches=("mlflow",), reusable=False, warm=_MLFLOW),
     "promote": Job(reaches=("mlflow",), reusable=False, warm=_MLFLOW),

@@ -1,4 +1,4 @@
-"""The features DAG: land, gate, transform, gate, publish, materialize, check parity, score; one partition a run."""
+"""The features DAG: land, gate, transform, gate, publish, materialize, score; one partition a run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from millrace.airflow.runtime.site import Site
 from millrace.airflow.runtime.timetable import PartitionTimetable
 from millrace.airflow.tasks import features as tasks
 from millrace.airflow.tasks import online
-from millrace.spec.gate import gate_checks, references
 
 
 def build(site: Site) -> DAG:
@@ -42,29 +41,18 @@ def build(site: Site) -> DAG:
             ),
         },
     ) as dag:
-        partition: Any = step(tasks.resolve_partition, task_id="partition")(**here)
-        gated: dict[str, Any] = {}
         landed: dict[str, Any] = {}
         with TaskGroup("land", tooltip="Take each source's file as it came"):
             for name in spec.sources:
-                landed[name] = step(tasks.land, task_id=name)(partition=partition, source=name, **here)
-        with TaskGroup("gate_raw", tooltip="Great Expectations on what was landed"):
-            for name in spec.sources:
-                gated[name] = step(tasks.gate_raw, task_id=name)(
-                    partition=partition, source=name, landed=landed[name], **here
-                )
-        for name, source in spec.sources.items():
-            for other in references(gate_checks(site.tree.suite(spec.name, source.gate), source.gate)):
-                gated[other] >> gated[name]  # whose published Snapshot its checks look into
-        made = job_step(site, tasks.transform, "transform")(partition=partition, sources=gated, **here)
-        passed = step(tasks.gate_features)(partition=partition, features=made, **here)
-        published = step(tasks.publish, outlets=[features_asset(site)])(partition=partition, features=passed, **here)
-        materialized: Any = step(online.materialize)(partition=partition, features=published, **here)
-        checked = step(online.parity)(partition=partition, materialized=materialized, **here)
+                landed[name] = step(tasks.land, task_id=name)(source=name, **here)
+        gated: Any = step(tasks.gate_raw)(landed=landed, **here)
+        made = job_step(site, tasks.transform, "transform")(sources=gated, **here)
+        passed = step(tasks.gate_features)(features=made, **here)
+        published: Any = step(tasks.publish, outlets=[features_asset(site)])(features=passed, **here)
+        materialized: Any = step(online.materialize)(features=published, **here)
         if spec.training is not None:
             scoring = job_step(site, tasks.score, "score", pool=None, outlets=[scored_asset(site)])
-            scored = scoring(partition=partition, features=published, **here)
-            checked >> scored
+            materialized >> scoring(features=published, **here)
         sweep_pods(site, dag)
     return dag
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import DAG, Param, PartitionedAssetTimetable, task
 
-from millrace.airflow.dags.common import arguments, dag_id, job_step, step, sweep_pods
+from millrace.airflow.dags.common import arguments, dag_id, job_step, sweep_pods
 from millrace.airflow.runtime.assets import scored_asset
 from millrace.airflow.runtime.site import Site
 from millrace.airflow.tasks import monitoring as tasks
-from millrace.airflow.tasks.features import resolve_partition
 
 
 def build(site: Site) -> DAG:
@@ -24,10 +21,9 @@ def build(site: Site) -> DAG:
         max_active_runs=1,
         params={"partition": Param(None, type=["null", "string"], title="Partition")},
     ) as dag:
-        partition: Any = step(resolve_partition, task_id="partition")(**here)
-        drift = job_step(site, tasks.drift, "drift")(partition=partition, **here)
-        performance = job_step(site, tasks.performance, "performance")(partition=partition, **here)
-        decision = task.short_circuit(tasks.decide)(partition=partition, drift=drift, performance=performance, **here)
+        drift = job_step(site, tasks.drift, "drift")(**here)
+        performance = job_step(site, tasks.performance, "performance")(**here)
+        decision = task.short_circuit(tasks.decide)(drift=drift, performance=performance, **here)
         retrain = TriggerDagRunOperator(
             task_id="retrain",
             trigger_dag_id=dag_id(site.name, "training"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from datetime import UTC, datetime
+from graphlib import TopologicalSorter
 from typing import Any
 
 from airflow.sdk import get_current_context
@@ -15,8 +16,8 @@ from millrace.airflow.runtime.gate import require
 from millrace.airflow.runtime.retry import InfrastructureError, NotYet, may_retry
 from millrace.airflow.runtime.run import Steps, outcome_of, pack, run_job, unpack
 from millrace.airflow.runtime.site import Site
+from millrace.airflow.tasks.partition import partition_of
 from millrace.contract import Artifact, JobResult, code_digest
-from millrace.core.errors import SpecError
 from millrace.ledger import GateVerdict
 from millrace.spec.gate import gate_checks, references, trailing
 from millrace.store import SnapshotStore
@@ -26,37 +27,13 @@ STATIC = "static"
 Packed = dict[str, Any]
 
 
-def resolve_partition(root: str, pipeline: str) -> str:
-    """The partition of this run: Airflow's partition key, or the form's `partition`. Fails at once without one."""
-    site, context = Site.at(root, pipeline), get_current_context()
-    spec = site.spec.partition
-    key = context["dag_run"].partition_key or context["params"].get("partition")
-    example = f'airflow dags trigger {context["ti"].dag_id} --conf \'{{"partition": "{spec.start}"}}\''
-    if not key:
-        raise AirflowFailException(
-            f"This run does not say which {spec.grain} it is for. Trigger it with the field 'partition' "
-            f"(for example: {example}), through REST with a partition_key, by backfill, or let the schedule run it."
-        )
-    try:
-        site.cut.check(str(key))
-    except SpecError as err:
-        raise AirflowFailException(f"{err}. For example: {example}") from err
-    if site.cut.start(key) < site.cut.start(spec.start) or (
-        spec.end and site.cut.start(key) > site.cut.start(spec.end)
-    ):
-        raise AirflowFailException(
-            f"Partition {key} lies outside the pipeline's {spec.start} to {spec.end or 'now'} "
-            f"(partition.start and partition.end in include/pipelines/{pipeline}/pipeline.yaml)"
-        )
-    return str(key)
-
-
-def land(partition: str, source: str, root: str, pipeline: str) -> list[Packed]:
+def land(source: str, root: str, pipeline: str) -> list[Packed]:
     """Land this partition of a source, and earlier ones that the lookback needs and nobody landed yet.
 
     Returns all raw Snapshots that the transform reads: {partition, artifact, fresh}; fresh ones go to the gate.
     """
-    site, spec = Site.at(root, pipeline), Site.at(root, pipeline).spec.sources[source]
+    site = Site.at(root, pipeline)
+    spec, partition = site.spec.sources[source], partition_of(site)
     if not spec.partitioned:
         return [_land_one(site, source, STATIC, partition)]
     found: list[Packed] = []
@@ -103,24 +80,52 @@ def _land_one(site: Site, source: str, key: str, of: str) -> Packed:
     raise AirflowFailException(result.error.message)
 
 
-def gate_raw(partition: str, source: str, landed: list[Packed], root: str, pipeline: str) -> list[Packed]:
-    """Validate what was landed; then, and only then, move the raw Table's pointer, so that a lookback may read it."""
+def gate_raw(landed: dict[str, list[Packed]], root: str, pipeline: str) -> dict[str, list[Packed]]:
+    """Validate what was landed of every source, and move the raw Tables of those that passed, so that a lookback may
+    read them. One that fails hides no other: all are judged, and then the task fails for good with every verdict.
+
+    A source whose checks look into another is judged after it, and not at all where that one failed.
+    """
     site = Site.at(root, pipeline)
-    spec = site.spec.sources[source]
-    for item in landed:
-        if not item["fresh"]:
+    failed: dict[str, str] = {}
+    for source in _in_order(site):
+        if unjudged := sorted(set(_looks_into(site, source)) & set(failed)):
+            failed[source] = f"{site.name}, raw.{source}: not judged, since its checks look into {', '.join(unjudged)}"
             continue
-        artifact = unpack(item["artifact"])
-        params = {"suite": spec.gate, "event_time": spec.event_time if spec.partitioned else None}
-        gated = _gate(site, f"raw.{source}", item["partition"], artifact, params)
-        move(site, f"raw.{source}", item["partition"], artifact)
-        item["gate"] = gated
+        try:
+            _gate_source(site, source, landed[source])
+        except AirflowFailException as err:
+            failed[source] = str(err)
+            log.error("%s", err)
+    if failed:
+        raise AirflowFailException("\n".join(failed.values()))
     return landed
 
 
-def transform(partition: str, sources: dict[str, list[Packed]], root: str, pipeline: str) -> Steps:
+def _gate_source(site: Site, source: str, landed: list[Packed]) -> None:
+    spec = site.spec.sources[source]
+    for item in landed:
+        if item["fresh"]:
+            artifact = unpack(item["artifact"])
+            params = {"suite": spec.gate, "event_time": spec.event_time if spec.partitioned else None}
+            _gate(site, f"raw.{source}", item["partition"], artifact, params)
+            move(site, f"raw.{source}", item["partition"], artifact)
+
+
+def _in_order(site: Site) -> list[str]:
+    """The sources, each after those that its checks look into."""
+    return list(TopologicalSorter({name: _looks_into(site, name) for name in site.spec.sources}).static_order())
+
+
+def _looks_into(site: Site, source: str) -> list[str]:
+    suite = site.spec.sources[source].gate
+    return sorted(set(references(gate_checks(site.bundle.suites[suite], suite))) - {source})
+
+
+def transform(sources: dict[str, list[Packed]], root: str, pipeline: str) -> Steps:
     """Run transform.sql over the raw Snapshots; returns the features Snapshot, and which request made it."""
     site = Site.at(root, pipeline)
+    partition = partition_of(site)
     inputs = [
         (source, unpack(item["artifact"]), item["partition"]) for source in sorted(sources) for item in sources[source]
     ]
@@ -129,10 +134,10 @@ def transform(partition: str, sources: dict[str, list[Packed]], root: str, pipel
     return {**pack(outcome.outputs["data"]), "request": result.request_digest}
 
 
-def gate_features(partition: str, features: Packed, root: str, pipeline: str) -> Packed:
+def gate_features(features: Packed, root: str, pipeline: str) -> Packed:
     """Validate the features Snapshot, and record the verdict for the Evidence of models trained on it."""
     site = Site.at(root, pipeline)
-    spec = site.spec.features
+    spec, partition = site.spec.features, partition_of(site)
     artifact = unpack(features)
     digest = _gate(site, "features", partition, artifact, {"suite": spec.gate, "event_time": spec.event_time})
     site.ledger.record(
@@ -148,21 +153,23 @@ def gate_features(partition: str, features: Packed, root: str, pipeline: str) ->
     return features
 
 
-def publish(partition: str, features: Packed, root: str, pipeline: str) -> Packed:
+def publish(features: Packed, root: str, pipeline: str) -> Packed:
     """Move the features Table's pointer and emit the partitioned Asset."""
     site, context = Site.at(root, pipeline), get_current_context()
+    partition = partition_of(site)
     move(site, "features", partition, unpack(features), recipe=_recipe(site, features))
     # A run made by hand has no partition key of its own; naming it here makes all four ways of starting alike.
     context["outlet_events"][features_asset(site)].add_partitions(partition)
     return features
 
 
-def score(partition: str, features: Packed, root: str, pipeline: str) -> Steps:
+def score(features: Packed, root: str, pipeline: str) -> Steps:
     """Score the partition with the champion of record, before its labels are used; emits the scored Asset.
 
     Not in a rebuild: what was scored and judged when the partition came stays.
     """
     site, context = Site.at(root, pipeline), get_current_context()
+    partition = partition_of(site)
     if context["params"].get("rebuild"):
         raise AirflowSkipException(f"{partition} is only made anew: neither scored nor monitored again")
     champion = champion_of(site)

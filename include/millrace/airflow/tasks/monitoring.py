@@ -10,6 +10,7 @@ from airflow.sdk import get_current_context
 
 from millrace.airflow.runtime.run import Steps
 from millrace.airflow.runtime.site import Site
+from millrace.airflow.tasks.partition import partition_of
 from millrace.contract import Artifact
 from millrace.ledger import MonitoredWindow, Unmonitored
 from millrace.rules.governor import decide as govern
@@ -19,10 +20,10 @@ from millrace.rules.window import Window
 log = logging.getLogger(__name__)
 
 
-def drift(partition: str, root: str, pipeline: str) -> Steps:
+def drift(root: str, pipeline: str) -> Steps:
     """Compare the window with the sketch of what the champion was trained on (an Evidently report)."""
     site = Site.at(root, pipeline)
-    champion = site.ledger.champion(pipeline)
+    champion, partition = site.ledger.champion(pipeline), partition_of(site)
     if champion is None:
         log.info("%s %s: no champion yet, nothing to compare with", pipeline, partition)
         return None
@@ -45,10 +46,10 @@ def drift(partition: str, root: str, pipeline: str) -> Steps:
     return {**outcome.facts, "champion": champion.version, "report": report}
 
 
-def performance(partition: str, root: str, pipeline: str) -> Steps:
+def performance(root: str, pipeline: str) -> Steps:
     """Compare the champion's loss on the window with its own holdout loss, on labels known by now."""
     site = Site.at(root, pipeline)
-    champion = site.ledger.champion(pipeline)
+    champion, partition = site.ledger.champion(pipeline), partition_of(site)
     if champion is None:
         return None
     features = dict(_current(site, "features", _window(site, partition)))
@@ -72,11 +73,11 @@ def performance(partition: str, root: str, pipeline: str) -> Steps:
 
 
 def decide(
-    partition: str, drift: dict[str, Any] | None, performance: dict[str, Any] | None, root: str, pipeline: str
+    drift: dict[str, Any] | None, performance: dict[str, Any] | None, root: str, pipeline: str
 ) -> dict[str, Any] | None:
     """Ask the governor; where it says retrain, claim the one waiting slot. Returns the run to start, or None."""
     site = Site.at(root, pipeline)
-    champion, spec = site.ledger.champion(pipeline), site.spec.monitoring
+    champion, spec, partition = site.ledger.champion(pipeline), site.spec.monitoring, partition_of(site)
     assert spec is not None
     if champion is None or drift is None:
         log.info("%s %s: nothing (no champion yet)", pipeline, partition)

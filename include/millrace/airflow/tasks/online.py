@@ -8,8 +8,9 @@ from typing import Any
 from airflow.sdk import get_current_context
 
 from millrace.airflow.runtime.gate import require
-from millrace.airflow.runtime.run import outcome_of, pack, unpack, unstored
+from millrace.airflow.runtime.run import outcome_of, pack, unstored
 from millrace.airflow.runtime.site import Site
+from millrace.airflow.tasks.partition import partition_of
 from millrace.contract import Artifact
 from millrace.ledger import MaterializedWindow
 
@@ -17,19 +18,23 @@ log = logging.getLogger(__name__)
 Packed = dict[str, Any]
 
 
-def materialize(partition: str, features: Packed, root: str, pipeline: str) -> Packed:
-    """Write the partition's newest values to the online store, and those of other partitions that are due.
+def materialize(features: Packed, root: str, pipeline: str) -> Packed:
+    """Write the partition's newest values to the online store, and those of other partitions that are due; then read
+    sampled entities online and offline, and fail where they differ.
 
     Due is what passed its gate and is not online: a run that was killed in between, or a corrected partition. Each
     written Snapshot is kept in the ledger; the order does not matter, since no write goes back in time.
     """
     site = Site.at(root, pipeline)
+    partition = partition_of(site)
     gated = {verdict.partition: verdict.snapshot for verdict in site.ledger.verdicts(pipeline, "features")}
     for due in site.ledger.stale(pipeline, "features", gated):
         if due != partition and site.tables.get(f"{pipeline}/features", due) is not None:
             log.info("%s partition %s is not online yet: materialized too", pipeline, due)
             _materialize(site, due)
-    return pack(_materialize(site, partition))
+    written = _materialize(site, partition)
+    parity(site, partition, written)
+    return pack(written)
 
 
 def _materialize(site: Site, partition: str) -> Artifact:
@@ -58,16 +63,14 @@ def _materialize(site: Site, partition: str) -> Artifact:
     return artifact
 
 
-def parity(partition: str, materialized: Packed, root: str, pipeline: str) -> None:
-    """Read sampled entities online and offline; the run fails where they differ."""
-    site = Site.at(root, pipeline)
-    artifact = unpack(materialized)
+def parity(site: Site, partition: str, artifact: Artifact) -> None:
+    """Read sampled entities online and offline. Raises AirflowFailException where they differ."""
     request = site.request(
         "parity", scope=(partition,), inputs=[("data", artifact, partition)], context=get_current_context()
     )
     outcome, _ = outcome_of(unstored(request))
-    now = site.tables.resolve(f"{pipeline}/features", partition)
+    now = site.tables.resolve(f"{site.name}/features", partition)
     if outcome.verdict and not outcome.verdict.passed and now.snapshot != artifact.digest:
-        log.info("%s partition %s was corrected meanwhile: its own run checks it", pipeline, partition)
+        log.info("%s partition %s was corrected meanwhile: its own run checks it", site.name, partition)
         return
     require(site, outcome, partition, "online features")
