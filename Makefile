@@ -8,7 +8,7 @@ UV := $(BIN)/uv
 STAMP := $(VENV)/.setup
 export PYTHONDONTWRITEBYTECODE=
 
-.PHONY: help setup demo test fuzz lint bench bench-gpu campaign up down lock clean images up-compose down-compose test-compose test-cluster
+.PHONY: help setup demo test fuzz lint docs bench bench-gpu campaign up down lock clean images up-compose down-compose test-compose test-cluster
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 15
@@ -47,13 +47,20 @@ test: setup ## all tests; those through a real scheduler, on a cluster and on an
 fuzz: setup ## every time zone over twenty years, and whatever else takes long to search
 	@MILLRACE_TEST_FUZZ=1 $(BIN)/python -m pytest -m fuzz
 
-lint: setup ## ruff, mypy, import contracts, committed schemas
+lint: setup ## ruff, mypy, import contracts, committed schemas, docs
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/millrace schema --check
 	@$(BIN)/millrace check
+	@$(BIN)/python docs/reference.py --check
+	@$(MAKE) --no-print-directory docs
+
+docs: setup ## the pages of docs/ as a site in .millrace/docs; a link that leads nowhere is an error
+	@mkdir -p .millrace
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict >.millrace/docs.log 2>&1 || { cat .millrace/docs.log; exit 1; }
+	@echo "docs: open .millrace/docs/index.html"
 
 bench: setup ## speed and memory, ours against a reference, as ratios; writes .millrace/bench.json
 	@$(BIN)/python -m bench
