@@ -235,13 +235,13 @@ def test_custom_code_runs_where_the_environment_lets_it(custom):
         Placed.of(custom, "prod", PIPELINE)
     said = str(found.value)
     assert said.startswith(f"{path}:1: environment 'prod' runs custom code in pods only")
-    for words in ("train, evaluate, score in the task's process (given: 'process'); allowed: cpu-large, cpu-small, gpu",
+    for words in ("score, train, evaluate in the task's process (given: 'process'); allowed: cpu-large, cpu-small, gpu",
                   f"pipelines: {PIPELINE}: compute:", "'custom_code: process'"):  # fmt: skip
         assert words in said
     # and with each of them in a pod, whoever says so, it is good
     text = path.read_text() + f"custom_code: pods\npipelines:\n  {PIPELINE}:\n    compute:\n"
     path.write_text(text + "      train: cpu-small\n      evaluate: process\n")
-    with pytest.raises(SpecError, match=r"has evaluate, score in the task's process") as found:
+    with pytest.raises(SpecError, match=r"has score, evaluate in the task's process") as found:
         Placed.of(custom, "prod", PIPELINE)
     line = path.read_text().splitlines().index("      evaluate: process") + 1
     assert str(found.value).startswith(f"{path}:{line}: ")
