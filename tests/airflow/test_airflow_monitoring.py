@@ -15,7 +15,9 @@ from millrace.airflow.runtime.site import Site
 from millrace.airflow.tasks import monitoring as tasks
 from millrace.contract import Metric, Outcome
 
-DAY = DAYS[4]
+DAY = DAYS[8]
+"""A window of seven days ends with it, and begins where the champion's training ended."""
+SCORED = [day for day in DAYS[2:9] if day != DAYS[3]]
 QUIET: dict[str, Any] = {
     "rows": 1200, "enough_rows": True, "columns": {}, "broken": {}, "drifted": False, "champion": 1, "report": None,
 }  # fmt: skip
@@ -25,10 +27,10 @@ WORSE: dict[str, Any] = {"degraded": True, "excess": 0.2, "metrics": {}}
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with six published days; the champion was trained on the first two and has scored all but one."""
+    """A project with ten published days; the champion was trained on the first two and has scored all but one."""
     root = tmp_path_factory.mktemp("monitoring") / "shop"
     site = sample(root)
-    for day in DAYS[:6]:
+    for day in DAYS[:10]:
         site.tables.move(f"{PIPELINE}/features", day, features(site, day))
         if day != DAYS[3]:
             site.tables.move(f"{PIPELINE}/predictions", day, features(site, day, dataset="predictions"))
@@ -68,10 +70,10 @@ def test_drift_compares_the_window_with_the_champion_of_record(site):
         facts = answered(steps, Outcome(facts={"rows": 9, "broken": {}, "drifted": None}), links={"report": "r.html"})
     assert [(i.role, i.partition) for i in request.identity.inputs] == [
         ("model", None),
-        *(("current", day) for day in DAYS[2:5]),
-        *(("predictions", day) for day in (DAYS[2], DAYS[4])),
+        *(("current", day) for day in DAYS[2:9]),
+        *(("predictions", day) for day in SCORED),
     ]
-    assert request.identity.params["as_of"] == "2024-01-06T01:00:00+00:00"
+    assert request.identity.params["as_of"] == "2024-01-10T01:00:00+00:00"
     assert (facts["champion"], facts["report"]) == (1, "r.html")
 
 
@@ -81,9 +83,8 @@ def test_performance_compares_what_was_scored_with_the_features_of_the_same_part
         request = request_of(steps)
         outcome = Outcome(facts={"degraded": False, "blocks": {"d": [1, 2]}}, metrics={"log_loss": Metric(value=0.5)})
         seen = answered(steps, outcome)
-    scored = (DAYS[2], DAYS[4])
-    assert [i.partition for i in request.inputs("predictions")] == list(scored)
-    assert [i.partition for i in request.inputs("features")] == list(scored)
+    assert [i.partition for i in request.inputs("predictions")] == SCORED
+    assert [i.partition for i in request.inputs("features")] == SCORED
     assert len(request.inputs("evaluation")) == 1
     assert seen == {"degraded": False, "metrics": {"log_loss": 0.5}}
 
@@ -127,7 +128,7 @@ def test_a_replay_names_the_same_decision_until_its_run_began_and_none_after(sit
 
 
 def test_an_older_partition_never_retrains(site):
-    decide(site, DAYS[5])
+    decide(site, DAYS[9])
     assert decide(site, DAY, performance=WORSE) is None
     assert (DAY, "none", "older") in records(site)
 

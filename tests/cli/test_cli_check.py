@@ -56,6 +56,8 @@ PROBLEMS = [
      "monitoring.columns.1: FeatureService 'visits' does not serve 'page'; did you mean 'pages'?"),
     ("a classified column", PIPELINE, "  pages: public", "  paegs: public", (PIPELINE, "paegs"),
      "neither a source nor transform.sql has this column; did you mean 'pages'?"),
+    ("a window with too few blocks", PIPELINE, "  window: P7D", "  window: P4D", (PIPELINE, "window: P4D"),
+     "monitoring.window: performance can never fire: P4D has 4 day blocks (training.holdout.block), and it is judged"),
     ("a job", PIPELINE, "tags: [sample]", "compute: {trian: gpu}", (PIPELINE, "trian"),
      "no such job 'trian'; allowed: land, validate"),
     ("a set that no value can be in", RAW, "value_set: [east, north, south, west]", "value_set: [1, 2]",

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from millrace.checks.columns import check_columns
 from millrace.checks.sql import TYPES, sql_columns
+from millrace.checks.triggers import check_triggers
 from millrace.checks.words import attempt, near
 from millrace.core.errors import SpecError
 from millrace.spec import PipelineSpec, Placed, ProjectTree
@@ -83,6 +84,7 @@ def _pipeline(tree: ProjectTree, pipeline: str, environments: list[str]) -> list
     for name in environments:
         attempt(problems, lambda name=name: Placed.of(tree, name, pipeline))  # type: ignore[misc]
     problems += _rooms(tree, spec)
+    problems += check_triggers(tree, spec)
     sql = tree.folder(pipeline) / "transform.sql"
     made = attempt(problems, lambda: sql_columns(sql, spec)) if sql.is_file() else None
     for source in spec.sources.values():

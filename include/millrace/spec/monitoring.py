@@ -45,6 +45,8 @@ class MonitoringSpec(Model):
         wrong = Mistakes()
         if self.k > self.n:
             wrong.add(f"cannot be larger than n ({self.n})", "k", given=self.k)
+        if self.max_age is not None and not self.max_age:
+            wrong.add("every champion is older than no time at all", "max_age", given=str(self.max_age))
         if self.retrain_on.age and self.max_age is None:
             wrong.add("needs max_age", "retrain_on", "age", given=True)
         wrong.done()

@@ -1,0 +1,89 @@
+"""A reason to retrain that can never come true is a mistake of the spec, not silence for ever."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from millrace.checks.triggers import check_triggers
+from millrace.cli.scaffold import init, new
+from millrace.spec import ProjectTree
+from millrace.spec.yaml_file import read_yaml
+
+REFERENCE = ProjectTree(Path(__file__).resolve().parents[2])
+MONTHS: dict[str, Any] = {"partition": {"grain": "month", "start": "2024-01", "end": None}}
+# (what is told, changes of the scaffold's spec, keys of the problems in their order)
+SPECS = [
+    ("five days", {"monitoring": {"window": "P5D"}}, []),
+    ("four days", {"monitoring": {"window": "P4D"}}, ["monitoring.window"]),
+    ("four days that do not matter", {"monitoring": {"window": "P4D", "retrain_on": {"performance": False}}}, []),
+    ("one day", {"monitoring": {"window": None}}, ["monitoring.window"]),
+    ("one day in hours", {"monitoring": {"window": None}, "training": {"holdout": {"block": "hour"}}}, []),
+    ("a month", MONTHS | {"monitoring": {"window": None}}, []),
+    ("a month in weeks", MONTHS | {"monitoring": {"window": None}, "training": {"window": "P6M", "holdout":
+     {"block": "week"}}}, []),
+    ("four weeks in weeks", {"partition": {"end": None}, "training": {"window": "P26W", "holdout": {"block": "week"}},
+     "monitoring": {"window": "P21D"}}, ["monitoring.window"]),
+    ("data of four days", {"partition": {"end": "2024-01-04"}},
+     ["monitoring.window", "training.holdout", "training.window"]),
+    ("few days held out", {"training": {"holdout": {"share": 0.2}}}, ["training.holdout"]),
+    ("few days held out, which do not matter", {"training": {"holdout": {"share": 0.2}},
+     "monitoring": {"retrain_on": {"performance": False}}}, []),
+    ("a training window too short for a sketch", {"training": {"window": "P9D", "holdout": {"share": 0.6}}},
+     ["training.window"]),
+    ("and drift does not matter", {"training": {"window": "P9D", "holdout": {"share": 0.6}},
+     "monitoring": {"retrain_on": {"drift": False}}}, []),
+    ("labels that come late, replayed", {"label": {"known_after": "P3D"}}, []),
+    ("labels that come late, live", {"partition": {"end": None}, "label": {"known_after": "P3D"}},
+     ["monitoring.window"]),
+    ("labels that come later than the window", {"partition": {"end": None}, "label": {"known_after": "P1M"}},
+     ["monitoring.window"]),
+    ("labels that come late, live, in a longer window", {"partition": {"end": None}, "label": {"known_after": "P3D"},
+     "monitoring": {"window": "P8D"}}, []),
+]  # fmt: skip
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> ProjectTree:
+    init(tmp_path / "shop")
+    found = ProjectTree(tmp_path / "shop")
+    new(found, "visits")
+    return found
+
+
+def merged(value: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    out = dict(value)
+    for key, change in changes.items():
+        out[key] = merged(out.get(key) or {}, change) if isinstance(change, dict) else change
+    return out
+
+
+@pytest.mark.parametrize(("changes", "keys"), [s[1:] for s in SPECS], ids=[s[0] for s in SPECS])
+def test_a_trigger_that_cannot_fire_is_named_by_its_key(
+    tree: ProjectTree, changes: dict[str, Any], keys: list[str]
+) -> None:
+    path = tree.folder("visits") / "pipeline.yaml"
+    path.write_text(yaml.safe_dump(merged(read_yaml(path), changes)))
+    found = check_triggers(tree, tree.spec("visits"))
+    assert [line.split(": ")[1] for line in found] == keys, found
+    for line in found:
+        assert line.startswith(f"{path}:") and "can never fire" in line
+
+
+def test_what_new_writes_and_the_reference_pipelines_can_retrain(tree: ProjectTree) -> None:
+    assert check_triggers(tree, tree.spec("visits")) == []
+    for name in REFERENCE.pipelines():
+        assert check_triggers(REFERENCE, REFERENCE.spec(name)) == [], name
+
+
+def test_a_day_that_clocks_make_shorter_is_a_block_like_others(tree: ProjectTree) -> None:
+    """Windows are counted on the clocks of the pipeline's zone: 96 hours over a day of 23 reach into a fifth day."""
+    path = tree.folder("visits") / "pipeline.yaml"
+    changes = {"partition": {"timezone": "America/New_York", "start": "2024-03-08", "end": None}}
+    for window, problems in (("P5D", 0), ("PT96H", 0), ("PT95H", 1), ("P4D", 1)):
+        text = merged(read_yaml(path), {**changes, "monitoring": {"window": window}})
+        path.write_text(yaml.safe_dump(text))
+        assert len(check_triggers(tree, tree.spec("visits"))) == problems, window
