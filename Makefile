@@ -8,7 +8,7 @@ UV := $(BIN)/uv
 STAMP := $(VENV)/.setup
 export PYTHONDONTWRITEBYTECODE=
 
-.PHONY: help setup demo test fuzz lint docs bench bench-gpu campaign up down lock clean images up-compose down-compose test-compose test-cluster
+.PHONY: help setup demo test fuzz mutants lint docs bench bench-gpu campaign up down lock clean images up-compose down-compose test-compose test-cluster
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 15
@@ -46,6 +46,9 @@ test: setup ## all tests; those through a real scheduler, on a cluster and on an
 
 fuzz: setup ## every time zone over twenty years, and whatever else takes long to search
 	@MILLRACE_TEST_FUZZ=1 $(BIN)/python -m pytest -m fuzz
+
+mutants: setup ## break each invariant in a copy of the code, and see a fast test fail
+	@$(BIN)/python tests/mutants
 
 lint: setup ## ruff, mypy, import contracts, committed schemas, docs
 	@$(BIN)/ruff check .
