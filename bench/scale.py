@@ -33,7 +33,7 @@ from millrace.contract import Artifact, JobRequest, Service
 from millrace.core.settings import Settings
 from millrace.feast_stores.apply import apply
 from millrace.spec import Placed, ProjectTree
-from millrace.store import SnapshotStore, Tables, open_store
+from millrace.store import SnapshotStore, Tables, bundles, open_store
 
 ROOT = Path(__file__).resolve().parents[1]
 PIPELINE, MONTH, BEFORE = "flight_delays", "2013-02", "2013-01"
@@ -155,7 +155,7 @@ def work(task: str, engine: str, project: Path, prepared: Path, memory: str) -> 
                             else DUCKDB_STORE + extra)  # fmt: skip
     spec = bare.spec.model_copy(update={"features": features}).model_dump(mode="json")
     bare.bundle = bare.bundle.model_copy(update={"spec": spec, "feature_store": text})
-    bare.objects.put(bare.bundle.key, bare.bundle.to_bytes())
+    bundles.keep(bare.objects, bare.bundle)
     scope: tuple[str, ...] = (MONTH,)
     params: dict[str, Any] = {}
     services = {"spark": f"local[{os.cpu_count()}]"}

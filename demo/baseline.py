@@ -9,7 +9,7 @@ from millrace.core.errors import MillraceError
 from millrace.core.settings import Settings
 from millrace.rules.labels import all_known
 from millrace.spec import PipelineSpec, ProjectTree
-from millrace.store import Tables, open_store
+from millrace.store import Tables, bundles, open_store
 
 
 class Bare:
@@ -21,13 +21,11 @@ class Bare:
         self.bundle = tree.bundle(pipeline)
         self.objects = open_store(settings.store)
         self.tables = Tables(self.objects)
-        if not self.objects.exists(self.bundle.key):
-            self.objects.put(self.bundle.key, self.bundle.to_bytes())
+        bundles.keep(self.objects, self.bundle)
 
     def features(self, key: str) -> Artifact:
         """The published features Snapshot of a partition."""
-        now = self.tables.resolve(f"{self.spec.name}/features", key)
-        return Artifact(uri=now.uri, digest=now.snapshot, kind="snapshot", rows=now.rows)
+        return self.tables.resolve(f"{self.spec.name}/features", key).artifact
 
     def run(
         self,

@@ -13,7 +13,7 @@ import pytest
 from kubernetes.client import models as k8s
 
 from millrace.airflow.pods import causes
-from millrace.airflow.pods.attempts import Attempts, gpu_limits, request_key
+from millrace.airflow.pods.attempts import Attempts, gpu_limits
 from millrace.airflow.pods.causes import cause_of
 from millrace.airflow.pods.labels import label
 from millrace.airflow.pods.manifest import pod_name, pod_operator
@@ -21,7 +21,7 @@ from millrace.airflow.pods.preflight import out_of_reach, too_large, without_gpu
 from millrace.airflow.pods.restricted import loosened
 from millrace.contract import Identity, JobError, JobRequest, JobResult, Place, Run
 from millrace.spec.compute import Compute
-from millrace.store import open_store
+from millrace.store import layout, open_store
 
 D = "sha256:" + "1" * 64
 COMPUTE = Compute.model_validate({
@@ -48,7 +48,7 @@ def request(run_id: str = "r1", **identity: Any) -> JobRequest:
 def pod(profile: str = "small", given: JobRequest | None = None, **changes: Any) -> Any:
     """The pod of a profile as the API server gets it, less what needs a cluster."""
     given = given or request()
-    operator = pod_operator(given, profile, COMPUTE.profiles[profile], COMPUTE, Path("/"), request_key(given))
+    operator = pod_operator(given, profile, COMPUTE.profiles[profile], COMPUTE, Path("/"), layout.request(given))
     made = super(type(operator), operator).build_pod_request_obj(dry_run=True)
     for path, value in changes.items():
         target = made
@@ -169,7 +169,7 @@ def test_memory_is_enlarged_once_and_a_gpu_has_its_fallback(tmp_path: Path) -> N
     assert isinstance(gpu.after_capacity("gpu", COMPUTE, causes.NoCapacity("x")), causes.NoGPU)
     assert gpu.profile("gpu", COMPUTE) == "large"
     assert gpu_limits("gpu", "large", COMPUTE) == {"gpus": "2", "gpu_fallback": "cpu"}
-    assert json.loads(objects.get(request_key(request(seed=2))))["means"]["limits"] == {"gpus": "2"}
+    assert json.loads(objects.get(layout.request(request(seed=2))))["means"]["limits"] == {"gpus": "2"}
 
 
 def test_asking_again_forgets_an_error_but_never_an_outcome(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from millrace.contract import Identity, JobRequest, JobResult, Means, Place, code_digest
 from millrace.spec import Bundle
-from millrace.store import open_store
+from millrace.store import bundles, open_store
 
 CODE = code_digest()
 SPEC = {
@@ -27,7 +27,7 @@ def land(tmp_path):
     """A function that makes a request to land a month; `job` and other parts of identity can be said."""
     objects = open_store(str(tmp_path / "store"))
     bundle = Bundle(spec=SPEC, sql="", suites={})
-    objects.put(bundle.key, bundle.to_bytes())
+    bundles.keep(objects, bundle)
     (tmp_path / "202401.csv").write_text("id\na\n")
 
     def make(**identity) -> JobRequest:

@@ -111,12 +111,13 @@ def test_a_training_set_is_the_same_on_both_stores(spark_session: Any, tmp_path:
     request = project.request("build_training_set", "features", inputs, {"as_of": "2024-01-04T00:00:00+00:00"})
     from millrace.jobs.runner import run
     from millrace.spec import Bundle
+    from millrace.store import bundles
 
     ours = run(request).outcome
     assert ours is not None
     # When feature_store.yaml names Spark
     bundle = Bundle(spec=project.spec, sql="", suites={}, features=project.features, feature_store=SPARK_STORE)
-    project.objects.put(bundle.key, bundle.to_bytes())
+    bundles.keep(project.objects, bundle)
     identity = request.identity.model_copy(update={"spec_digest": bundle.digest})
     result = run(request.model_copy(update={"identity": identity}))
     # Then it is the same Snapshot, and the request was another one

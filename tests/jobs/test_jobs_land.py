@@ -14,7 +14,7 @@ from millrace.core.canonical import file_digest
 from millrace.jobs.runner import run
 from millrace.spec import Bundle, PipelineSpec
 from millrace.spec.jobs import TABLE
-from millrace.store import SnapshotStore, open_store
+from millrace.store import SnapshotStore, bundles, open_store
 
 CSV = "id,city,more,secret\n1,Rome,x,hunter2\n2,,y,b\n"
 
@@ -34,7 +34,7 @@ def request(
         "columns": {"id": "public", "city": "public", "secret": "personal"},
     })  # fmt: skip
     bundle = Bundle(spec=spec.model_dump(mode="json"), sql="", suites={})
-    open_store(store).put(bundle.key, bundle.to_bytes())
+    bundles.keep(open_store(store), bundle)
     identity = Identity(
         job="land", params={"source": name}, scope=(scope,), spec_digest=bundle.digest, code_digest=bundle.digest
     )

@@ -14,7 +14,7 @@ from millrace.contract import Artifact, Identity, Input, JobRequest, Place
 from millrace.core.canonical import canonical_json, digest
 from millrace.jobs.runner import run
 from millrace.spec import Bundle
-from millrace.store import SnapshotStore, open_store
+from millrace.store import SnapshotStore, bundles, open_store
 
 MODEL = "sha256:" + "1" * 64
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -73,7 +73,7 @@ def send(tmp_path):
 
     def _send(name, inputs, params=None, **monitoring):
         bundle = Bundle(spec=spec(**monitoring), sql="", suites={})
-        store.put(bundle.key, bundle.to_bytes())
+        bundles.keep(store, bundle)
         sent, place, seen = [], {}, Counter()
         for role, value in inputs:
             seen[role] += 1

@@ -8,7 +8,7 @@ import pytest
 from millrace.contract import Identity, Input, JobRequest, Place
 from millrace.jobs.runner import run
 from millrace.spec import Bundle
-from millrace.store import SnapshotStore, open_store
+from millrace.store import SnapshotStore, bundles, open_store
 
 SQL = "SELECT id, time AS event_timestamp, amount FROM sales, scope WHERE time >= start_time AND time < end_time"
 
@@ -50,7 +50,7 @@ def transform(tmp_path):
     def _transform(sql=SQL, tables=None, order=1):
         store = open_store(tmp_path / "store")
         bundle = Bundle(spec=spec(), sql=sql, suites={})
-        store.put(bundle.key, bundle.to_bytes())
+        bundles.keep(store, bundle)
         tables = tables or {"2024-01-01": sales(1, range(24)), "2024-01-02": sales(2, range(24))}
         inputs = []
         place = {}
@@ -118,7 +118,7 @@ def test_what_cannot_be_features_is_refused(transform, sql, kind, words):
 def test_a_missing_source_is_a_contract_error(transform, tmp_path):
     store = open_store(tmp_path / "store")
     bundle = Bundle(spec=spec(), sql=SQL, suites={})
-    store.put(bundle.key, bundle.to_bytes())
+    bundles.keep(store, bundle)
     identity = Identity(job="transform", scope=("2024-01-02",), spec_digest=bundle.digest, code_digest=bundle.digest)
     result = run(JobRequest(identity=identity, place=Place(store=store.root)))
     assert result.error.type == "ContractError" and "sales" in result.error.message

@@ -17,7 +17,7 @@ from millrace.contract import Identity, Input, JobRequest, JobResult, Means, Pla
 from millrace.core.errors import SpecError
 from millrace.jobs.runner import run
 from millrace.spec import Bundle, PipelineSpec, ProjectTree
-from millrace.store import SnapshotStore, open_store
+from millrace.store import SnapshotStore, bundles, open_store
 
 NEW_YORK = ZoneInfo("America/New_York")
 SQL = """
@@ -46,7 +46,7 @@ def transform(root: Path, given: PipelineSpec, sql: str, key: str) -> JobResult:
     table = pa.table({"id": [f"r{n}" for n in range(150)], "time": pa.array(times, pa.timestamp("us", "UTC"))})
     made = SnapshotStore(store).write(table, pipeline="shop", dataset="raw.rides", partition=key)
     bundle = Bundle(spec=given.model_dump(mode="json"), sql=sql, suites={})
-    store.put(bundle.key, bundle.to_bytes())
+    bundles.keep(store, bundle)
     identity = Identity(
         job="transform", scope=(key,), spec_digest=bundle.digest, code_digest=bundle.digest,
         inputs=(Input(role="rides", kind="snapshot", digest=made.digest, partition=key),),

@@ -14,7 +14,7 @@ from millrace.contract import Identity, Input, JobRequest, Means, Place, Service
 from millrace.jobs.runner import run
 from millrace.spec import Bundle, PipelineSpec
 from millrace.sql.duck import without_nan
-from millrace.store import SnapshotStore, open_store
+from millrace.store import SnapshotStore, bundles, open_store
 
 NAN = float("nan")
 SQL = """
@@ -46,7 +46,7 @@ def test_nan_of_an_earlier_snapshot_is_null_in_the_sql(
         "features": {"entity": ["id"], "service": "shop", "engine": engine},
     })  # fmt: skip
     bundle = Bundle(spec=spec.model_dump(mode="json"), sql=SQL, suites={})
-    store.put(bundle.key, bundle.to_bytes())
+    bundles.keep(store, bundle)
     item = Input(role="readings", kind="snapshot", digest=raw.digest, partition="2024-01-01")
     identity = Identity(job="transform", scope=("2024-01-01",), spec_digest=bundle.digest, code_digest=bundle.digest,
                         inputs=(item,))  # fmt: skip

@@ -15,7 +15,7 @@ import pytest
 from millrace.contract import Identity, Input, JobRequest, JobResult, Place
 from millrace.jobs.runner import run
 from millrace.spec import Bundle, PipelineSpec
-from millrace.store import SnapshotStore, open_store
+from millrace.store import SnapshotStore, bundles, open_store
 
 SQL = """
 SELECT s.id, s.time AS event_timestamp, s.amount, c.name AS city,
@@ -73,7 +73,7 @@ class Shop:
 
     def request(self, sql: str = SQL, backwards: bool = False, scope: str = "2024-01") -> JobRequest:
         bundle = Bundle(spec=self.spec, sql=sql, suites={})
-        self.store.put(bundle.key, bundle.to_bytes())
+        bundles.keep(self.store, bundle)
         inputs, place = [], {}
         for (name, key), table in self.raw.items():
             made = SnapshotStore(self.store).write(table, pipeline="shop", dataset=f"raw.{name}", partition=key)

@@ -14,7 +14,7 @@ from support.pipeline import Pipeline
 from millrace.contract import Identity, Input, JobRequest, JobResult, Means, Place, Service
 from millrace.jobs.runner import run
 from millrace.spec import Bundle, PipelineSpec, ProjectTree
-from millrace.store import ObjectStore, SnapshotStore, open_store
+from millrace.store import ObjectStore, SnapshotStore, bundles, open_store
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -51,7 +51,7 @@ class Flights:
         features = self.spec.features.model_copy(update={"engine": engine})
         spec = self.spec.model_copy(update={"features": features}).model_dump(mode="json")
         bundle = Bundle(spec=spec, sql=sql or self.sql, suites={})
-        self.store.put(bundle.key, bundle.to_bytes())
+        bundles.keep(self.store, bundle)
         identity = Identity(
             job="transform", inputs=tuple(self.inputs), scope=(MONTH,), spec_digest=bundle.digest,
             code_digest=bundle.digest,

@@ -14,7 +14,7 @@ from millrace.core.canonical import digest
 from millrace.jobs.runner import run
 from millrace.spec import Bundle, PipelineSpec
 from millrace.spec.jobs import TABLE
-from millrace.store import SnapshotStore, open_store
+from millrace.store import SnapshotStore, bundles, open_store
 
 CODE = "sha256:" + "0" * 64
 SUITE = {
@@ -41,7 +41,7 @@ def request(root: Path, columns: dict[str, Any], scope: str = "2013-01", **param
     })  # fmt: skip
     objects = open_store(root)
     bundle = Bundle(spec=spec.model_dump(mode="json"), sql="", suites={"suites/raw.yaml": params.pop("held", SUITE)})
-    objects.put(bundle.key, bundle.to_bytes())
+    bundles.keep(objects, bundle)
     data = SnapshotStore(objects).write(pa.table(columns), pipeline="flights", dataset="raw.flights", partition=scope)
     return JobRequest(
         identity=Identity(

@@ -29,10 +29,10 @@ def job(tree):
     """A function that runs one job of the pipeline and returns its outcome."""
     from millrace.feast_stores.apply import apply
     from millrace.jobs.runner import run
-    from millrace.store import open_store
+    from millrace.store import bundles, open_store
 
     settings, bundle = Settings.load(tree.root, {}), tree.bundle("visits")
-    open_store(settings.store).put(bundle.key, bundle.to_bytes())
+    bundles.keep(open_store(settings.store), bundle)
     apply(tree, settings)
     means = Means(
         services={"registry": Service(uri=settings.feast_registry), "online": Service(uri=settings.feast_online)},

@@ -14,7 +14,7 @@ import pytest
 from millrace.contract import Identity, JobRequest, Means, Place
 from millrace.jobs.runner import run
 from millrace.spec import Bundle
-from millrace.store import open_store
+from millrace.store import bundles, open_store
 
 HEADER = "id,when,amount,city,secret\n"
 ROWS = "1,2024-01-01T10:00:00Z,1.5,Rome,a\n2,2024-01-01T11:00:00Z,,Oslo,b\n"
@@ -51,7 +51,7 @@ def land(tmp_path):
             (tmp_path / name).write_bytes(data if isinstance(data, bytes) else data.encode())
         store = open_store(tmp_path / "store")
         bundle = Bundle(spec=spec(**source), sql="", suites={})
-        store.put(bundle.key, bundle.to_bytes())
+        bundles.keep(store, bundle)
         pattern = str(tmp_path / name.replace("2024-01-01", "{year}-{month}-{day}"))
         request = JobRequest(
             identity=Identity(

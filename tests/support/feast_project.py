@@ -17,7 +17,7 @@ from millrace.feast_stores.apply import Report, apply
 from millrace.feast_stores.repo import open_feature_store
 from millrace.jobs.runner import run
 from millrace.spec import Bundle, ProjectTree
-from millrace.store import SnapshotStore, Tables, open_store
+from millrace.store import SnapshotStore, Tables, bundles, open_store
 
 FEATURE_STORE = """\
 project: reference
@@ -177,7 +177,7 @@ class FeastProject:
         self, job: str, role: str, inputs: dict[str, Artifact], params: dict[str, Any] | None = None
     ) -> JobRequest:
         bundle, s = self.bundle, self.settings
-        self.objects.put(bundle.key, bundle.to_bytes())
+        bundles.keep(self.objects, bundle)
         return JobRequest(
             identity=Identity(
                 job=job,

@@ -51,8 +51,10 @@ class JobByJob:
 
     def reload(self) -> None:
         """Take the pipeline's folder as it is now."""
+        from millrace.store import bundles
+
         self.spec, self.bundle = self.tree.spec(self.name), self.tree.bundle(self.name)
-        self.objects.put(self.bundle.key, self.bundle.to_bytes())
+        bundles.keep(self.objects, self.bundle)
 
     @property
     def incoming(self) -> Path:

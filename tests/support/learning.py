@@ -12,7 +12,7 @@ import pyarrow as pa
 from millrace.contract import Artifact, Identity, Input, JobRequest, JobResult, Means, Place, Run, Service, code_digest
 from millrace.jobs.runner import run
 from millrace.spec import Bundle, PipelineSpec
-from millrace.store import SnapshotStore, open_store
+from millrace.store import SnapshotStore, bundles, open_store
 
 CODE = code_digest()
 FAST: dict[str, Any] = {"kind": "xgboost", "rounds": 20, "max_depth": 3, "segments": 2}
@@ -88,7 +88,7 @@ class World:
     def __post_init__(self) -> None:
         self.objects = open_store(self.root / "store")
         self.bundle = Bundle(spec=self.spec, sql="select 1", suites={}, code=self.code)
-        self.objects.put(self.bundle.key, self.bundle.to_bytes())
+        bundles.keep(self.objects, self.bundle)
 
     def snapshot(self, table: pa.Table, dataset: str = "training_set", partition: str = PARTITIONS[-1]) -> Artifact:
         return SnapshotStore(self.objects).write(table, pipeline="flights", dataset=dataset, partition=partition)

@@ -29,7 +29,7 @@ def fit(tree: ProjectTree, settings: Settings, pipeline: str, first: str | None,
     Raises SpecError for a pipeline without an embedding, NotFound where nothing is landed.
     """
     from millrace.jobs.runner import run
-    from millrace.store import Tables, open_store
+    from millrace.store import Tables, bundles, open_store
 
     spec = tree.spec(pipeline)
     asked, cut = spec.features.embedding, spec.partitioning
@@ -51,7 +51,7 @@ def fit(tree: ProjectTree, settings: Settings, pipeline: str, first: str | None,
             next_step=f"Run {pipeline}__features for the partitions to fit on; it stops before transform",
         )
     bundle = tree.bundle(pipeline)
-    objects.put(bundle.key, bundle.to_bytes())
+    bundles.keep(objects, bundle)
     moved = [tables.resolve(table, key) for key in keys]
     identity = Identity(
         job="fit_embedding",

@@ -20,6 +20,7 @@ from millrace.jobs.work import Work
 from millrace.models.files import load_reference
 from millrace.models.metrics import block_keys
 from millrace.rules.labels import absent, known
+from millrace.store import layout
 
 
 class Params(BaseModel):
@@ -55,7 +56,7 @@ def run(work: Work, params: Params) -> Outcome:
     )
     facts = _facts(found, sketch, rows, monitoring.drift_share)
     # The page carries random ids, so it is no part of the outcome; its place follows from the request.
-    key = f"reports/{work.spec.name}/{work.request.request_digest.removeprefix('sha256:')}/drift.html"
+    key = layout.document("reports", work.spec.name, work.request.request_digest, "drift.html")
     title = f"{work.spec.name}: {' '.join(work.request.identity.scope[-1:])} against the champion's reference"
     work.objects.put(key, page(found, title, seed).encode())
     work.links["report"] = work.objects.url(key)

@@ -17,6 +17,7 @@ from millrace.core.errors import ContractError, MillraceError, NotFound
 from millrace.core.usage import Usage
 from millrace.jobs.work import Work
 from millrace.spec.jobs import JOBS, TABLE
+from millrace.store import layout
 
 
 def run(request: JobRequest) -> JobResult:
@@ -111,7 +112,6 @@ def _earlier(work: Work) -> JobResult | None:
     if result.request_digest != work.request.request_digest or result.outcome is None:
         return None
     for output in result.outcome.outputs.values():
-        uri = output.uri
-        if not work.objects.exists(uri + {"snapshot": "manifest.json", "model": "model.json"}.get(output.kind, "")):
+        if not work.objects.exists(layout.last_written(output)):
             return None
     return result

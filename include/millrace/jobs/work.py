@@ -11,8 +11,7 @@ from millrace.contract import Artifact, Input, JobRequest
 from millrace.core.canonical import digest
 from millrace.core.errors import ContractError, Corrupt
 from millrace.spec import Bundle, PipelineSpec
-from millrace.store import ObjectStore, SnapshotStore, Tables, open_store
-from millrace.store.snapshots import DATA
+from millrace.store import ObjectStore, SnapshotStore, Tables, bundles, layout, open_store
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -51,11 +50,7 @@ class Work:
     @cached_property
     def bundle(self) -> Bundle:
         """The pipeline's folder as it was when the request was made. Raises Corrupt when the bytes differ."""
-        wanted = self.request.identity.spec_digest
-        data = self.objects.get(f"bundles/{wanted.removeprefix('sha256:')}.json")
-        if digest(data) != wanted:
-            raise Corrupt("the stored bundle is not the one its name says", given=wanted)
-        return Bundle.model_validate_json(data)
+        return bundles.read(self.objects, self.request.identity.spec_digest)
 
     @cached_property
     def spec(self) -> PipelineSpec:
@@ -95,7 +90,7 @@ class Work:
             return str(path)
         from millrace.sql.spark import url
 
-        return url(self.objects.url(self.request.key(item) + DATA))
+        return url(self.objects.url(self.request.key(item) + layout.DATA))
 
     def model(self, role: str) -> Model:
         """The model of an input, loaded. Raises ContractError where it brings code that may not be executed here."""
@@ -104,10 +99,10 @@ class Work:
         item = self.request.input(role)
         return load(self.objects, self.request.key(item), item.digest, self.request.means)
 
-    def put(self, folder: str, name: str, data: bytes, kind: str, media_type: str) -> Artifact:
+    def put(self, folder: layout.Folder, name: str, data: bytes, kind: str, media_type: str) -> Artifact:
         """Store bytes under `<folder>/<pipeline>/<digest>/<name>` and return the Artifact."""
         name_digest = digest(data)
-        key = f"{folder}/{self.spec.name}/{name_digest.removeprefix('sha256:')}/{name}"
+        key = layout.document(folder, self.spec.name, name_digest, name)
         if not self.objects.exists(key):
             self.objects.put(key, data)
         return Artifact(uri=key, digest=name_digest, kind=kind, media_type=media_type)

@@ -15,11 +15,12 @@ from millrace.mlflow.runs import Tracked
 from millrace.models.checkpoints import Point
 from millrace.models.classes import PROBABILITY, Classes, classes_of
 from millrace.models.encoding import Encoder, labels
-from millrace.models.files import CARD, Card, Model, WeightsFile
+from millrace.models.files import Card, Model, WeightsFile
 from millrace.models.holdout import Holdout
 from millrace.models.protocol import Learner, Matrix
 from millrace.rules.labels import Task
 from millrace.spec import PipelineSpec
+from millrace.store.layout import CARD
 
 if TYPE_CHECKING:
     import pyarrow as pa

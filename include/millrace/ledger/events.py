@@ -241,7 +241,7 @@ def read(pipeline: str, kind: str, subject: str, body: Mapping[str, Any]) -> Eve
 
 
 def _model(pipeline: str, digest: str) -> Body:
-    """Where version 1 kept a model, of which it wrote the digest only."""
+    """Where version 1 kept a model, of which it wrote the digest only. That is past and follows no `store.layout`."""
     return {"uri": f"models/{pipeline}/{digest.removeprefix('sha256:')}/", "digest": digest, "kind": "model"}
 
 

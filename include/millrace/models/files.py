@@ -25,12 +25,12 @@ from millrace.models.protocol import Code, Learner, Predictor, Settings, engine_
 from millrace.rules.labels import Task
 from millrace.spec import PipelineSpec
 from millrace.spec.learner import LEARNERS
-from millrace.store import ObjectStore
+from millrace.store import ObjectStore, layout
+from millrace.store.layout import CARD, REFERENCE
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-CARD, REFERENCE = "model.json", "reference.json"
 _FILE = r"^[a-z][a-z0-9_]*\.(ubj|safetensors)$"
 
 
@@ -103,11 +103,6 @@ class Model:
         return self.engine.predictor(self.data, card.encoder.columns, self.params, settings)
 
 
-def prefix_of(pipeline: str, model: str) -> str:
-    """Key prefix of a model's files."""
-    return f"models/{pipeline}/{model.removeprefix('sha256:')}/"
-
-
 def save(
     objects: ObjectStore,
     card: Card,
@@ -119,7 +114,7 @@ def save(
     check_weights(card.weights.file, weights)
     if digest(weights) != card.weights.digest:
         raise Corrupt("the weights are not those that the card names", given=card.weights.digest)
-    prefix = prefix_of(card.pipeline, card.digest)
+    prefix = layout.model(card.pipeline, card.digest)
     if not objects.exists(prefix + CARD):
         objects.put(prefix + card.weights.file, weights)
         if reference is not None:

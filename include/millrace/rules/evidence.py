@@ -35,7 +35,7 @@ _PLACES = {
     "training_set": "snapshots/{pipeline}/training_set/*/",
     "evaluation": "evaluations/{pipeline}/*/evaluation.json",
 }
-"""Where the artifacts of Evidence of version 1 lie."""
+"""Where version 1 kept the artifacts of Evidence. That is past and follows no `store.layout`."""
 _KINDS = {"model": "model", "training_set": "snapshot", "evaluation": "evaluation"}
 
 

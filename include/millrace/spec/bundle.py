@@ -36,8 +36,3 @@ class Bundle(BaseModel):
     def to_bytes(self) -> bytes:
         """Canonical JSON."""
         return canonical_json(self)
-
-    @property
-    def key(self) -> str:
-        """Store key of this bundle."""
-        return f"bundles/{self.digest.removeprefix('sha256:')}.json"

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from millrace.contract import Artifact
 from millrace.core.canonical import canonical_json
 from millrace.core.errors import Conflict, Corrupt, NotFound
+from millrace.store import layout
 from millrace.store.interface import ObjectStore
 
 ATTEMPTS = 50
@@ -48,7 +49,7 @@ class Champions:
             if stands is not None and stands.generation >= champion.generation:
                 return stands
             try:
-                self.objects.put_if(_key(champion.pipeline), canonical_json(champion), version)
+                self.objects.put_if(layout.champion(champion.pipeline), canonical_json(champion), version)
             except Conflict:
                 continue
             return champion
@@ -56,14 +57,10 @@ class Champions:
 
     def _read(self, pipeline: str) -> tuple[ChampionCopy | None, str | None]:
         try:
-            data, version = self.objects.get_versioned(_key(pipeline))
+            data, version = self.objects.get_versioned(layout.champion(pipeline))
         except NotFound:
             return None, None
         try:
             return ChampionCopy.model_validate_json(data), version
         except ValidationError as err:
-            raise Corrupt("the champion cannot be read", where=self.objects.url(_key(pipeline))) from err
-
-
-def _key(pipeline: str) -> str:
-    return f"champions/{pipeline}.json"
+            raise Corrupt("the champion cannot be read", where=self.objects.url(layout.champion(pipeline))) from err

@@ -13,13 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from millrace.contract import Artifact, Classification
 from millrace.core.canonical import canonical_json, digest, file_digest
 from millrace.core.errors import Conflict, Corrupt, DataError, NotFound
+from millrace.store import layout
 from millrace.store.interface import Object, ObjectStore
+from millrace.store.layout import DATA, MANIFEST, SNAPSHOTS
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-ROOT = "snapshots/"
-DATA, MANIFEST = "data.parquet", "manifest.json"
 
 
 class Manifest(BaseModel):
@@ -52,7 +51,7 @@ class SnapshotStore:
 
     def prefix(self, pipeline: str, dataset: str, snapshot: str) -> str:
         """Key prefix of a Snapshot."""
-        return f"{ROOT}{pipeline}/{dataset}/{snapshot.removeprefix('sha256:')}/"
+        return layout.snapshot(pipeline, dataset, snapshot)
 
     def write(
         self,
@@ -128,7 +127,7 @@ class SnapshotStore:
         """Remove leftovers of killed writers: data without a manifest, older than the limit. Returns the keys."""
         limit = datetime.now(UTC) - older_than
         left = []
-        for item in _unfinished(self.objects.list(ROOT), limit):
+        for item in _unfinished(self.objects.list(SNAPSHOTS), limit):
             # Looked at again just before: a writer of the same content may have come back.
             if item in _unfinished(self.objects.list(item.key.rpartition("/")[0] + "/"), limit):
                 self.objects.delete(item.key)
@@ -151,13 +150,9 @@ class SnapshotStore:
         return found
 
     def _artifact(self, manifest: Manifest) -> Artifact:
-        return Artifact(
-            uri=self.prefix(manifest.pipeline, manifest.dataset, manifest.digest),
-            digest=manifest.digest,
-            kind="snapshot",
-            media_type="application/vnd.apache.parquet",
-            rows=manifest.rows,
-            classification=manifest.classification,
+        prefix = self.prefix(manifest.pipeline, manifest.dataset, manifest.digest)
+        return layout.snapshot_artifact(
+            prefix, manifest.digest, rows=manifest.rows, classification=manifest.classification
         )
 
 

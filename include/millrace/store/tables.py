@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from millrace.contract import Artifact
+from millrace.contract import Artifact, Classification
 from millrace.core.canonical import canonical_json
 from millrace.core.errors import Conflict, Corrupt, NotFound
+from millrace.store import layout
 from millrace.store.interface import ObjectStore
 
 ATTEMPTS = 50
@@ -24,6 +25,12 @@ class Moved(BaseModel):
     rows: int | None = None
     recipe: str | None = Field(default=None, description="Digest of what made features (spec.recipe); None: unknown.")
     code: str | None = Field(default=None, description="Code digest of the Millrace that made them, for the record.")
+    classification: Classification = Field(default="internal", description="The Snapshot's; earlier moves kept none.")
+
+    @property
+    def artifact(self) -> Artifact:
+        """The Snapshot as jobs are given it."""
+        return layout.snapshot_artifact(self.uri, self.snapshot, rows=self.rows, classification=self.classification)
 
 
 class Pointer(BaseModel):
@@ -48,9 +55,6 @@ class Tables:
     def __init__(self, objects: ObjectStore) -> None:
         self.objects = objects
 
-    def _key(self, table: str, partition: str) -> str:
-        return f"tables/{table}/{partition}.json"
-
     def get(self, table: str, partition: str) -> Pointer | None:
         """The pointer of a partition, None when nothing was published."""
         return self._read(table, partition)[0]
@@ -73,8 +77,7 @@ class Tables:
 
     def partitions(self, table: str) -> list[str]:
         """All published partitions, sorted."""
-        prefix = f"tables/{table}/"
-        return [o.key.removeprefix(prefix).removesuffix(".json") for o in self.objects.list(prefix)]
+        return [layout.partition(o.key) for o in self.objects.list(layout.table(table))]
 
     def recipes(self, table: str) -> dict[str, str | None]:
         """Partition -> the recipe of its current Snapshot, of all published partitions, sorted."""
@@ -103,7 +106,14 @@ class Tables:
             if expect is not None:
                 expect(pointer)
             history = pointer.history if pointer else ()
-            moved = Moved(snapshot=snapshot.digest, uri=snapshot.uri, rows=snapshot.rows, recipe=recipe, code=code)
+            moved = Moved(
+                snapshot=snapshot.digest,
+                uri=snapshot.uri,
+                rows=snapshot.rows,
+                recipe=recipe,
+                code=code,
+                classification=snapshot.classification,
+            )
             new = Pointer(
                 table=table,
                 partition=partition,
@@ -111,7 +121,7 @@ class Tables:
                 history=(*history, moved),
             )
             try:
-                self.objects.put_if(self._key(table, partition), canonical_json(new), version)
+                self.objects.put_if(layout.pointer(table, partition), canonical_json(new), version)
             except Conflict:
                 continue
             return new, True
@@ -119,13 +129,13 @@ class Tables:
 
     def _read(self, table: str, partition: str) -> tuple[Pointer | None, str | None]:
         try:
-            data, version = self.objects.get_versioned(self._key(table, partition))
+            data, version = self.objects.get_versioned(layout.pointer(table, partition))
         except NotFound:
             return None, None
         try:
             return Pointer.model_validate_json(data), version
         except ValidationError as err:
-            where = self.objects.url(self._key(table, partition))
+            where = self.objects.url(layout.pointer(table, partition))
             raise Corrupt("the pointer cannot be read", where=where, given=f"{table} {partition}") from err
 
 

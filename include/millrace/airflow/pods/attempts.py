@@ -10,14 +10,9 @@ from millrace.airflow.pods.causes import NoGPU, OutOfMemory, PodFailed
 from millrace.contract import JobRequest, JobResult
 from millrace.core.errors import NotFound
 from millrace.spec.compute import Compute
-from millrace.store import ObjectStore
+from millrace.store import ObjectStore, layout
 
 MEMORY, CAPACITY = "memory", "capacity"
-
-
-def request_key(request: JobRequest) -> str:
-    """Where a pod finds its request."""
-    return f"requests/{request.run.pipeline}/{request.request_digest.removeprefix('sha256:')}/request.json"
 
 
 def gpu_limits(asked: str, used: str, compute: Compute) -> dict[str, str]:
@@ -48,7 +43,7 @@ class Attempts:
 
     @property
     def _key(self) -> str:
-        return request_key(self.request).replace("request.json", "attempts.json")
+        return layout.attempts(self.request)
 
     def _ends(self) -> list[tuple[str, str]]:
         """(profile, how it ended) of this run's attempts: another run may find more memory or a GPU."""
@@ -68,7 +63,8 @@ class Attempts:
     def ask(self, request: JobRequest, profile: str, limits: dict[str, str]) -> None:
         """Put the request where the pod finds it, and forget an earlier error, which the pod's own result replaces."""
         means = request.means.model_copy(update={"profile": profile, "limits": {**request.means.limits, **limits}})
-        self.objects.put(request_key(request), request.model_copy(update={"means": means}).model_dump_json().encode())
+        asked = request.model_copy(update={"means": means})
+        self.objects.put(layout.request(request), asked.model_dump_json().encode())
         key = request.place.result
         if key is not None:
             try:

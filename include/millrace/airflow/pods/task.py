@@ -8,7 +8,7 @@ from typing import Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
-from millrace.airflow.pods.attempts import Attempts, gpu_limits, request_key
+from millrace.airflow.pods.attempts import Attempts, gpu_limits
 from millrace.airflow.pods.causes import Interrupted, NoCapacity, OutOfMemory, OutOfSight, PodFailed
 from millrace.airflow.pods.preflight import out_of_reach
 from millrace.airflow.pods.tracked import note
@@ -16,6 +16,7 @@ from millrace.airflow.runtime.run import Steps, crashes_end_it, report, settled
 from millrace.airflow.runtime.site import Site
 from millrace.contract import JobRequest, JobResult
 from millrace.core.errors import ContractError, NotFound
+from millrace.store import layout
 
 
 class PodTask(BaseOperator):
@@ -89,7 +90,7 @@ class PodTask(BaseOperator):
 
         compute = site.tree.compute
         self._pod = pod_operator(
-            request, profile, compute.profiles[profile], compute, site.tree.root, request_key(request)
+            request, profile, compute.profiles[profile], compute, site.tree.root, layout.request(request)
         )
         return self._pod
 

@@ -13,7 +13,7 @@ from millrace.ledger import Ledger
 from millrace.spec import Bundle, Partitioning, PipelineSpec, Placed, ProjectTree
 from millrace.spec.compute import CUSTOM_CODE, PROCESS
 from millrace.spec.jobs import TABLE
-from millrace.store import ObjectStore, Tables, open_store
+from millrace.store import ObjectStore, Tables, bundles, layout, open_store
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,8 @@ class Site:
 
     @cached_property
     def bundle(self) -> Bundle:
-        """The pipeline's folder, put into the store so that jobs find it. Raises SpecError."""
-        bundle = self.tree.bundle(self.name)
-        if not self.objects.exists(bundle.key):
-            self.objects.put(bundle.key, bundle.to_bytes())
-        return bundle
+        """The pipeline's folder. Raises SpecError."""
+        return self.tree.bundle(self.name)
 
     def request(
         self,
@@ -80,7 +77,11 @@ class Site:
         params: dict[str, Any] | None = None,
         context: Any = None,
     ) -> JobRequest:
-        """Make a JobRequest. `inputs` are (role, Artifact, partition); `context` is Airflow's, for correlation."""
+        """Make a JobRequest, with the pipeline's folder in the store, where its job finds it.
+
+        `inputs` are (role, Artifact, partition); `context` is Airflow's, for correlation.
+        """
+        bundles.keep(self.objects, self.bundle)
         inputs = inputs or []
         training = self.spec.training
         identity = Identity(
@@ -104,9 +105,9 @@ class Site:
                 limits=self._limits(job),
             ),
         )
-        name = request.request_digest.removeprefix("sha256:")
+        name = request.request_digest
         place = request.place.model_copy(
-            update={"result": f"results/{self.name}/{job}/{name}.json", "checkpoint": f"checkpoints/{self.name}/{name}"}
+            update={"result": layout.result(self.name, job, name), "checkpoint": layout.checkpoint(self.name, name)}
         )
         return request.model_copy(update={"place": place})
 

@@ -20,7 +20,7 @@ from millrace.airflow.tasks.partition import partition_of
 from millrace.contract import Artifact, JobResult, code_digest
 from millrace.ledger import GateVerdict
 from millrace.spec.gate import gate_checks, references, trailing
-from millrace.store import SnapshotStore
+from millrace.store import SnapshotStore, layout
 
 log = logging.getLogger(__name__)
 STATIC = "static"
@@ -52,9 +52,7 @@ def _landed(site: Site, source: str, key: str) -> Packed | None:
     pointer = site.tables.get(f"{site.name}/raw.{source}", key)
     if pointer is None:
         return None
-    current = pointer.current
-    artifact = Artifact(uri=current.uri, digest=current.snapshot, kind="snapshot", rows=current.rows)
-    return {"partition": key, "artifact": pack(artifact), "fresh": False}
+    return {"partition": key, "artifact": pack(pointer.current.artifact), "fresh": False}
 
 
 def _land_one(site: Site, source: str, key: str, of: str) -> Packed:
@@ -209,10 +207,10 @@ def move(site: Site, dataset: str, partition: str, data: Artifact, recipe: str |
 def _recipe(site: Site, features: Packed) -> str | None:
     """What the transform said of the recipe when it made just this Snapshot: read from its stored result, of which the
     XCom says no more than where it lies. None for a run that began under an earlier version, which kept none."""
-    request = str(features.get("request", "")).removeprefix("sha256:")
+    request = str(features.get("request", ""))
     if not request:
         return None
-    result = JobResult.parse(site.objects.get(f"results/{site.name}/transform/{request}.json"))
+    result = JobResult.parse(site.objects.get(layout.result(site.name, "transform", request)))
     made = result.outcome
     if made is None or made.outputs["data"].digest != features["digest"]:
         raise AirflowFailException("The transform's result speaks of another Snapshot. Clear the task 'transform'")
@@ -250,6 +248,5 @@ def _looked_at(site: Site, dataset: str, partition: str, checks: list[Any]) -> l
     for role, name, key in wanted:
         pointer = site.tables.get(name, key)
         if pointer is not None:
-            now = pointer.current
-            found.append((role, Artifact(uri=now.uri, digest=now.snapshot, kind="snapshot", rows=now.rows), key))
+            found.append((role, pointer.current.artifact, key))
     return found

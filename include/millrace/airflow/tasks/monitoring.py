@@ -161,6 +161,5 @@ def _current(site: Site, dataset: str, keys: list[str]) -> list[tuple[str, Artif
     for key in keys:
         pointer = site.tables.get(f"{site.name}/{dataset}", key)
         if pointer is not None:
-            now = pointer.current
-            found.append((key, Artifact(uri=now.uri, digest=now.snapshot, kind="snapshot", rows=now.rows)))
+            found.append((key, pointer.current.artifact))
     return found

@@ -41,8 +41,7 @@ def _materialize(site: Site, partition: str) -> Artifact:
     """Another run of the same partition may have published since: what the Table says now is what goes online."""
     table = f"{site.name}/features"
     pointer = site.tables.pointer(table, partition)
-    current = pointer.current
-    artifact = Artifact(uri=current.uri, digest=current.snapshot, kind="snapshot", rows=current.rows)
+    artifact = pointer.current.artifact
     request = site.request(
         "materialize",
         scope=(partition,),

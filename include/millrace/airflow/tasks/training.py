@@ -48,10 +48,7 @@ def claim(root: str, pipeline: str) -> dict[str, Any]:
     found = {key: site.tables.resolve(f"{pipeline}/features", key) for key in partitions}
     if refused := _stale(site, {key: current.recipe for key, current in found.items()}):
         raise AirflowFailException(refused)
-    pinned = []
-    for key, current in found.items():
-        artifact = Artifact(uri=current.uri, digest=current.snapshot, kind="snapshot", rows=current.rows)
-        pinned.append({"partition": key, "artifact": pack(artifact)})
+    pinned = [{"partition": key, "artifact": pack(current.artifact)} for key, current in found.items()]
     log.info(
         "%s: trains on %s to %s (%d partitions): %s", pipeline, partitions[0], until, len(partitions), params["reason"]
     )

@@ -1,0 +1,102 @@
+"""Layout: where everything lies in the store. No other module writes a key or takes one apart.
+
+Keys name what they hold by its digest, or by the request that made it; only Tables, champions and what an attempt
+leaves behind (checkpoints, attempts) change under their key.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from millrace.contract import Artifact, Classification, JobRequest
+
+SNAPSHOTS = "snapshots/"
+DATA, MANIFEST = "data.parquet", "manifest.json"
+"""Files of a Snapshot; the manifest, written last, makes it exist."""
+CARD, REFERENCE = "model.json", "reference.json"
+"""Files of a model beside its weights; the card, written last, makes it exist."""
+Folder = Literal["embeddings", "evaluations", "evidence", "reports"]
+"""Where documents lie that are one object each."""
+
+
+def bundle(spec_digest: str) -> str:
+    """A pipeline's folder as it was when a request was made."""
+    return f"bundles/{_hex(spec_digest)}.json"
+
+
+def snapshot(pipeline: str, dataset: str, digest: str) -> str:
+    """Prefix of a Snapshot's files."""
+    return f"{SNAPSHOTS}{pipeline}/{dataset}/{_hex(digest)}/"
+
+
+def table(name: str) -> str:
+    """Prefix of a Table's pointers; it is named `<pipeline>/<dataset>`."""
+    return f"tables/{name}/"
+
+
+def pointer(table_name: str, partition: str) -> str:
+    """Pointer of a Table's partition."""
+    return f"{table(table_name)}{partition}.json"
+
+
+def partition(pointer_key: str) -> str:
+    """The partition whose pointer has this key."""
+    return pointer_key.rpartition("/")[2].removesuffix(".json")
+
+
+def model(pipeline: str, digest: str) -> str:
+    """Prefix of a model's files."""
+    return f"models/{pipeline}/{_hex(digest)}/"
+
+
+def document(folder: Folder, pipeline: str, digest: str, name: str) -> str:
+    """A document, by its digest, or by that of the request whose outcome does not hold it."""
+    return f"{folder}/{pipeline}/{_hex(digest)}/{name}"
+
+
+def champion(pipeline: str) -> str:
+    """The copy of who is champion."""
+    return f"champions/{pipeline}.json"
+
+
+def result(pipeline: str, job: str, request_digest: str) -> str:
+    """The stored result of a request."""
+    return f"results/{pipeline}/{job}/{_hex(request_digest)}.json"
+
+
+def checkpoint(pipeline: str, request_digest: str) -> str:
+    """Prefix, without its slash, of what an ended training leaves."""
+    return f"checkpoints/{pipeline}/{_hex(request_digest)}"
+
+
+def request(asked: JobRequest) -> str:
+    """Where a pod finds its request."""
+    return f"requests/{asked.run.pipeline}/{_hex(asked.request_digest)}/request.json"
+
+
+def attempts(asked: JobRequest) -> str:
+    """What is on record of the pods of a request."""
+    return f"requests/{asked.run.pipeline}/{_hex(asked.request_digest)}/attempts.json"
+
+
+def last_written(artifact: Artifact) -> str:
+    """The object without which an Artifact is not there."""
+    return artifact.uri + {"snapshot": MANIFEST, "model": CARD}.get(artifact.kind, "")
+
+
+def snapshot_artifact(
+    prefix: str, digest: str, *, rows: int | None, classification: Classification = "internal"
+) -> Artifact:
+    """The Artifact of the Snapshot under a prefix."""
+    return Artifact(
+        uri=prefix,
+        digest=digest,
+        kind="snapshot",
+        media_type="application/vnd.apache.parquet",
+        rows=rows,
+        classification=classification,
+    )
+
+
+def _hex(digest: str) -> str:
+    return digest.removeprefix("sha256:")
