@@ -88,8 +88,8 @@ class Sections:
 
     def words(self, schema: dict[str, Any]) -> str:
         """What a key says: its own description, or that of the mapping it holds."""
-        if schema.get("description"):
-            return str(schema["description"])
+        if schema.get("description") or "const" in schema:
+            return str(schema.get("description", "Says which of these it is."))
         names = {reference["$ref"].rpartition("/")[2] for _, reference in _references(schema)}
         return str(self.defs[names.pop()].get("description", "")) if len(names) == 1 else ""
 

@@ -29,6 +29,12 @@ def test_the_reference_is_what_the_models_say() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_each_key_setting_and_argument_is_said_in_words() -> None:
+    pages = sorted((DOCS / "reference").glob("*.md"))
+    assert len(pages) == 7
+    assert not [line for page in pages for line in page.read_text().splitlines() if re.search(r"\|\s*\|$", line)]
+
+
 def test_a_page_that_was_changed_by_hand_is_named(tmp_path: Path) -> None:
     # Given a key that is documented otherwise than it is, and an error type that the page has not heard of
     docs = shutil.copytree(DOCS, tmp_path / "docs", ignore=shutil.ignore_patterns("*.png", "adr"))

@@ -26,32 +26,36 @@ SECRET = re.compile(r"secret|passw|token|credential|access_key|api_?key|private"
 class SecretKey(Model):
     """One key of a Secret of the pods' namespace."""
 
-    secret: Label
-    key: str = Field(min_length=1)
+    secret: Label = Field(description="Name of the Secret.")
+    key: str = Field(min_length=1, description="Which of its keys.")
 
 
 class Toleration(Model):
     """As in Kubernetes."""
 
-    key: str | None = None
-    operator: Literal["Exists", "Equal"] = "Equal"
-    value: str | None = None
-    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    key: str | None = Field(default=None, description="Key of the taint; none: every taint.")
+    operator: Literal["Exists", "Equal"] = Field(
+        default="Equal", description="Whether the taint's value must be `value`."
+    )
+    value: str | None = Field(default=None, description="Value of the taint.")
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
+        default=None, description="Effect of the taint; none: every effect."
+    )
 
 
 class ComputeProfile(Model):
     """A pod's size and place. Threads are not said here: they decide the bytes of an outcome, so the spec has them."""
 
-    cpu: Quantity = "1"
+    cpu: Quantity = Field(default="1", description="What a pod asks for.")
     cpu_limit: Quantity | None = Field(default=None, description="None: it may use what the node has left.")
     memory: Quantity = Field(default="2Gi", description="Request and limit alike: more means out of memory.")
     gpu: int = Field(default=0, ge=0, le=16, description="nvidia.com/gpu, under limits.")
     shm: Quantity | None = Field(default=None, description="Memory for /dev/shm.")
     scratch: Quantity = Field(default="10Gi", description="Largest size of /tmp, on the node's disk.")
-    node_selector: dict[str, str] = Field(default_factory=dict)
+    node_selector: dict[str, str] = Field(default_factory=dict, description="Labels that a node must have.")
     tolerations: tuple[Toleration, ...] = ()
-    runtime_class: Label | None = None
-    priority_class: Label | None = None
+    runtime_class: Label | None = Field(default=None, description="RuntimeClass of the pod, such as nvidia.")
+    priority_class: Label | None = Field(default=None, description="PriorityClass of the pod.")
     service_account: Label | None = Field(default=None, description="None: the file's.")
     namespace: Label | None = Field(default=None, description="None: the file's.")
     secrets: dict[str, SecretKey] | None = Field(
@@ -59,7 +63,7 @@ class ComputeProfile(Model):
     )
     image: str | None = Field(default=None, description="None: the file's. By digest where a registry has one.")
     pool: str | None = Field(default=None, description="Airflow pool; none: what runs in pods takes no slot here.")
-    slots: int = Field(default=1, ge=1)
+    slots: int = Field(default=1, ge=1, description="Slots of the pool that one job takes.")
     deferrable: bool = Field(default=True, description="Wait in the triggerer; false for short jobs: the task waits.")
     schedule_timeout: Duration = Field(default=Duration("PT10M"), description="How long it waits for quota or a node.")
     startup_timeout: Duration = Field(default=Duration("PT10M"), description="How long images may take to arrive.")
@@ -71,14 +75,18 @@ class ComputeProfile(Model):
 class Compute(Model):
     """The file: what all pods share, and the profiles by name. `process`, the task's own process, is always there."""
 
-    version: Literal[1]
+    version: Literal[1] = Field(description="Version of this format.")
     image: str = Field(
         default="millrace-jobs:latest", description="The jobs image, by digest where a registry has one."
     )
-    image_pull_policy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
-    image_pull_secrets: tuple[Label, ...] = ()
-    namespace: Label = "millrace-jobs"
-    service_account: Label = "millrace-job"
+    image_pull_policy: Literal["IfNotPresent", "Always", "Never"] = Field(
+        default="IfNotPresent", description="As in Kubernetes."
+    )
+    image_pull_secrets: tuple[Label, ...] = Field(
+        default=(), description="Secrets with a registry's password, in the pods' namespace."
+    )
+    namespace: Label = Field(default="millrace-jobs", description="Where pods are made.")
+    service_account: Label = Field(default="millrace-job", description="Of the pods; it needs no rights.")
     connection: str = Field(default="kubernetes_default", description="Airflow Connection of the cluster.")
     env: dict[str, str] = Field(default_factory=dict, description="Variables of every pod; no secret.")
     secrets: dict[str, SecretKey] = Field(default_factory=dict, description="Variable -> key of a Secret.")

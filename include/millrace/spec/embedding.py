@@ -26,8 +26,8 @@ class ImagePCA(_Embedding):
     """Principal components of grey pixels; an image of another size is scaled to this one."""
 
     kind: Literal["image_pca"] = "image_pca"
-    width: int = Field(ge=1, le=64)
-    height: int = Field(ge=1, le=64)
+    width: int = Field(ge=1, le=64, description="Pixels that an image is scaled to.")
+    height: int = Field(ge=1, le=64, description="Pixels that an image is scaled to.")
     takes: ClassVar[str] = "images"
     engine: ClassVar[str] = "millrace.embeddings.images:PrincipalComponents"
 
@@ -36,7 +36,7 @@ class TextNgrams(_Embedding):
     """Truncated SVD of hashed character n-grams, 1 to `longest` characters, weighted by how rare they are."""
 
     kind: Literal["text_ngrams"] = "text_ngrams"
-    longest: int = Field(default=3, ge=1, le=5)
+    longest: int = Field(default=3, ge=1, le=5, description="Characters of the longest n-gram.")
     buckets: int = Field(default=1024, ge=16, le=4096, description="What n-grams are hashed into.")
     takes: ClassVar[str] = "texts"
     engine: ClassVar[str] = "millrace.embeddings.texts:HashedNgrams"

@@ -14,7 +14,7 @@ from millrace.spec.durations import Duration
 class ApprovalSpec(Model):
     """Who lets a challenger become champion."""
 
-    by: Literal["human", "auto"] = "human"
+    by: Literal["human", "auto"] = Field(default="human", description="auto: complete Evidence is enough.")
     expires_after: Duration = Field(default=Duration("P7D"), description="An unanswered request ends as refused.")
 
 
@@ -30,9 +30,9 @@ class PipelineOverlay(Model):
 class Environment(Model):
     """One file in `include/environments/`."""
 
-    version: Literal[1]
-    name: Name
-    description: str = ""
+    version: Literal[1] = Field(description="Version of this format.")
+    name: Name = Field(description="The file's name without .yaml.")
+    description: str = Field(default="", description="In words, for people.")
     approval: ApprovalSpec = ApprovalSpec()
     scheduled: bool = Field(default=True, description="Whether features run by the clock; backfill needs it.")
     custom_code: Literal["process", "pods"] = Field(
@@ -44,7 +44,7 @@ class Environment(Model):
 class Project(Model):
     """`include/project.yaml`: a team's tree."""
 
-    version: Literal[1]
-    name: Name
-    description: str = ""
-    owner: str = Field(min_length=1)
+    version: Literal[1] = Field(description="Version of this format.")
+    name: Name = Field(description="Of the project, in Airflow and in requests.")
+    description: str = Field(default="", description="In words, for people.")
+    owner: str = Field(min_length=1, description="Whose project it is.")

@@ -26,7 +26,7 @@ class Freshness(Model):
     """The newest event time lies at most `max_age` before the partition's end."""
 
     type: Literal["freshness"]
-    max_age: Duration
+    max_age: Duration = Field(description="Largest time between the newest row and the partition's end.")
 
 
 class Volume(Model):
@@ -34,8 +34,8 @@ class Volume(Model):
 
     type: Literal["volume"]
     partitions: int = Field(default=4, ge=1, description="How many published partitions before this one are read.")
-    min_ratio: float | None = Field(default=None, gt=0)
-    max_ratio: float | None = Field(default=None, gt=0)
+    min_ratio: float | None = Field(default=None, gt=0, description="Least rows, as a share of the median.")
+    max_ratio: float | None = Field(default=None, gt=0, description="Most rows, as a share of the median.")
 
     @model_validator(mode="after")
     def _bound(self) -> Volume:
@@ -59,7 +59,7 @@ class UniqueAcross(Model):
     """No key of this partition stands in the trailing ones."""
 
     type: Literal["unique_across"]
-    columns: tuple[str, ...] = Field(min_length=1)
+    columns: tuple[str, ...] = Field(min_length=1, description="Columns of the key.")
     partitions: int = Field(default=4, ge=1, description="How many published partitions before this one are read.")
 
 
@@ -67,7 +67,7 @@ class Reference(Model):
     """Values of these columns stand in another source's columns; rows with a null among them are left out."""
 
     type: Literal["reference"]
-    columns: tuple[str, ...] = Field(min_length=1)
+    columns: tuple[str, ...] = Field(min_length=1, description="Columns of this source whose values are looked up.")
     source: str = Field(description="Source of the pipeline whose published Snapshot is looked up.")
     source_columns: tuple[str, ...] = Field(default=(), description="Its columns, in the same order; alike if empty.")
     min_share: float = Field(default=1.0, gt=0, le=1, description="Least share of rows that are found.")
@@ -92,7 +92,7 @@ class Rule(Model):
 
     type: Literal["rule"]
     says: str = Field(min_length=1, description="What holds, in words, for messages.")
-    sql: str = Field(min_length=1)
+    sql: str = Field(min_length=1, description="The condition.")
     min_share: float = Field(default=1.0, gt=0, le=1, description="Least share of rows for which it holds.")
 
 
@@ -100,7 +100,7 @@ class Bias(Model):
     """Shares of groups, and rates of a label in them, against a declared reference."""
 
     type: Literal["bias"]
-    column: str
+    column: str = Field(description="Column of the groups.")
     shares: dict[str, Share] = Field(min_length=2, description="Group -> its share of the rows in the reference.")
     tolerance: float = Field(gt=0, lt=1, description="Largest difference of a share.")
     label: str | None = Field(default=None, description="Column of 0 and 1 whose rate is compared, too.")

@@ -14,13 +14,13 @@ class XGBoostLearner(Model):
     """Gradient-boosted trees, saved as UBJ."""
 
     kind: Literal["xgboost"] = "xgboost"
-    rounds: int = Field(default=200, ge=1, le=100_000)
-    max_depth: int = Field(default=6, ge=1, le=20)
-    learning_rate: float = Field(default=0.1, gt=0, le=1)
-    min_child_weight: float = Field(default=1, ge=0)
-    subsample: float = Field(default=1, gt=0, le=1)
-    colsample_bytree: float = Field(default=1, gt=0, le=1)
-    reg_lambda: float = Field(default=1, ge=0)
+    rounds: int = Field(default=200, ge=1, le=100_000, description="Trees.")
+    max_depth: int = Field(default=6, ge=1, le=20, description="Depth of a tree.")
+    learning_rate: float = Field(default=0.1, gt=0, le=1, description="What a tree counts for.")
+    min_child_weight: float = Field(default=1, ge=0, description="Least weight of rows in a leaf, as in XGBoost.")
+    subsample: float = Field(default=1, gt=0, le=1, description="Share of rows that a tree sees.")
+    colsample_bytree: float = Field(default=1, gt=0, le=1, description="Share of columns that a tree sees.")
+    reg_lambda: float = Field(default=1, ge=0, description="L2 penalty on leaves.")
     segments: int = Field(default=4, ge=1, description="Checkpoints per training; part of what the bytes depend on.")
     engine: ClassVar[str] = "millrace.learners.xgboost:XGBoost"
 
@@ -29,12 +29,12 @@ class TorchMLPLearner(Model):
     """A multilayer perceptron, saved as safetensors."""
 
     kind: Literal["torch_mlp"] = "torch_mlp"
-    hidden: tuple[int, ...] = (64, 32)
-    epochs: int = Field(default=20, ge=1, le=10_000)
-    batch_size: int = Field(default=1024, ge=1)
-    learning_rate: float = Field(default=1e-3, gt=0)
-    weight_decay: float = Field(default=1e-5, ge=0)
-    dropout: float = Field(default=0.0, ge=0, lt=1)
+    hidden: tuple[int, ...] = Field(default=(64, 32), description="Width of each hidden layer.")
+    epochs: int = Field(default=20, ge=1, le=10_000, description="Passes over the rows.")
+    batch_size: int = Field(default=1024, ge=1, description="Rows of a step.")
+    learning_rate: float = Field(default=1e-3, gt=0, description="Of AdamW.")
+    weight_decay: float = Field(default=1e-5, ge=0, description="Of AdamW.")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="Share of a layer's values that a step leaves out.")
     segments: int = Field(default=4, ge=1, description="Checkpoints per training; part of what the bytes depend on.")
     engine: ClassVar[str] = "millrace.learners.torch.mlp:TorchMLP"
 

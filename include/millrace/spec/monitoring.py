@@ -25,7 +25,7 @@ class MonitoringSpec(Model):
         default=None, description="How far back a check looks, ending with the partition; that partition if left out."
     )
     columns: tuple[str, ...] = Field(default=(), description="Feature columns to watch; all of the service's if empty.")
-    minimum_rows: int = Field(default=1000, ge=1)
+    minimum_rows: int = Field(default=1000, ge=1, description="A window with fewer rows is not judged.")
     sample: int = Field(default=100_000, ge=100, description="Most rows of the window that a drift check reads.")
     drift_false_alarm_rate: float = Field(
         default=0.01, gt=0, lt=0.5, description="Per window, of all columns together: how often one seems to drift."

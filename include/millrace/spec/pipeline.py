@@ -22,7 +22,7 @@ from millrace.spec.training import METRICS, EvaluationSpec, LabelSpec, TrainingS
 class PartitionSpec(Model):
     """How the pipeline's time is cut, and what a partition without data means."""
 
-    grain: Grain
+    grain: Grain = Field(description="How long a partition is.")
     timezone: str = Field(
         default="UTC", description="IANA name; partitions begin at local midnight, and transform.sql reads clocks."
     )
@@ -98,12 +98,14 @@ class PipelineSpec(Model):
     """One pipeline. `training`, `evaluation`, `monitoring` and `label` are left out together for features only."""
 
     version: Literal[1] = Field(description="Version of this format.")
-    name: Name
-    owner: str = Field(min_length=1)
-    description: str = Field(min_length=1)
-    tags: tuple[str, ...] = ()
+    name: Name = Field(description="The folder's name.")
+    owner: str = Field(min_length=1, description="Whose pipeline it is; shown in Airflow.")
+    description: str = Field(min_length=1, description="What it answers, in words; shown in Airflow.")
+    tags: tuple[str, ...] = Field(default=(), description="Tags of its DAGs.")
     partition: PartitionSpec
-    sources: dict[Name, Source] = Field(min_length=1)
+    sources: dict[Name, Source] = Field(
+        min_length=1, description="Where data come from, by the name that the SQL reads."
+    )
     features: FeaturesSpec
     columns: dict[str, Classification] = Field(
         default_factory=dict, description="Classification of columns; internal where left out."

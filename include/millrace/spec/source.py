@@ -34,7 +34,7 @@ class _Source(Model):
         default="csv", description="images, texts: a zip (or a folder) of files and an index.csv that names them."
     )
     csv: Csv | None = Field(default=None, description="How the csv is written; as RFC 4180 says where left out.")
-    compression: Literal["none", "gzip", "zip"] = "none"
+    compression: Literal["none", "gzip", "zip"] = Field(default="none", description="What the file is packed by.")
     timezone: str | None = Field(
         default=None,
         description="IANA name of the zone in which times without an offset are; refused where left out.",
@@ -154,7 +154,9 @@ class S3Source(_Source):
     """Objects in a bucket; location is `s3://bucket/key`. `connection` names an Airflow Connection, never a secret."""
 
     kind: Literal["s3"] = "s3"
-    connection: str | None = None
+    connection: str | None = Field(
+        default=None, description="Name of an Airflow Connection; not read yet: the AWS variables are."
+    )
     engine: ClassVar[str] = "millrace.sources.s3:S3SourceEngine"
 
     def location_problem(self, location: str) -> str | None:

@@ -22,7 +22,7 @@ CRON = r"^(@(hourly|daily|weekly|monthly|yearly)|[-0-9*/,]+( [-0-9A-Za-z*/,#]+){
 class LabelSpec(Model):
     """The column to predict, and when it becomes known."""
 
-    column: str
+    column: str = Field(description="Column that transform.sql makes.")
     task: Literal["binary", "multiclass", "regression"] = Field(
         description="binary: 0, 1 or booleans; multiclass: classes as text or integers; regression: finite numbers. "
         "Anything else is an error, not a label."
@@ -38,19 +38,21 @@ class LabelSpec(Model):
 class HoldoutSpec(Model):
     """Rows kept from training: whole blocks of time, chosen by a hash of the block, alike for every model."""
 
-    share: float = Field(default=0.2, gt=0, lt=1)
-    block: Literal["hour", "day", "week"] = "day"
+    share: float = Field(default=0.2, gt=0, lt=1, description="Share of the blocks that is kept.")
+    block: Literal["hour", "day", "week"] = Field(
+        default="day", description="Time whose rows belong together, on the pipeline's clocks."
+    )
 
 
 class TrainingSpec(Model):
     """How a challenger is trained."""
 
-    learner: Learner
+    learner: Learner = Field(description="What learns; `kind` says which.")
     window: Duration = Field(description="Length of the training window, ending with the newest labelled partition.")
     holdout: HoldoutSpec = HoldoutSpec()
-    minimum_rows: int = Field(default=1000, ge=1)
-    seed: int = 7
-    threads: int = Field(default=2, ge=1)
+    minimum_rows: int = Field(default=1000, ge=1, description="Fewer rows are no training set, but an error.")
+    seed: int = Field(default=7, description="Of all that is drawn; part of what the bytes depend on.")
+    threads: int = Field(default=2, ge=1, description="Of each job; part of what the bytes depend on.")
     schedule: str | None = Field(
         default=None, pattern=CRON, description="Cron expression for retraining regardless of drift: 0 3 * * 1"
     )
@@ -59,8 +61,8 @@ class TrainingSpec(Model):
 class Threshold(Model):
     """Bounds of one holdout metric."""
 
-    min: float | None = None
-    max: float | None = None
+    min: float | None = Field(default=None, description="The metric is at least this.")
+    max: float | None = Field(default=None, description="The metric is at most this.")
 
     @model_validator(mode="after")
     def _some(self) -> Threshold:
