@@ -234,7 +234,7 @@ def test_custom_code_runs_where_the_environment_lets_it(custom):
         Placed.of(custom, "prod", PIPELINE)
     said = str(found.value)
     assert said.startswith(f"{path}:1: environment 'prod' runs custom code in pods only")
-    for words in ("score, train, evaluate in the task's process (given: 'process'); allowed: cpu-large, cpu-small, gpu",
+    for words in ("train, evaluate, score in the task's process (given: 'process'); allowed: cpu-large, cpu-small, gpu",
                   f"pipelines: {PIPELINE}: compute:", "'custom_code: process'"):  # fmt: skip
         assert words in said
     # and with each of them in a pod, whoever says so, it is good
