@@ -34,15 +34,8 @@ up: setup ## start Airflow and MLflow for this project
 down: ## stop what `make demo` or `make up` started
 	@if [ -x $(BIN)/millrace ]; then $(BIN)/millrace down; fi
 
-# What starts an Airflow mostly waits: it runs beside the rest. 5: nothing to run, no cluster is there.
-test: setup ## all tests; those through a real scheduler, on a cluster and on an engine run beside the others
-	@mkdir -p .millrace; \
-	$(BIN)/python -m pytest -m loop --ignore=tests/cluster >.millrace/test-loop.log 2>&1 & loop=$$!; \
-	$(BIN)/python -m pytest -m loop tests/cluster >.millrace/test-cluster.log 2>&1 & cluster=$$!; \
-	trap 'kill $$loop $$cluster 2>/dev/null; wait; exit 130' INT TERM; \
-	$(BIN)/python -m pytest -m "not loop"; others=$$?; \
-	wait $$loop; loop=$$?; wait $$cluster; cluster=$$?; cat .millrace/test-cluster.log .millrace/test-loop.log; \
-	exit $$((others != 0 || loop != 0 || (cluster != 0 && cluster != 5)))
+test: setup ## all tests that this machine has servers for, in groups beside each other
+	@$(BIN)/python tests
 
 fuzz: setup ## every time zone over twenty years, and whatever else takes long to search
 	@MILLRACE_TEST_FUZZ=1 $(BIN)/python -m pytest -m fuzz
