@@ -112,7 +112,7 @@ def test_custom_code_is_an_import_error_where_the_environment_does_not_let_it(pr
     seen = parse(project / "dags", tmp_path_factory.mktemp("airflow"))
     ((file, message),) = seen["errors"].items()
     assert file.endswith("flight_delays.py") and not ran.exists()
-    assert "dev.yaml:" in message and "runs custom code in pods only" in message and "score, train, evaluate" in message
+    assert "dev.yaml:" in message and "runs custom code in pods only" in message and "train, evaluate, score" in message
     assert len(seen["dags"]) == 12
 
 

@@ -240,7 +240,7 @@ def test_custom_code_runs_where_the_environment_lets_it(custom):
     # and with each of them in a pod, whoever says so, it is good
     text = path.read_text() + f"custom_code: pods\npipelines:\n  {PIPELINE}:\n    compute:\n"
     path.write_text(text + "      train: cpu-small\n      evaluate: process\n")
-    with pytest.raises(SpecError, match=r"has score, evaluate in the task's process") as found:
+    with pytest.raises(SpecError, match=r"has evaluate, score in the task's process") as found:
         Placed.of(custom, "prod", PIPELINE)
     line = path.read_text().splitlines().index("      evaluate: process") + 1
     assert str(found.value).startswith(f"{path}:{line}: ")
