@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from kubernetes.client import models as k8s
+from support.project import PIPELINE, sample
 
 from millrace.airflow.pods import causes
 from millrace.airflow.pods.attempts import Attempts, gpu_limits
@@ -19,6 +20,8 @@ from millrace.airflow.pods.labels import label
 from millrace.airflow.pods.manifest import pod_name, pod_operator
 from millrace.airflow.pods.preflight import out_of_reach, too_large, without_gpu
 from millrace.airflow.pods.restricted import loosened
+from millrace.airflow.pods.task import PodTask
+from millrace.airflow.runtime.site import Site
 from millrace.contract import Identity, JobError, JobRequest, JobResult, Place, Run
 from millrace.spec.compute import Compute
 from millrace.store import layout, open_store
@@ -286,3 +289,31 @@ def test_a_missing_gpu_is_said() -> None:
     assert without_gpu(pod("gpu"), [node("1", kind="gpu"), node("2", kind="gpu")]) is None
     for nodes in ([], [node("1", kind="gpu")], [node("8", kind="other")]):
         assert without_gpu(pod("gpu"), nodes) == "No node among those with kind=gpu has 2 nvidia.com/gpu now"
+
+
+def test_a_pod_goes_where_the_environment_says(tmp_path: Path) -> None:
+    # Given an environment with a cluster, an image and keys of its own
+    site = sample(tmp_path / "project")
+    include = site.tree.root / "include"
+    (include / "compute.yaml").write_text(
+        "version: 1\nenv: {AWS_REGION: a}\nprofiles:\n  small: {cpu: 500m, memory: 1Gi, larger: big}\n  big: {}\n"
+    )
+    path = include / "environments" / f"{site.settings.environment}.yaml"
+    path.write_text(
+        path.read_text() + "\ncompute:\n  connection: staging\n  namespace: jobs-staging\n  image: jobs:staging\n"
+        "  env: {AWS_REGION: b}\n  profiles: {small: {node_selector: {pool: a}}}\n"
+    )
+    Site.at.cache_clear()
+    placed = Site.at(str(site.tree.root), PIPELINE)
+    # When a task makes a pod there
+    task = PodTask(task_id="train", steps=lambda: None, arguments={}, profile="small")
+    operator = task._operator(placed, request(), "small")
+    # Then it is of that environment, and of the project's size
+    assert (operator.kubernetes_conn_id, operator.namespace, operator.image) == (
+        "staging",
+        "jobs-staging",
+        "jobs:staging",
+    )
+    assert operator.node_selector == {"pool": "a"}
+    assert {v.name: v.value for v in operator.env_vars}["AWS_REGION"] == "b"
+    assert operator.container_resources.requests == {"cpu": "500m", "memory": "1Gi"}

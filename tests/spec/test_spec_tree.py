@@ -161,6 +161,67 @@ def test_a_compute_profile_that_cannot_be_is_named_with_its_line(tree, compute, 
     refused_at_line_6(tree, words)
 
 
+STAGING = """
+compute:
+  connection: kubernetes_staging
+  namespace: jobs-staging
+  image: registry.example/millrace-jobs:staging
+  service_account: job-staging
+  env: {AWS_REGION: eu-south-1, AWS_SESSION: none}
+  secrets:
+    AWS_ACCESS_KEY_ID: {secret: s3-staging, key: id}
+    AWS_ENDPOINT_URL: {secret: s3-staging, key: url}
+  profiles:
+    gpu: {node_selector: {gpu: a10}, secrets: {LICENCE: {secret: gpu, key: licence}}, tolerations: []}
+"""
+
+
+def test_an_environment_has_another_cluster_and_the_same_sizes(tree):
+    path = tree.root / "include" / "environments" / "dev.yaml"
+    path.write_text("version: 1\nname: dev\ncustom_code: process\n" + STAGING)
+    file, here = tree.compute, Placed.of(tree, "dev", PIPELINE).compute
+    assert (here.connection, here.namespace, here.service_account) == (
+        "kubernetes_staging",
+        "jobs-staging",
+        "job-staging",
+    )
+    assert here.image == "registry.example/millrace-jobs:staging"
+    # Variables are taken over one by one, and each has one value
+    assert here.env == {"AWS_REGION": "eu-south-1", "AWS_SESSION": "none"}
+    assert {name: (key.secret, key.key) for name, key in here.secrets.items()} == {
+        "AWS_SECRET_ACCESS_KEY": ("millrace-s3", "secret_key"),
+        "AWS_ACCESS_KEY_ID": ("s3-staging", "id"),
+        "AWS_ENDPOINT_URL": ("s3-staging", "url"),
+    }
+    gpu = here.profiles["gpu"]
+    assert (gpu.node_selector, gpu.tolerations, sorted(gpu.secrets)) == ({"gpu": "a10"}, (), ["LICENCE"])
+    # What decides how much a job is given stays, and so do the profiles that are not named, and the other environment
+    for size in ("cpu", "cpu_limit", "memory", "gpu", "shm", "scratch", "larger", "fallback", "cost_per_hour"):
+        assert getattr(gpu, size) == getattr(file.profiles["gpu"], size)
+    assert here.profiles["cpu-small"] == file.profiles["cpu-small"]
+    assert Placed.of(tree, "prod", PIPELINE).compute == file
+    # and the spec digest knows nothing of it
+    assert Placed.of(tree, "dev", PIPELINE).spec == Placed.of(tree, "prod", PIPELINE).spec
+
+
+@pytest.mark.parametrize(("compute", "words"), [
+    ("profiles: {gpuu: {}}", [":5: include/compute.yaml has no such compute profile", "did you mean 'gpu'?"]),
+    ("profiles: {gpu: {memory: 64Gi}}", [":5: ", "memory", "node_selector"]),
+    ("profiles: {gpu: {gpu: 4}}", [":5: ", "node_selector"]),
+    ("pod_template: t.yaml", [":5: ", "pod_template", "namespace"]),
+    ("env: {DB_PASSWORD: x}", [":5: ", "a secret has no place here", "'DB_PASSWORD'"]),
+    ("namespace: Jobs", [":5: ", "namespace"]),
+])  # fmt: skip
+def test_what_an_environment_may_not_say_of_compute_is_named_with_its_line(tree, compute, words):
+    path = tree.root / "include" / "environments" / "dev.yaml"
+    path.write_text(f"version: 1\nname: dev\ncustom_code: process\ncompute:\n  {compute}\n")
+    with pytest.raises(SpecError) as found:
+        Placed.of(tree, "dev", PIPELINE)
+    assert str(found.value).startswith(str(path))
+    for word in words:
+        assert word in str(found.value)
+
+
 @pytest.mark.parametrize(
     ("source", "location", "words"),
     [

@@ -5,6 +5,7 @@ from millrace.spec.durations import Duration
 from millrace.spec.environment import Environment, Project
 from millrace.spec.partitions import Partitioning
 from millrace.spec.pipeline import PipelineSpec
-from millrace.spec.project import Placed, ProjectTree
+from millrace.spec.placed import Placed
+from millrace.spec.project import ProjectTree
 
 __all__ = ["Bundle", "Duration", "Environment", "Partitioning", "PipelineSpec", "Placed", "Project", "ProjectTree"]

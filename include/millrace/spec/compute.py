@@ -108,8 +108,13 @@ class Compute(Model):
                     )
             if profile.fallback and not profile.gpu:
                 wrong.add("is for profiles with a gpu", "profiles", name, "fallback", given=profile.fallback)
-        for name in self.env:
-            if SECRET.search(name):
-                wrong.add("a secret has no place here; name a key of a Secret under 'secrets'", "env", name, given=name)
+        refuse_secrets(self.env, wrong)
         wrong.done()
         return self
+
+
+def refuse_secrets(env: dict[str, str], wrong: Mistakes) -> None:
+    """Note each variable under `env` whose name says that its value is a secret."""
+    for name in env:
+        if SECRET.search(name):
+            wrong.add("a secret has no place here; name a key of a Secret under 'secrets'", "env", name, given=name)

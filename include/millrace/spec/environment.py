@@ -8,6 +8,7 @@ from pydantic import Field
 
 from millrace.spec.base import Model, Name
 from millrace.spec.compute import ProfileName
+from millrace.spec.compute_overlay import ComputeOverlay
 from millrace.spec.durations import Duration
 
 
@@ -37,6 +38,9 @@ class Environment(Model):
     scheduled: bool = Field(default=True, description="Whether features run by the clock; backfill needs it.")
     custom_code: Literal["process", "pods"] = Field(
         default="pods", description="Where trainer.py may run; process: all who write pipelines are trusted with all."
+    )
+    compute: ComputeOverlay = Field(
+        default_factory=ComputeOverlay, description="Over include/compute.yaml, in this place."
     )
     pipelines: dict[Name, PipelineOverlay] = Field(default_factory=dict)
 

@@ -17,7 +17,7 @@ def sweep(root: str, pipeline: str) -> int:
     """Delete the pods that carry this run's label, in every namespace that profiles name; returns how many."""
     from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
 
-    compute = Site.at(root, pipeline).tree.compute
+    compute = Site.at(root, pipeline).placed.compute
     context: Any = get_current_context()
     selector = f"{RUN_LABEL}={run_label(context['ti'].dag_id, context['ti'].run_id)}"
     client = KubernetesHook(conn_id=compute.connection).core_v1_client

@@ -47,17 +47,17 @@ class PodTask(BaseOperator):
         attempts = Attempts.of(site.objects, request)
         if (result := _answer(site, request)) is not None and result.outcome is not None:
             self.log.info("The store has this request's result already; no pod is made")
-            if attempts.open and (used := attempts.made[-1]["profile"]) in site.tree.compute.profiles:
+            if attempts.open and (used := attempts.made[-1]["profile"]) in site.placed.compute.profiles:
                 self._operator(site, request, used).take_away()  # it ended while nobody looked
                 self._note(site, attempts, request, result)
             return self._close(work, request, result)
         if problems := out_of_reach(
-            request.place.store, {n: s.uri for n, s in request.means.services.items()}, site.tree.compute.env
+            request.place.store, {n: s.uri for n, s in request.means.services.items()}, site.placed.compute.env
         ):
             raise AirflowFailException(f"{request.identity.job} cannot run in a pod: {'; '.join(problems)}")
-        profile = attempts.profile(self.profile, site.tree.compute)
+        profile = attempts.profile(self.profile, site.placed.compute)
         pod = self._operator(site, request, profile)
-        attempts.ask(request, profile, gpu_limits(self.profile, profile, site.tree.compute))
+        attempts.ask(request, profile, gpu_limits(self.profile, profile, site.placed.compute))
         failure = _ended_badly(lambda: pod.execute_async(context) if pod.deferrable else pod.execute_sync(context))
         return self._finish(site, work, request, failure)
 
@@ -71,7 +71,7 @@ class PodTask(BaseOperator):
             return done.value
         site = self._site()
         attempts = Attempts.of(site.objects, request)
-        pod = self._operator(site, request, attempts.profile(self.profile, site.tree.compute))
+        pod = self._operator(site, request, attempts.profile(self.profile, site.placed.compute))
         if event.get("name") != pod.name:
             raise OutOfSight("What the job should look at has changed since it was asked; asking again")
         failure = _ended_badly(lambda: pod.trigger_reentry(context, event))
@@ -88,7 +88,7 @@ class PodTask(BaseOperator):
     def _operator(self, site: Site, request: JobRequest, profile: str) -> Any:
         from millrace.airflow.pods.manifest import pod_operator
 
-        compute = site.tree.compute
+        compute = site.placed.compute
         self._pod = pod_operator(
             request, profile, compute.profiles[profile], compute, site.tree.root, layout.request(request)
         )
@@ -104,9 +104,9 @@ class PodTask(BaseOperator):
             return self._close(work, request, result)
         attempts.end(self._pod.seen, cause, result)
         if isinstance(cause, OutOfMemory) or (result and result.error and result.error.retry == "larger"):
-            raise attempts.after_memory(self.profile, site.tree.compute, str(cause or "the job ran out of memory"))
+            raise attempts.after_memory(self.profile, site.placed.compute, str(cause or "the job ran out of memory"))
         if isinstance(cause, NoCapacity):
-            raise attempts.after_capacity(self.profile, site.tree.compute, cause)
+            raise attempts.after_capacity(self.profile, site.placed.compute, cause)
         if result is not None and result.error is not None:
             report(request, result)
             if result.error.retry == "resume" and not isinstance(cause, PodFailed):
@@ -126,7 +126,7 @@ class PodTask(BaseOperator):
         attempts.end(self._pod.seen, None, result)
         if self._pod.seen is not None and attempts.made:
             used = attempts.made[-1]["profile"]
-            if profile := site.tree.compute.profiles.get(used):
+            if profile := site.placed.compute.profiles.get(used):
                 note(request, result, self._pod.seen, used, profile)
 
     def _close(self, work: Steps, request: JobRequest, result: JobResult) -> Any:
