@@ -176,6 +176,22 @@ def test_a_duel_that_cannot_be_fought_is_not_passed(tmp_path: Path) -> None:
         assert words in outcome.verdict.failures[0].message
 
 
+def test_a_champion_whose_weights_cannot_be_read_fails_the_duel_and_not_the_job(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    inputs = trained(world)
+    model = load(world.objects, inputs["model"].uri, inputs["model"].digest)
+    torn = model.data[: len(model.data) // 2]
+    file = model.card.weights.model_copy(update={"digest": digest(torn)})
+    champion = save(world.objects, model.card.model_copy(update={"weights": file}), torn)
+
+    outcome = outcome_of(world.run("evaluate", {**inputs, "champion": champion}))
+
+    assert outcome.verdict is not None and not outcome.verdict.passed
+    assert [(check.name, check.passed) for check in outcome.verdict.checks] == [("log_loss", True), ("duel", False)]
+    assert outcome.verdict.failures[0].message.startswith("duel could not be computed: ")
+    assert (outcome.facts["duel"], outcome.facts["champion"]) == (None, champion.digest)
+
+
 def test_the_training_run_shows_the_evaluation(tmp_path: Path) -> None:
     from mlflow import MlflowClient
 

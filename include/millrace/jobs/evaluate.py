@@ -1,4 +1,4 @@
-"""evaluate: judge a challenger on held out rows, by thresholds and in a Duel with the champion."""
+"""evaluate: judge a challenger on held out rows, by the model checks of its pipeline."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict
 from millrace.contract import Metric, Outcome, Verdict
 from millrace.core.canonical import canonical_json
 from millrace.core.errors import ContractError
-from millrace.evaluation.judge import facts_of, fight, measure, threshold_checks
+from millrace.evaluation.checks import Subject, judge
+from millrace.evaluation.measure import measure
 from millrace.jobs.work import Work
 from millrace.mlflow.runs import run_of_model
 from millrace.models.files import Model
@@ -32,36 +33,33 @@ def run(work: Work, params: Params) -> Outcome:
         raise ContractError(f"pipeline '{work.spec.name}' has no evaluation")
     seed, item = work.request.identity.seed, work.request.input("training_set")
     model = work.model("model")
-    found = measure(model, work.read(item), seed=seed)
-    checks = threshold_checks(rules.thresholds, found)
     champion = work.model("champion") if work.request.inputs("champion") else None
-    duel = None
-    if champion is not None:
-        duel, check = fight(model, champion, found, rules, seed=seed)
-        checks.append(check)
-    verdict = Verdict(passed=bool(checks) and all(c.passed for c in checks), checks=tuple(checks))
+    measured = measure(model, work.read(item), seed=seed)
+    judged = judge(rules.checks, Subject(model=model, measured=measured, champion=champion, seed=seed))
+    verdict = Verdict(passed=bool(judged.checks) and all(c.passed for c in judged.checks), checks=judged.checks)
     facts: dict[str, Any] = {
+        "duel": None,
+        **judged.facts,
         "model": model.digest,
         "training_set": item.digest,
-        "rows": len(found.label),
+        "rows": len(measured.label),
         "champion": champion.digest if champion else None,
-        "duel": facts_of(duel) if duel else None,
     }
     document = {
         **facts,
         "task": model.card.task,
         "classes": list(model.card.classes),
         "loss": LOSS[model.card.task],
-        "metrics": {name: metric.model_dump(mode="json") for name, metric in found.metrics.items()},
+        "metrics": {name: metric.model_dump(mode="json") for name, metric in measured.metrics.items()},
         "block": model.card.holdout.block,
         "timezone": model.card.holdout.timezone,
-        "blocks": found.block_sums(),
+        "blocks": measured.block_sums(),
         "passed": verdict.passed,
-        "checks": [check.model_dump(mode="json") for check in checks],
+        "checks": [check.model_dump(mode="json") for check in judged.checks],
     }
     stored = work.put("evaluations", "evaluation.json", canonical_json(document), "evaluation", "application/json")
-    _track(work, model, found.metrics, verdict)
-    return Outcome(outputs={"evaluation": stored}, facts=facts, metrics=found.metrics, verdict=verdict)
+    _track(work, model, measured.metrics, verdict)
+    return Outcome(outputs={"evaluation": stored}, facts=facts, metrics=measured.metrics, verdict=verdict)
 
 
 def _track(work: Work, model: Model, metrics: dict[str, Metric], verdict: Verdict) -> None:

@@ -11,12 +11,13 @@ from millrace.spec.base import Classification, Mistakes, Model, Name
 from millrace.spec.compute import TIME_LIMIT, ProfileName
 from millrace.spec.durations import Duration
 from millrace.spec.embedding import Embedding
+from millrace.spec.evaluation import EvaluationSpec
 from millrace.spec.jobs import TaskJob
 from millrace.spec.media import EMBEDDED, UNEXPLAINED, coordinates
 from millrace.spec.monitoring import MonitoringSpec
 from millrace.spec.partitions import Grain, Partitioning, is_timezone, keeps_its_clocks
 from millrace.spec.source import NEEDED, Source, location_fields
-from millrace.spec.training import METRICS, EvaluationSpec, LabelSpec, TrainingSpec
+from millrace.spec.training import METRICS, LabelSpec, TrainingSpec
 
 
 class PartitionSpec(Model):

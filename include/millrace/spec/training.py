@@ -1,10 +1,10 @@
-"""What a pipeline predicts, how a challenger is trained, and what it must reach."""
+"""What a pipeline predicts, and how a challenger is trained."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from millrace.spec.base import Model
 from millrace.spec.durations import Duration
@@ -55,30 +55,4 @@ class TrainingSpec(Model):
     threads: int = Field(default=2, ge=1, description="Of each job; part of what the bytes depend on.")
     schedule: str | None = Field(
         default=None, pattern=CRON, description="Cron expression for retraining regardless of drift: 0 3 * * 1"
-    )
-
-
-class Threshold(Model):
-    """Bounds of one holdout metric."""
-
-    min: float | None = Field(default=None, description="The metric is at least this.")
-    max: float | None = Field(default=None, description="The metric is at most this.")
-
-    @model_validator(mode="after")
-    def _some(self) -> Threshold:
-        if self.min is None and self.max is None:
-            raise ValueError("a threshold needs min or max")
-        if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(f"min ({self.min:g}) cannot be larger than max ({self.max:g})")
-        return self
-
-
-class EvaluationSpec(Model):
-    """What a challenger must reach, alone and against the champion."""
-
-    thresholds: dict[str, Threshold] = Field(min_length=1, description="Metric name -> bounds on the holdout.")
-    duel_tolerance: float = Field(
-        default=0.0,
-        ge=0,
-        description="Largest mean loss above the champion's, in loss units, that the challenger may show.",
     )

@@ -1,0 +1,71 @@
+"""What a challenger must reach: the model checks, a union, and the keys of `evaluation` that ask for them."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from millrace.spec.base import Model
+
+
+class Threshold(Model):
+    """Bounds of one holdout metric."""
+
+    min: float | None = Field(default=None, description="The metric is at least this.")
+    max: float | None = Field(default=None, description="The metric is at most this.")
+
+    @model_validator(mode="after")
+    def _some(self) -> Threshold:
+        if self.min is None and self.max is None:
+            raise ValueError("a threshold needs min or max")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min ({self.min:g}) cannot be larger than max ({self.max:g})")
+        return self
+
+
+class ThresholdCheck(Threshold):
+    """A metric of the rows held out lies within bounds."""
+
+    type: Literal["threshold"] = "threshold"
+    metric: str = Field(description="One of the label's task.")
+    needs_champion: ClassVar[bool] = False
+
+    @property
+    def name(self) -> str:
+        """That of the check's verdict."""
+        return self.metric
+
+
+class DuelCheck(Model):
+    """The mean loss on frozen rows is no more than `tolerance` above the champion's."""
+
+    type: Literal["duel"] = "duel"
+    tolerance: float = Field(ge=0, description="In loss units.")
+    needs_champion: ClassVar[bool] = True
+
+    @property
+    def name(self) -> str:
+        """That of the check's verdict."""
+        return self.type
+
+
+ModelCheck = ThresholdCheck | DuelCheck
+
+
+class EvaluationSpec(Model):
+    """What a challenger must reach, alone and against the champion."""
+
+    thresholds: dict[str, Threshold] = Field(min_length=1, description="Metric name -> bounds on the holdout.")
+    duel_tolerance: float = Field(
+        default=0.0,
+        ge=0,
+        description="Largest mean loss above the champion's, in loss units, that the challenger may show.",
+    )
+
+    @property
+    def checks(self) -> tuple[ModelCheck, ...]:
+        """The model checks that these keys ask for, in the order in which they are made."""
+        bounds = sorted(self.thresholds.items())
+        alone = (ThresholdCheck(metric=metric, min=bound.min, max=bound.max) for metric, bound in bounds)
+        return (*alone, DuelCheck(tolerance=self.duel_tolerance))
