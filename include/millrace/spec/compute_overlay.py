@@ -15,22 +15,24 @@ class ProfileOverlay(Model):
 
     node_selector: dict[str, str] | None = Field(default=None, description="In place of the profile's.")
     tolerations: tuple[Toleration, ...] | None = Field(default=None, description="In place of the profile's.")
-    runtime_class: Label | None = None
-    priority_class: Label | None = None
-    service_account: Label | None = None
-    namespace: Label | None = None
+    runtime_class: Label | None = Field(default=None, description="In place of the profile's.")
+    priority_class: Label | None = Field(default=None, description="In place of the profile's.")
+    service_account: Label | None = Field(default=None, description="In place of the profile's.")
+    namespace: Label | None = Field(default=None, description="In place of the profile's.")
     secrets: dict[str, SecretKey] | None = Field(default=None, description="By variable, over the profile's own.")
-    image: str | None = None
+    image: str | None = Field(default=None, description="In place of the profile's.")
 
 
 class ComputeOverlay(Model):
     """Over include/compute.yaml: `env` and `secrets` by variable, all else in its place. What is left out stays."""
 
-    image: str | None = None
-    image_pull_policy: Literal["IfNotPresent", "Always", "Never"] | None = None
-    image_pull_secrets: tuple[Label, ...] | None = None
-    namespace: Label | None = None
-    service_account: Label | None = None
+    image: str | None = Field(default=None, description="In place of the file's.")
+    image_pull_policy: Literal["IfNotPresent", "Always", "Never"] | None = Field(
+        default=None, description="In place of the file's."
+    )
+    image_pull_secrets: tuple[Label, ...] | None = Field(default=None, description="In place of the file's.")
+    namespace: Label | None = Field(default=None, description="In place of the file's.")
+    service_account: Label | None = Field(default=None, description="In place of the file's.")
     connection: str | None = Field(default=None, description="Airflow Connection of the cluster.")
     env: dict[str, str] = Field(default_factory=dict, description="Variables of every pod; no secret.")
     secrets: dict[str, SecretKey] = Field(default_factory=dict, description="Variable -> key of a Secret.")
