@@ -2,6 +2,10 @@
 
 `python -m millrace.jobs <job> --request F --result F` reads a JobRequest and writes a JobResult,
 the same in the task's own process, a container or a pod.
+
+What is stored is read for ever within a major version: a later minor only adds fields, each with a default. In what is
+digested (Identity and Outcome with all that is in them) such a field has `exclude_if` for its default, so that the
+digests of what an earlier minor wrote stay; in the rest a default is enough.
 """
 
 from millrace.contract.artifact import Artifact, Classification

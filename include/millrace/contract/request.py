@@ -128,7 +128,10 @@ class JobRequest(_Sent):
 
     @classmethod
     def parse(cls, text: str | bytes) -> JobRequest:
-        """Read a request. Raises ContractError naming the field for anything unknown, newer or malformed."""
+        """Read a request of this or an earlier minor version; its digest is what it was.
+
+        Raises ContractError naming the field for anything unknown, newer or malformed.
+        """
         import json
 
         from pydantic import ValidationError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -114,10 +115,22 @@ class JobResult(_Read):
 
     @classmethod
     def parse(cls, text: str | bytes) -> JobResult:
-        """Read a result; unknown fields are ignored. Raises ContractError when it is not one."""
+        """Read a result of any minor version; unknown fields are ignored. Raises ContractError when it is not one."""
         try:
             result = cls.model_validate_json(text)
         except ValidationError as err:
+            _check_major(str(_contract_of(text)))  # another major has another form, and that is the reason
             raise ContractError(f"not a JobResult: {err.errors()[0]['msg']}") from err
-        check_version(f"{result.contract.split('.')[0]}.0")
+        _check_major(result.contract)
         return result
+
+
+def _check_major(version: str) -> None:
+    check_version(f"{version.split('.')[0]}.0")
+
+
+def _contract_of(text: str | bytes) -> Any:
+    try:
+        return json.loads(text)["contract"]
+    except (ValueError, KeyError, TypeError):
+        return CONTRACT_VERSION
