@@ -143,6 +143,14 @@ MUTANTS = [
         ("tests/ledger/test_ledger_champions.py", "-k", "sqlite"),
     ),
     Mutant(
+        6,
+        "a model check that cannot be computed is left out",
+        "include/millrace/evaluation/checks/__init__.py",
+        'return Judged((Check(name=asked.name, passed=False, message=f"{asked.type} could not be computed: {why}"),))',
+        "return Judged(())",
+        ("tests/evaluation/test_evaluation_checks.py",),
+    ),
+    Mutant(
         7,
         "the copy of the champion goes back",
         "include/millrace/store/champions.py",
@@ -157,6 +165,14 @@ MUTANTS = [
         '    if not again and decision.state != "waiting":\n        return False\n',
         "",
         ("tests/airflow/test_airflow_training.py",),
+    ),
+    Mutant(
+        8,
+        "a replay of old partitions retrains",
+        "include/millrace/rules/governor.py",
+        "    if newer:\n",
+        "    if not history:\n",
+        ("tests/rules/test_rules_governor.py",),
     ),
     Mutant(
         9,
