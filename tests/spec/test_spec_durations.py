@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -21,8 +21,17 @@ from millrace.spec import Duration
 def test_durations_add_to_moments(text, after):
     moment = datetime(2024, 1, 31, tzinfo=UTC)
     assert Duration(text).after(moment) == datetime.fromisoformat(after).replace(tzinfo=UTC)
-    assert moment + Duration(text).delta == Duration(text).after(moment)
     assert str(Duration(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "length"),
+    [("PT90S", timedelta(seconds=90)), ("P1DT1H", timedelta(hours=25)), ("P1M", timedelta(days=31)),
+     ("P2M", timedelta(days=59)), ("P1Y", timedelta(days=365)), ("P1Y1M", timedelta(days=396))],
+)  # fmt: skip
+def test_a_limit_of_time_has_one_length(text, length):
+    assert Duration(text).length == length
+    assert Duration(text).seconds == length.total_seconds()
 
 
 def test_a_month_before_is_a_month_before():

@@ -30,15 +30,16 @@ class Duration:
         self.clock = timedelta(hours=hours, minutes=minutes, seconds=seconds)
 
     @property
-    def delta(self) -> relativedelta:
-        """Both parts in one, for arithmetic where clocks do not change."""
-        return self.calendar + relativedelta(seconds=int(self.clock.total_seconds()))
+    def length(self) -> timedelta:
+        """How long it is as a limit of time, which knows no calendar: months and years as from January of a common
+        year. Moments are reckoned by `after` and `before`."""
+        start = datetime(2001, 1, 1)
+        return self.after(start) - start
 
     @property
     def seconds(self) -> int:
-        """Length as a limit of time; months and years as from January of a common year."""
-        start = datetime(2001, 1, 1)
-        return int((self.after(start) - start).total_seconds())
+        """The length in seconds."""
+        return self.length // timedelta(seconds=1)
 
     def after(self, moment: datetime) -> datetime:
         """Return the moment this long after `moment`."""

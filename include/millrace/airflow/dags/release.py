@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
-
 from airflow.sdk import DAG, Param
 
 from millrace.airflow.dags.common import arguments, step
 from millrace.airflow.runtime.site import Site
 from millrace.airflow.tasks import release as tasks
 from millrace.airflow.tasks.approval import ReleaseApproval
-from millrace.spec import Duration
 
 
 def build(site: Site) -> DAG:
@@ -53,14 +50,8 @@ def build(site: Site) -> DAG:
             subject=f"Promote {site.name} version {{{{ params.version }}}} to champion?",
             body="{{ ti.xcom_pull(task_ids='open') }}",
             defaults="Reject",
-            response_timeout=_waiting_time(approval.expires_after) if approval.by == "human" else None,
+            response_timeout=approval.expires_after.length if approval.by == "human" else None,
         )
         promoted = step(tasks.promote)(**here)
         opened >> approved >> promoted
     return dag
-
-
-def _waiting_time(duration: Duration) -> timedelta:
-    """A calendar duration as Airflow wants it; a month counts as 31 days, a year as 366."""
-    january = datetime(2000, 1, 1)
-    return duration.after(january) - january
