@@ -94,6 +94,7 @@ def test_what_is_no_event_time_is_refused(column: pa.Array, words: str) -> None:
 @given(moments, durations, st.lists(st.integers(1, 4 * 86_400), min_size=1))
 @example(at("2023-03-31T00:00"), Duration("P1M"), [60])
 @example(at("2023-01-31T10:00"), Duration("P1M"), [60, 10 * 3600 + 1])
+@example(at("2024-05-01T00:00"), Duration("P1M"), [1])
 def test_all_labels_before_a_moment_are_known_together_and_not_sooner(
     end: datetime, known_after: Duration, before: list[int]
 ) -> None:

@@ -52,11 +52,13 @@ def all_known(end: datetime, known_after: Duration) -> datetime:
     """The first moment from which on the labels of all events before `end` are known.
 
     Mostly `end` and then `known_after`; but events of the evening before 31 March are known a month later, on the
-    evening of 30 April, when those of the morning of 31 March have been known for half a day.
+    evening of 30 April, when those of the morning of 31 March have been known for half a day. Those before the
+    midnight that begins 1 May are known by the end of 30 May, and do not wait for 1 June.
     """
     end = moment(end)
     midnight = end.replace(hour=0, minute=0, second=0, microsecond=0)
-    return max(known_after.after(end), known_after.after(midnight - DAY) + DAY)
+    before = known_after.after(midnight - DAY) + DAY
+    return before if end == midnight else max(known_after.after(end), before)
 
 
 def utc(column: Column, name: str) -> Column:
