@@ -28,8 +28,14 @@ def no_settings(monkeypatch):
         monkeypatch.delenv(name)
 
 
+@pytest.fixture(scope="session")
+def feast() -> None:
+    """Import Feast once: without it each check would start a process of its own for that."""
+    import millrace.feast_stores  # noqa: F401
+
+
 @pytest.fixture
-def millrace(monkeypatch, capsys) -> Callable[..., Said]:
+def millrace(feast, monkeypatch, capsys) -> Callable[..., Said]:
     """Call `millrace <words>` in this process."""
     from millrace.cli import app
 

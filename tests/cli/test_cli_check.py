@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -249,3 +251,79 @@ def test_nothing_is_written_by_a_check(millrace, shop):
     before = sorted(p for p in shop.rglob("*"))
     assert millrace("check").code == 0
     assert sorted(p for p in shop.rglob("*")) == before
+
+
+def change(shop, file, *changes):
+    path = shop / file
+    text = path.read_text()
+    for right, wrong in changes:
+        assert right in text, right
+        text = text.replace(right, wrong, 1)
+    path.write_text(text)
+
+
+def test_mistakes_of_all_kinds_are_named_in_one_go(millrace, shop, monkeypatch):
+    # Given keys, types and words that are wrong in pipeline.yaml, and a mistake in each other file
+    change(shop, PIPELINE, ("owner: ", "ownr: "), ("minimum_rows: 1000", "minimum_rows: many"), ("k: 2", "k: 5"),
+           ("known_after: PT1H", "known_after: 1 hour"), ("    gate: suites", "    lokback: P1D\n    gate: suites"),
+           ("window: P7D", "window: P4D"))  # fmt: skip
+    change(shop, SQL, ("    minutes,", "    minuts,"))
+    change(shop, RAW, ("column: time}", "column: tim}"), ("to_be_unique", "to_be_uniqe"))
+    change(shop, MADE, ("column: hour_of_day,", "column: hour_of_dy,"))
+    change(shop, FEAST, ('timestamp_field="event_timestamp"', 'timestamp_field="time"'))
+    change(shop, DEV, ("approval:", "pipelines: {visit: {}}\napproval:"))
+    monkeypatch.setitem(sys.modules, "xgboost", None)  # as where it is not installed
+    # When
+    code, _, err = millrace("check")
+    # Then each is named, by its file and key, and nothing that only follows from another
+    *lines, last = err.splitlines()
+    expected = [
+        (DEV, "no pipeline 'visit'"),
+        (PIPELINE, "key 'owner' is missing"),
+        (PIPELINE, "unknown key 'ownr'"),
+        (PIPELINE, "unknown key 'sources.visits.lokback'"),
+        (PIPELINE, "label.known_after: '1 hour' is not a duration"),
+        (PIPELINE, "training.minimum_rows: Input should be a valid integer"),
+        (PIPELINE, "monitoring.k: cannot be larger than n (3)"),
+        (PIPELINE, "training.learner.kind: job 'train' needs the module 'xgboost', which is not installed here"),
+        (RAW, "no such expectation"),
+        (RAW, "no column 'tim'"),
+        (SQL, "minuts"),
+        (MADE, "no column 'hour_of_dy'"),
+        (FEAST, "takes its event_time from 'time'"),
+    ]
+    for file, words in expected:
+        assert [line for line in lines if line.startswith(f"{file}:") and words in line], (file, words, err)
+    assert code == 1 and last == f"1 pipeline checked, {len(expected)} problems", err
+
+
+def test_other_files_are_checked_where_the_spec_cannot_be_read(millrace, shop):
+    change(shop, PIPELINE, ("name: visits", "name: [visits"))
+    change(shop, SQL, ("FROM visits", "FORM visits"))
+    change(shop, RAW, ("to_be_unique", "to_be_uniqe"))
+    change(shop, FEAST, ("ttl=timedelta(days=90)", "ttl=1 / 0"))
+    named = [line.split(":")[0] for line in millrace("check").err.splitlines()[:-1]]
+    assert named == [PIPELINE, SQL, RAW, FEAST]
+
+
+@pytest.mark.parametrize("section", ["partition", "sources", "features", "label", "training", "monitoring"])
+def test_a_section_that_is_missing_is_all_that_is_said_of_it(millrace, shop, section):
+    text = re.sub(rf"(?m)^{section}:\n(?: +.*\n)+", "", (shop / PIPELINE).read_text())
+    (shop / PIPELINE).write_text(text)
+    lines = millrace("check").err.splitlines()[:-1]
+    if section in ("partition", "sources", "features"):
+        assert len(lines) == 1 and f"key '{section}' is missing" in lines[0], lines
+    else:
+        assert all(line.startswith(PIPELINE) for line in lines) and len(lines) <= 2, lines
+
+
+def test_feast_files_are_read_by_a_process_of_their_own(shop):
+    """As a person's call does, which has not imported Feast; what a file prints is no answer."""
+    change(shop, FEAST, ("service = FeatureService", "print('hello')\nservice = FeatureService"))
+    call = [sys.executable, "-m", "millrace.cli.app", "check"]
+    said = subprocess.run(call, capture_output=True, text=True, check=False)
+    assert (said.returncode, said.stdout, said.stderr) == (0, "1 pipeline checked, no problems\n", "")
+    change(shop, FEAST, ("ttl=timedelta(days=90)", "ttl=1 / 0"))
+    said = subprocess.run(call, capture_output=True, text=True, check=False)
+    assert said.stderr.splitlines()[0].endswith("ZeroDivisionError: division by zero")
+    assert said.stderr.startswith(f"{FEAST}:{line_of(shop / FEAST, 'ttl=1 / 0')}: ")

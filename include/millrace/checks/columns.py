@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from millrace.checks.readable import Readable
+from millrace.checks.sql import UNKNOWN
 from millrace.core.errors import nearest
 from millrace.spec import PipelineSpec, ProjectTree
 from millrace.spec.yaml_file import line_of
@@ -17,15 +19,17 @@ STORED = (*NUMBERS, "UHUGEINT", "VARCHAR", "ENUM", "UUID", "JSON", "DATE")
 
 
 def check_columns(
-    tree: ProjectTree, spec: PipelineSpec, made: dict[str, str] | None, served: list[str] | None
+    tree: ProjectTree, found: Readable, made: dict[str, str] | None, served: list[str] | None
 ) -> list[str]:
     """One line for each column that is not there. `made` or `served` None: not known, because that is wrong itself."""
+    spec = found.spec
+    assert spec is not None
     path = tree.folder(spec.name) / "pipeline.yaml"
     sql = path.with_name("transform.sql")
     problems = [
         f"{sql}:1: column '{name}' is of type {kind}, which a Snapshot does not hold; cast it"
         for name, kind in (made or {}).items()
-        if kind.split("(")[0] not in STORED and not kind.startswith("TIMESTAMP")
+        if kind != UNKNOWN and kind.split("(")[0] not in STORED and not kind.startswith("TIMESTAMP")
     ] + [
         f"{sql}:1: column '{name}' is {kind}, a time without a zone, so nobody can tell which moment it is; allowed: "
         f"TIMESTAMPTZ. Say whose clock it is: {name} AT TIME ZONE '{spec.partition.timezone}'"
@@ -34,7 +38,8 @@ def check_columns(
     ]
     return problems + [
         f"{path}:{line_of(path, *loc)}: {'.'.join(map(str, loc))}: {text}"
-        for loc, text in [*_made(spec, made), *_served(spec, served), *_classified(spec, made)]
+        for loc, text in [*_made(spec, made), *_served(spec, served), *_classified(found, made)]
+        if found.knows(*loc)
     ]
 
 
@@ -56,9 +61,9 @@ def _made(spec: PipelineSpec, made: dict[str, str] | None) -> Iterator[tuple[tup
         if column is not None and column not in made:
             yield loc, f"transform.sql does not make column '{column}'" + _near(column, made)
     for group, key, column in times:
-        if column in made and not made[column].startswith("TIMESTAMP"):
-            yield (group, key), f"'{column}' is {made[column]} in transform.sql; allowed: TIMESTAMPTZ"
-    if spec.label and spec.label.column in made:
+        if made.get(column or "", UNKNOWN) != UNKNOWN and not made[str(column)].startswith("TIMESTAMP"):
+            yield (group, key), f"'{column}' is {made[str(column)]} in transform.sql; allowed: TIMESTAMPTZ"
+    if spec.label and made.get(spec.label.column, UNKNOWN) != UNKNOWN:
         kind = made[spec.label.column]
         allowed, words = (CLASSES, "text or an integer") if spec.label.task == "multiclass" else (
             NUMBERS, "a number or BOOLEAN")  # fmt: skip
@@ -85,9 +90,10 @@ def _served(spec: PipelineSpec, served: list[str] | None) -> Iterator[tuple[tupl
             )
 
 
-def _classified(spec: PipelineSpec, made: dict[str, str] | None) -> Iterator[tuple[tuple[str | int, ...], str]]:
+def _classified(found: Readable, made: dict[str, str] | None) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """A misspelt column would keep the default classification without a word."""
-    if made is None:
+    spec = found.spec
+    if made is None or spec is None or not found.knows("sources"):
         return
     known = [*made, *(c for source in spec.sources.values() for c in source.columns)]
     for column in spec.columns:

@@ -6,12 +6,15 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from millrace.checks.readable import Readable
+from millrace.checks.sql import UNKNOWN
 from millrace.checks.words import attempt, near
 from millrace.spec import PipelineSpec, ProjectTree
 from millrace.spec.yaml_file import read_text
 
 if TYPE_CHECKING:
-    from millrace.feast_stores.apply import Definitions
+    from millrace.checks.feast_files import FeastFiles
+    from millrace.spec.feast_file import Definitions
 
 _INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "UTINYINT", "USMALLINT")
 COMPATIBLE: dict[str, tuple[str, ...]] = {
@@ -26,21 +29,22 @@ COMPATIBLE: dict[str, tuple[str, ...]] = {
 
 
 def check_features(
-    tree: ProjectTree, spec: PipelineSpec, made: dict[str, str] | None
+    tree: ProjectTree, pipeline: str, read: Readable, files: FeastFiles, made: dict[str, str] | None
 ) -> tuple[list[str], list[str] | None]:
     """One line for each mistake, and the features that the spec's service serves, None when that is not known."""
-    from millrace.feast_stores.apply import describe
-
-    path = tree.features_file(spec.name)
+    path, spec = tree.features_file(pipeline), read.spec
     if not path.is_file():
         return [], None  # said once, with the other files that a pipeline needs
     problems: list[str] = []
     text = attempt(problems, lambda: read_text(path))
-    found = attempt(problems, lambda: describe(text or "", str(path))) if text is not None else None
-    if text is None or found is None:
+    found = attempt(problems, lambda: files.describe(path))
+    if text is None or found is None or spec is None:
         return problems, None
-    problems += [f"{path}:{_line(text, word)}: {problem}" for word, problem in _views(spec, found, made)]
+    if all(read.knows("features", key) for key in ("entity", "event_time", "created_time")):
+        problems += [f"{path}:{_line(text, word)}: {problem}" for word, problem in _views(spec, found, made)]
     service = spec.features.service
+    if not read.knows("features", "service"):
+        return problems, None
     if service not in found.services:
         problems.append(
             f"{path}:1: no FeatureService '{service}', which features.service in pipeline.yaml names"
@@ -88,7 +92,7 @@ def _type(feature: str, declared: str, made: dict[str, str]) -> str | None:
     kind = made.get(feature)
     if kind is None:
         return f"feature '{feature}' is no column that transform.sql makes{near(feature, list(made))}"
-    if not declared:  # left to Feast, which takes the column's
+    if not declared or kind == UNKNOWN:  # left to Feast, which takes the column's
         return None
     if kind.startswith("DECIMAL"):
         allowed: tuple[str, ...] = ("Int64",) if kind.endswith(",0)") else ("Float64",)

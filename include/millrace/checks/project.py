@@ -6,18 +6,18 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
 
 from millrace.checks.columns import check_columns
-from millrace.checks.sql import TYPES, sql_columns
+from millrace.checks.feast_files import FeastFiles
+from millrace.checks.installed import check_installed
+from millrace.checks.readable import Readable, read_spec
+from millrace.checks.sql import TYPES, sql_columns, sql_names, sql_syntax
 from millrace.checks.triggers import check_triggers
 from millrace.checks.words import attempt, near
 from millrace.core.errors import SpecError
-from millrace.spec import PipelineSpec, Placed, ProjectTree
+from millrace.spec import Placed, ProjectTree
 from millrace.spec.project import NEEDED, find_root
 from millrace.spec.yaml_file import line_of
-
-T = TypeVar("T")
 
 
 def choose(what: list[str], project: Path | None) -> tuple[ProjectTree, list[str]]:
@@ -52,8 +52,9 @@ def check(tree: ProjectTree, pipelines: list[str]) -> list[str]:
         if attempt(problems, lambda name=name: tree.environment(name)) is not None:  # type: ignore[misc]
             placing.append(name)
             problems += _environment(tree, name)
-    for pipeline in pipelines:
-        problems += _pipeline(tree, pipeline, placing)
+    with FeastFiles(tree.features_file(pipeline) for pipeline in pipelines) as files:
+        for pipeline in pipelines:
+            problems += _pipeline(tree, pipeline, placing, files)
     return [_near_here(tree.root, line) for line in dict.fromkeys(problems)]
 
 
@@ -73,48 +74,73 @@ def _environment(tree: ProjectTree, name: str) -> Iterator[str]:
                 yield f"{path}:{line}: no such job '{job}'; allowed: {', '.join(JOBS)}" + near(job, JOBS)
 
 
-def _pipeline(tree: ProjectTree, pipeline: str, environments: list[str]) -> list[str]:
+def _pipeline(tree: ProjectTree, pipeline: str, environments: list[str], files: FeastFiles) -> list[str]:
     from millrace.checks.features import check_features  # these two use what is defined here
     from millrace.checks.suites import check_suite_of
 
     problems: list[str] = []
-    spec = attempt(problems, lambda: tree.spec(pipeline))
-    if spec is None:
-        return problems
-    for name in environments:
-        attempt(problems, lambda name=name: Placed.of(tree, name, pipeline))  # type: ignore[misc]
-    problems += _rooms(tree, spec)
-    problems += check_triggers(tree, spec)
+    found = read_spec(tree, pipeline, problems)
+    problems += _rooms(tree, pipeline, found)
     sql = tree.folder(pipeline) / "transform.sql"
-    made = attempt(problems, lambda: sql_columns(sql, spec)) if sql.is_file() else None
-    for source in spec.sources.values():
-        columns = {c: TYPES[source.types.get(c, "string")] for c in source.columns}
-        problems += check_suite_of(tree, spec, source.gate, columns, "the source does not have it")
-    problems += check_suite_of(tree, spec, spec.features.gate, made, "transform.sql does not make it")
-    found, served = check_features(tree, spec, made)
-    problems += found
-    problems += check_columns(tree, spec, made, served)
-    return problems
+    spec = found.spec
+    if spec is None:  # what can be told of the other files by themselves
+        if sql.is_file():
+            attempt(problems, lambda: sql_syntax(sql))
+        for suite in sorted((sql.parent / "suites").glob("*.yaml")):
+            problems += check_suite_of(tree, pipeline, f"suites/{suite.name}")
+        return problems + check_features(tree, pipeline, found, files, None)[0]
+    placed: list[Placed] = []
+    for name in environments if all(found.knows(key) for key in ("sources", "training", "compute")) else ():
+        here = attempt(problems, lambda name=name: Placed.of(tree, name, pipeline, spec))  # type: ignore[misc]
+        placed += [here] if here is not None else []
+    problems += check_installed(tree, found, placed)
+    if all(found.knows(key) for key in ("partition", "label", "training", "monitoring")):
+        problems += check_triggers(tree, spec)
+    made = _made(sql, found, problems) if sql.is_file() else None
+    known = {name: source for name, source in spec.sources.items() if found.knows_columns(name)}
+    others = {name: source.columns for name, source in known.items()} if len(known) == len(spec.sources) else None
+    for name, source in spec.sources.items():
+        columns = {c: TYPES[source.types.get(c, "string")] for c in source.columns} if name in known else None
+        if found.knows("sources", name, "gate"):
+            problems += check_suite_of(tree, pipeline, source.gate, columns, "the source does not have it", others)
+    if found.knows("features", "gate"):
+        why = "transform.sql does not make it"
+        problems += check_suite_of(tree, pipeline, spec.features.gate, made, why, others)
+    lines, served = check_features(tree, pipeline, found, files, made)
+    return problems + lines + check_columns(tree, found, made, served)
 
 
-def _rooms(tree: ProjectTree, spec: PipelineSpec) -> Iterator[str]:
+def _made(sql: Path, found: Readable, problems: list[str]) -> dict[str, str] | None:
+    """Columns that the SQL makes, None where nothing is known; only their names where it is wrong, or what it reads."""
+    spec = found.spec
+    assert spec is not None
+    keys = (("features", "embedding"), ("features", "engine"), ("partition", "timezone"))
+    if not all(found.knows(*key) for key in keys) or not all(found.knows_columns(name) for name in spec.sources):
+        attempt(problems, lambda: sql_syntax(sql))
+        return sql_names(sql, spec)
+    return attempt(problems, lambda: sql_columns(sql, spec)) or sql_names(sql, spec)
+
+
+def _rooms(tree: ProjectTree, pipeline: str, found: Readable) -> Iterator[str]:
     """What must stand elsewhere for the pipeline to run."""
     from millrace.spec.jobs import JOBS
 
-    folder = tree.folder(spec.name)
+    folder, spec = tree.folder(pipeline), found.spec
     for file in (
         folder / "transform.sql",
-        tree.features_file(spec.name),
+        tree.features_file(pipeline),
         tree.root / "feature_repo" / "feature_store.yaml",
-        tree.root / "dags" / f"{spec.name}.py",
+        tree.root / "dags" / f"{pipeline}.py",
     ):
         if not file.is_file():
             yield f"{file}:1: there is no such file; {NEEDED[0].lower()}{NEEDED[1:]}"
+    if spec is None:
+        return
     path = folder / "pipeline.yaml"
     embedding = spec.features.embedding
     if embedding is not None and not (folder / embedding.file).is_file():
         line = line_of(path, "features", "embedding")
-        yield f"{path}:{line}: {embedding.file} is not there; land some partitions, then 'millrace embed {spec.name}'"
+        yield f"{path}:{line}: {embedding.file} is not there; land some partitions, then 'millrace embed {pipeline}'"
     for job in spec.compute:
         if job not in JOBS:
             line = line_of(path, "compute", job)

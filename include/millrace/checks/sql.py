@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from millrace.checks.sql_spark import refuse
-from millrace.core.errors import SpecError
+from millrace.core.errors import SpecError, nearest
 from millrace.spec import PipelineSpec
 from millrace.spec.media import EMBEDDED
 from millrace.spec.yaml_file import read_text
@@ -17,6 +17,8 @@ TYPES = {
     "date": "DATE", "time": "TIME", "binary": "BLOB",
 }  # fmt: skip
 """Type of a source's column -> DuckDB's."""
+UNKNOWN = ""
+"""Type of a column of which only the name is known, since the SQL cannot be bound."""
 SCOPE = {"partition_key": "VARCHAR", "start_time": "TIMESTAMPTZ", "end_time": "TIMESTAMPTZ"}
 # DuckDB counts lines from the first word of the statement.
 _LEAD = re.compile(r"(?:\s|--[^\n]*(?:\n|$)|/\*.*?\*/)*", re.DOTALL)
@@ -62,6 +64,40 @@ def sql_columns(path: Path, spec: PipelineSpec) -> dict[str, str]:
     if twice := sorted({name for name in names if [n.lower() for n in names].count(name.lower()) > 1}):
         raise SpecError(f"the SQL makes two columns of one name: {', '.join(twice)}", where=f"{path}:1")
     return {column[0]: str(column[1]) for column in described}
+
+
+def sql_names(path: Path, spec: PipelineSpec) -> dict[str, str] | None:
+    """Names that the SQL gives its columns, though it cannot be bound; None where that does not stand in it.
+
+    A bare column that no source has counts as the one that is nearest to it: its misspelling is named already.
+    """
+    import sqlglot
+    from sqlglot.errors import SqlglotError
+    from sqlglot.expressions import Column
+
+    try:
+        parsed = sqlglot.parse_one(read_text(path), read="duckdb")
+    except (SqlglotError, SpecError):
+        return None
+    known = {*SCOPE, *spec.features.embedded, *(c for source in spec.sources.values() for c in source.columns)}
+    names = [
+        nearest(item.name, known) if isinstance(item, Column) and item.name not in known else item.alias_or_name
+        for item in getattr(parsed, "selects", ())
+    ]
+    return {str(name): UNKNOWN for name in names} if names and all(names) and "*" not in names else None
+
+
+def sql_syntax(path: Path) -> None:
+    """Raise SpecError with the line for a file that is no SQL, whatever the sources are."""
+    import duckdb
+
+    sql = read_text(path)
+    with duckdb.connect() as connection:
+        try:
+            connection.extract_statements(sql)
+        except duckdb.Error as err:
+            message, line = _explain(str(err), sql, 0)
+            raise SpecError(message, where=f"{path}:{line}") from None
 
 
 def _explain(text: str, sql: str, start: int) -> tuple[str, int]:

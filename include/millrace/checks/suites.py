@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from millrace.checks.words import attempt, near
 from millrace.core.errors import SpecError
-from millrace.spec import PipelineSpec, ProjectTree
+from millrace.spec import ProjectTree
 from millrace.spec.yaml_file import line_of
 
 if TYPE_CHECKING:
@@ -25,19 +25,25 @@ KINDS = {
 
 
 def check_suite_of(
-    tree: ProjectTree, spec: PipelineSpec, name: str, columns: Mapping[str, str] | None, why: str
+    tree: ProjectTree,
+    pipeline: str,
+    name: str,
+    columns: Mapping[str, str] | None = None,
+    why: str = "",
+    sources: Mapping[str, Collection[str]] | None = None,
 ) -> list[str]:
-    """One line for each mistake of a suite; `columns`, with DuckDB's types, are None where the SQL is wrong itself."""
+    """One line for each mistake of a suite. None are `columns`, with DuckDB's types, where what makes them is wrong
+    itself, and `sources`, with theirs, where pipeline.yaml is."""
     from millrace.gates.gx.suite import read
 
-    path = tree.folder(spec.name) / name
+    path = tree.folder(pipeline) / name
     problems: list[str] = []
-    entries = attempt(problems, lambda: read(tree.suite(spec.name, name), str(path)))
+    entries = attempt(problems, lambda: read(tree.suite(pipeline, name), str(path)))
     if entries is None:
         return problems
     if not entries:
         return [f"{path}:1: the suite has no expectations: it would pass anything; write at least one"]
-    problems += _checks(tree, spec, name, path, columns, why)
+    problems += _checks(tree.suite(pipeline, name), path, columns, why, sources)
     for number, entry in enumerate(entries):
         if entry.problem is not None:
             text = str(entry.problem).removeprefix(f"{entry.problem.where}: ")
@@ -62,13 +68,17 @@ def _other_kind(entry: Entry, columns: Mapping[str, str]) -> str | None:
 
 
 def _checks(
-    tree: ProjectTree, spec: PipelineSpec, name: str, path: Path, columns: Collection[str] | None, why: str
+    suite: Mapping[str, Any],
+    path: Path,
+    columns: Collection[str] | None,
+    why: str,
+    sources: Mapping[str, Collection[str]] | None,
 ) -> list[str]:
     """Mistakes of the suite's `checks`: each by itself, and the columns and sources that it names."""
     from millrace.spec.gate import Reference, gate_checks
 
     problems: list[str] = []
-    for number, item in enumerate(tree.suite(spec.name, name).get("checks") or []):
+    for number, item in enumerate(suite.get("checks") or []):
         where = f"{path}:{line_of(path, 'checks', number)}"
         try:
             (found,) = gate_checks({"checks": [item]}, where)
@@ -78,12 +88,12 @@ def _checks(
             problems.append(text.replace(": checks[0]", f": checks[{number}]", 1))
             continue
         lacking = [(column, columns, why) for column in named if columns is not None and column not in columns]
-        if isinstance(found, Reference):
-            if found.source not in spec.sources:
-                known = list(spec.sources)
+        if isinstance(found, Reference) and sources is not None:
+            if found.source not in sources:
+                known = list(sources)
                 problems.append(f"{where}: checks[{number}]: no source '{found.source}'{near(found.source, known)}")
                 continue
-            theirs = spec.sources[found.source].columns
+            theirs = sources[found.source]
             said = f"source '{found.source}' does not have it"
             lacking += [(column, theirs, said) for column in found.theirs if column not in theirs]
         for column, known_columns, reason in lacking:

@@ -14,9 +14,10 @@ from sqlalchemy.exc import DBAPIError
 
 from millrace.core.errors import SpecError, Unavailable
 from millrace.core.settings import Settings
-from millrace.feast_stores.definitions import Definitions, Source, define, describe, objects_in
+from millrace.feast_stores.definitions import define, describe, objects_in
 from millrace.feast_stores.repo import open_feature_store, registry_lock, registry_objects
 from millrace.spec import ProjectTree
+from millrace.spec.feast_file import Definitions, Source
 
 __all__ = ["Definitions", "Report", "Source", "apply", "describe"]
 

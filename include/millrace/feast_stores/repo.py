@@ -19,8 +19,9 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from millrace.core.errors import SpecError, Unavailable
-from millrace.feast_stores.definitions import Definitions, define, describe
+from millrace.feast_stores.definitions import define, describe
 from millrace.feast_stores.tables import table_of
+from millrace.spec.feast_file import Definitions
 
 APPLY = "Run 'millrace apply'"
 _LIMITS = {"threads": "duckdb_threads", "memory_limit": "duckdb_memory", "temp_directory": "duckdb_temp"}

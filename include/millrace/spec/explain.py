@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
@@ -15,11 +15,23 @@ from millrace.spec.base import NAME, NAME_IN_WORDS
 from millrace.spec.extension import Extensible
 
 
-def explain(err: ValidationError, model: type[BaseModel], value: Any, path: Path, node: yaml.Node | None) -> str:
-    """One line for each mistake, in the order of the file. `value` and `node` are what the file holds."""
+def explain(
+    err: ValidationError,
+    model: type[BaseModel],
+    value: Any,
+    path: Path,
+    node: yaml.Node | None,
+    said: Callable[[tuple[Any, ...]], bool] = lambda loc: True,
+) -> str:
+    """One line for each mistake, in the order of the file. `value` and `node` are what the file holds.
+
+    `said` tells by its keys whether a mistake is to be named.
+    """
     found = []
     for item in err.errors():
         loc = tuple(item["loc"])
+        if not said(loc):
+            continue
         found.append((line_in(node, loc), _text(item, loc, model, value)))
     return "\n".join(f"{path}:{line}: {text}" for line, text in sorted(found, key=lambda pair: pair[0]))
 

@@ -28,9 +28,10 @@ class Placed:
     spec: PipelineSpec
 
     @classmethod
-    def of(cls, tree: ProjectTree, environment: str, pipeline: str) -> Placed:
-        """Load both. Raises SpecError, also for an overlay of a source the pipeline does not have."""
-        spec, env = tree.spec(pipeline), tree.environment(environment)
+    def of(cls, tree: ProjectTree, environment: str, pipeline: str, spec: PipelineSpec | None = None) -> Placed:
+        """Load both, or the environment where the spec is given. Raises SpecError, also for an overlay of a source
+        the pipeline does not have."""
+        spec, env = spec or tree.spec(pipeline), tree.environment(environment)
         overlay = env.pipelines.get(pipeline, PipelineOverlay())
         path = tree.root / "include" / "environments" / f"{environment}.yaml"
         for source, location in overlay.locations.items():

@@ -92,21 +92,21 @@ def read_text(path: Path, missing: str = "Create it, or check the name") -> str:
 
 def read_yaml(path: Path) -> Any:
     """Parse a YAML file. Raises SpecError with file and line."""
-    value, _ = _parse(path)
+    value, _ = parse(path)
     return value
 
 
 def line_of(path: Path, *loc: str | int) -> int:
     """Line of the deepest part of `loc` that a YAML file has; 1 for a file that cannot be read."""
     try:
-        return line_in(_parse(path)[1], loc)
+        return line_in(parse(path)[1], loc)
     except SpecError:
         return 1
 
 
 def load(model: type[M], path: Path) -> M:
     """Read a file into a model. Raises SpecError that lists every mistake with its line, in the file's order."""
-    value, node = _parse(path)
+    value, node = parse(path)
     if value is None:
         raise SpecError("the file is empty", where=f"{path}:1", allowed=sorted(model.model_fields))
     if not isinstance(value, dict):
@@ -117,7 +117,8 @@ def load(model: type[M], path: Path) -> M:
         raise SpecError(explain(err, model, value, path, node)) from err
 
 
-def _parse(path: Path) -> tuple[Any, yaml.Node | None]:
+def parse(path: Path) -> tuple[Any, yaml.Node | None]:
+    """What a YAML file holds, and the nodes that know the lines. Raises SpecError with file and line."""
     text = read_text(path)
     loader = None
     try:
