@@ -138,7 +138,7 @@ MEMORY = (
     COMMON
     + """
 import duckdb
-from millrace.feast_stores import asof
+from millrace.feast_stores.offline_stores import asof
 from millrace.sql.duck import Limits, connection
 from millrace.feast_stores.offline_stores.scan import Scan
 rows, asked = 100_000_000, 1_000_000

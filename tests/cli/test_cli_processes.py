@@ -33,7 +33,7 @@ UP = """
 import sys
 from functools import partial
 from pathlib import Path
-from millrace.cli import record
+from millrace.local import record
 from millrace.local.processes import start
 from millrace.local.record import Running
 home = Path(sys.argv[1])
@@ -128,7 +128,7 @@ def test_what_cannot_be_ended_is_named(home: Path) -> None:
     # Given a process of root, and somebody else who would end it
     process = begin(home, "scheduler", "sleep", "90")
     code = (
-        "import os, sys; from millrace.cli import processes; from millrace.local.processes import *\n"
+        "import os, sys; from millrace.local import processes; from millrace.local.processes import *\n"
         "processes.STOP_LIMIT_S = processes.LEAVE_LIMIT_S = 0.3\n"
         f"os.setuid(65534); print(stop([Process('scheduler', {process.pid}, '{process.born}')]))"
     )

@@ -114,7 +114,7 @@ def test_the_same_fit_is_the_same_file_and_reads_back(params: ImagePCA | TextNgr
 THREADS = """
 import sys, hashlib
 sys.path.insert(0, {folder!r})
-from test_learners_embeddings import *
+from test_embeddings_engines import *
 made = load(open({file!r}, "rb").read(), {params})
 print(hashlib.sha256(embed(made, {contents}).tobytes()).hexdigest())
 """

@@ -33,7 +33,9 @@ import sys
 sys.path[:0] = sys.argv[1:3]
 import pyarrow.parquet as pq
 import test_gates_differential as cases
-from millrace.gates import engine, gx, sql_spark, suite
+from millrace.gates import engine, gx
+from millrace.gates.gx import suite
+from millrace.gates.sql import spark as sql_spark
 from millrace.gates.gx.frame import Frame
 from millrace.gates.sql.proven import PROVEN, falls_back
 

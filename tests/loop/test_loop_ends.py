@@ -17,7 +17,7 @@ from millrace.local.record import read
 HANGS = """
 import os, signal, sys, time
 from pathlib import Path
-from millrace.cli import record
+from millrace.local import record
 from millrace.local.processes import start
 home = Path(sys.argv[1]) / ".millrace"
 (home / "logs").mkdir(parents=True)

@@ -326,7 +326,7 @@ def differs(engines: Any, sql: str, zone: str = "UTC") -> str:
 
 
 def _long(text: str) -> bool:
-    """Whether it asks for days of 23 or 25 hours, which are refused (test_sources_dialect)."""
+    """Whether it asks for days of 23 or 25 hours, which are refused (test_sql_dialect)."""
     return bool(re.search(r"z [+-] INTERVAL (\(k\) DAY|1 MONTH)|'day', z", text))
 
 
