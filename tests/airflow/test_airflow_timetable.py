@@ -412,7 +412,7 @@ def test_only_a_dag_that_the_clock_would_start_begins_paused(airflow):
 
 
 def test_a_run_by_hand_has_its_tasks_although_the_data_ended_long_ago(airflow):
-    assert airflow["by hand"] == 13
+    assert airflow["by hand"] == 9
 
 
 def test_rest_takes_the_key_of_a_partition_and_refuses_others_in_words(airflow):
