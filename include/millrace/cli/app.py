@@ -71,6 +71,22 @@ def check(
     _say_stale(tree, names)
 
 
+@app.command("try")
+def try_(
+    pipeline: Annotated[str, typer.Argument(help="Whose features.")],
+    partition: Annotated[str, typer.Argument(help="Such as 2024-01-05.")],
+    rows: Annotated[int, typer.Option("--rows", help="How many rows of the result are shown.", min=0)] = 5,
+    show: Annotated[bool, typer.Option("--show", help="Also the values of columns that are not public.")] = False,
+    project: ProjectOption = None,
+) -> None:
+    """Land, gate and transform one partition here, without Airflow and without a trace; exit 1 if a gate fails."""
+    from millrace.cli.trial import attempt
+
+    tree = ProjectTree.at(project)
+    if not attempt(tree, Settings.load(tree.root), pipeline, partition, print, rows, show):
+        raise typer.Exit(1)
+
+
 def _say_stale(tree: ProjectTree, names: list[str]) -> None:
     """What of the published features the files no longer make; no word where this machine does not reach the store."""
     from millrace.cli.rebuild import stale
