@@ -32,3 +32,17 @@ def test_what_cannot_be_landed_is_said_in_words(millrace, shop):
     said = millrace("try", "visits", "2030-01-05")
     assert said.code == 1 and "2030-01-05" in said.err and "Traceback" not in said.err
     assert "not a day partition" in millrace("try", "visits", "2024-01").err
+
+
+def test_check_data_lands_the_newest_file_of_each_source(millrace, shop):
+    said = millrace("check", "--data")
+    assert said.code == 0 and "visits: source 'visits', 2024-01-20: 400 rows land" in said.out
+    newest = shop / "data/visits/2024-01-20.csv"
+    newest.write_text(newest.read_text().replace("minutes", "minuts", 1))
+    said = millrace("check", "--data")
+    assert said.code == 1 and "visits: source 'visits': land: " in said.err and "minuts" in said.err
+    newest.unlink()
+    assert "2024-01-19: 400 rows land" in millrace("check", "--data").out
+    for path in (shop / "data/visits").iterdir():
+        path.unlink()
+    assert "no file was delivered" in millrace("check", "--data").err

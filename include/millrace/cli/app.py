@@ -53,6 +53,7 @@ def new(
 @app.command()
 def check(
     what: Annotated[list[str] | None, typer.Argument(help="Pipelines or folders; default: the whole project.")] = None,
+    data: Annotated[bool, typer.Option("--data", help="Also land the newest file of each source, for a try.")] = False,
     project: ProjectOption = None,
 ) -> None:
     """Check specs, SQL, suites and feature definitions, by themselves and against each other."""
@@ -61,6 +62,11 @@ def check(
 
     tree, names = choose(what or [], project)
     problems = find(tree, names)
+    if data and not problems:
+        from millrace.cli.trial import delivered
+
+        settings = Settings.load(tree.root)
+        problems = [line for name in names for line in delivered(tree, settings, name, print)]
     for line in problems:
         print(line, file=sys.stderr)
     count = f"{len(names)} pipeline{'' if len(names) == 1 else 's'} checked"

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from millrace.contract import Artifact, Identity, Input, JobRequest, Means, Outcome, Place, code_digest
 from millrace.core.errors import DataError
 from millrace.core.settings import Settings
-from millrace.spec import Bundle, Placed, ProjectTree
+from millrace.spec import Bundle, PipelineSpec, Placed, ProjectTree
 from millrace.spec.gate import gate_checks, references, trailing
 from millrace.store import SnapshotStore, bundles, open_store
 
 STATIC = "static"
+_LOOKED_AT = 400
 Given = tuple[str, Artifact, str]
 Say = Callable[[str], object]
+
+
+class _Missing(DataError):
+    """There is no such delivery."""
 
 
 def attempt(
@@ -32,6 +39,33 @@ def attempt(
         return _Trial(Placed.of(tree, settings.environment, pipeline), tree.bundle(pipeline), folder, say).run(
             partition, rows, show
         )
+
+
+def delivered(tree: ProjectTree, settings: Settings, pipeline: str, say: Say) -> list[str]:
+    """Land the newest file of each source, and return what is wrong with it in the words of the land job, a line each.
+
+    Looks back over `_LOOKED_AT` partitions from the pipeline's last one, or from now.
+    """
+    placed, problems = Placed.of(tree, settings.environment, pipeline), []
+    with tempfile.TemporaryDirectory(prefix="millrace-try-") as folder:
+        trial = _Trial(placed, tree.bundle(pipeline), folder, say)
+        bundles.keep(open_store(folder), trial.bundle)
+        for name, source in placed.spec.sources.items():
+            keys = islice(_from_the_last(placed.spec), _LOOKED_AT) if source.partitioned else iter([STATIC])
+            try:
+                if not any(trial.lands(name, key) for key in keys):
+                    problems.append(f"{pipeline}: source '{name}': no file was delivered: {placed.locations()[name]}")
+            except DataError as err:
+                problems.append(f"{pipeline}: source '{name}': {err}")
+    return problems
+
+
+def _from_the_last(spec: PipelineSpec) -> Iterator[str]:
+    cut, first = spec.partitioning, spec.partition.start
+    key = spec.partition.end or cut.key_of(datetime.now(UTC))
+    while cut.start(key) >= cut.start(first):
+        yield key
+        key = cut.previous(key)
 
 
 @dataclass
@@ -72,7 +106,7 @@ class _Trial:
         for key in [*earlier, own]:
             try:
                 data = self._job("land", key, [], source=name).outputs["data"]
-            except DataError as err:
+            except _Missing as err:
                 if key == own:
                     raise
                 self.say(f"{name} {key}: left out of the lookback: {err}")
@@ -80,6 +114,15 @@ class _Trial:
             self.say(f"{name} {key}: {data.rows:,} rows landed" if data.rows is not None else f"{name} {key}: landed")
             found.append((data, key))
         return found
+
+    def lands(self, name: str, key: str) -> bool:
+        """Land one delivery; False where there is none. Raises DataError for one that cannot be landed."""
+        try:
+            data = self._job("land", key, [], source=name).outputs["data"]
+        except _Missing:
+            return False
+        self.say(f"{self.placed.spec.name}: source '{name}', {key}: {data.rows or 0:,} rows land")
+        return True
 
     def _gate(
         self,
@@ -132,6 +175,7 @@ class _Trial:
         means = Means(locations=self.placed.locations())
         result = run(JobRequest(identity=identity, place=place, means=means))
         if result.error is not None:
-            raise DataError(f"{job}: {result.error.message}")
+            missing = result.error.type == "SourceMissing"
+            raise (_Missing if missing else DataError)(f"{job}: {result.error.message}")
         assert result.outcome is not None
         return result.outcome
