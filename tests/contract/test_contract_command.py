@@ -8,12 +8,12 @@ import subprocess
 import sys
 
 import pytest
+from support.requests import digest_of, request
 
-from millrace.contract import Identity, JobRequest, JobResult, Means, Place, code_digest
+from millrace.contract import JobRequest, JobResult
 from millrace.spec import Bundle
 from millrace.store import bundles, open_store
 
-CODE = code_digest()
 SPEC = {
     "version": 1, "name": "sales", "owner": "tests", "description": "A shop.",
     "partition": {"grain": "month", "start": "2024-01"},
@@ -32,17 +32,10 @@ def land(tmp_path):
 
     def make(**identity) -> JobRequest:
         base = {
-            "job": "land",
-            "params": {"source": "orders"},
-            "scope": ("2024-01",),
-            "code_digest": CODE,
-            "spec_digest": bundle.digest,
-        }
-        return JobRequest(
-            identity=Identity(**{**base, **identity}),
-            place=Place(store=str(tmp_path / "store")),
-            means=Means(locations={"orders": str(tmp_path / "{year}{month}.csv")}),
-        )  # fmt: skip
+            "job": "land", "params": {"source": "orders"}, "scope": ("2024-01",), "spec_digest": bundle.digest,
+            "store": tmp_path / "store", "locations": {"orders": str(tmp_path / "{year}{month}.csv")},
+        }  # fmt: skip
+        return request(**{**base, **identity})
 
     return make
 
@@ -100,7 +93,7 @@ def test_2_there_is_no_request(tmp_path):
         ("land", {"params": {"source": "orders", "hurry": 1}}, "params of job 'land', hurry"),
         ("land", {"params": {}}, "source: Field required"),
         ("land", {"scope": ()}, "works on one partition"),
-        ("land", {"spec_digest": "sha256:" + "9" * 64}, "no such"),
+        ("land", {"spec_digest": digest_of("9")}, "no such"),
     ],
 )
 def test_3_failed_for_good(tmp_path, land, job, identity, words):

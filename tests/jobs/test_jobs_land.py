@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import requests
 
-from millrace.contract import Identity, JobRequest, JobResult, Means, Place
+from millrace.contract import JobRequest, JobResult
 from millrace.core.canonical import file_digest
 from millrace.jobs.runner import run
 from millrace.spec import Bundle, PipelineSpec
@@ -35,10 +36,9 @@ def request(
     })  # fmt: skip
     bundle = Bundle(spec=spec.model_dump(mode="json"), sql="", suites={})
     bundles.keep(open_store(store), bundle)
-    identity = Identity(
-        job="land", params={"source": name}, scope=(scope,), spec_digest=bundle.digest, code_digest=bundle.digest
+    return requests.request(
+        "land", store=store, spec_digest=bundle.digest, scope=[scope], params={"source": name}, locations=means
     )
-    return JobRequest(identity=identity, place=Place(store=store), means=Means(locations=means))
 
 
 def written(store: str) -> list[str]:

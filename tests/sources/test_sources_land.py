@@ -10,8 +10,8 @@ from datetime import UTC, date, datetime
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from support.requests import request
 
-from millrace.contract import Identity, JobRequest, Means, Place
 from millrace.jobs.runner import run
 from millrace.spec import Bundle
 from millrace.store import bundles, open_store
@@ -53,18 +53,11 @@ def land(tmp_path):
         bundle = Bundle(spec=spec(**source), sql="", suites={})
         bundles.keep(store, bundle)
         pattern = str(tmp_path / name.replace("2024-01-01", "{year}-{month}-{day}"))
-        request = JobRequest(
-            identity=Identity(
-                job="land",
-                params={"source": "sales"},
-                scope=("2024-01-01",),
-                spec_digest=bundle.digest,
-                code_digest=bundle.digest,
-            ),
-            place=Place(store=store.root),
-            means=Means(locations={"sales": pattern}),
-        )
-        return run(request), store
+        asked = request(
+            "land", store=store.root, spec_digest=bundle.digest, scope=["2024-01-01"], params={"source": "sales"},
+            locations={"sales": pattern},
+        )  # fmt: skip
+        return run(asked), store
 
     return _land
 

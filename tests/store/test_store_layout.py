@@ -7,15 +7,16 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from support.requests import digest_of, request
 
 import millrace
-from millrace.contract import Artifact, Identity, JobRequest, Place, Run
+from millrace.contract import Artifact, Run
 from millrace.core.errors import Corrupt, NotFound
 from millrace.spec import Bundle
 from millrace.store import SnapshotStore, Tables, bundles, layout, open_store
 
 PACKAGE = Path(millrace.__file__).parent
-SHA, HEX = "sha256:" + "a" * 64, "a" * 64
+SHA, HEX = digest_of("a"), "a" * 64
 KEYS = ("snapshots", "tables", "bundles", "results", "checkpoints", "models", "embeddings", "evaluations", "evidence",
         "reports", "champions", "requests")  # fmt: skip
 HISTORY = {"rules/evidence.py", "ledger/events.py"}
@@ -27,14 +28,9 @@ def objects(tmp_path):
     return open_store(str(tmp_path / "store"))
 
 
-def request() -> JobRequest:
-    identity = Identity(job="train", spec_digest=SHA, code_digest=SHA)
-    return JobRequest(identity=identity, place=Place(store="s"), run=Run(pipeline="p"))
-
-
 def test_the_keys_are_pinned():
     """What is stored is found by these for ever: a change needs a migration."""
-    asked = request()
+    asked = request("train", run=Run(pipeline="p"))
     mine = asked.request_digest.removeprefix("sha256:")
     assert layout.bundle(SHA) == f"bundles/{HEX}.json"
     assert layout.snapshot("p", "raw.x", SHA) == f"snapshots/p/raw.x/{HEX}/"

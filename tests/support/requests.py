@@ -25,7 +25,7 @@ def request(
     scope: Iterable[str] = (),
     inputs: Iterable[Given] = (),
     params: dict[str, Any] | None = None,
-    seed: int = 7,
+    seed: int = 0,
     threads: int = 2,
     services: dict[str, str] | None = None,
     run: Run | None = None,
