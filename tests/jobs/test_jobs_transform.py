@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 import pytest
+from support.requests import request
 
-from millrace.contract import Identity, Input, JobRequest, Place
 from millrace.jobs.runner import run
 from millrace.spec import Bundle
 from millrace.store import SnapshotStore, bundles, open_store
@@ -52,21 +52,13 @@ def transform(tmp_path):
         bundle = Bundle(spec=spec(), sql=sql, suites={})
         bundles.keep(store, bundle)
         tables = tables or {"2024-01-01": sales(1, range(24)), "2024-01-02": sales(2, range(24))}
-        inputs = []
-        place = {}
-        for key, table in list(tables.items())[::order]:
-            made = SnapshotStore(store).write(table, pipeline="shop", dataset="raw.sales", partition=key)
-            inputs.append(Input(role="sales", kind="snapshot", digest=made.digest, partition=key))
-            place[made.digest] = made.uri
-        identity = Identity(
-            job="transform",
-            inputs=tuple(inputs),
-            scope=("2024-01-02",),
-            spec_digest=bundle.digest,
-            code_digest=bundle.digest,
-        )
-        result = run(JobRequest(identity=identity, place=Place(store=store.root, inputs=place)))
-        return result, store
+        snapshots = SnapshotStore(store)
+        inputs = [
+            ("sales", snapshots.write(table, pipeline="shop", dataset="raw.sales", partition=key), key)
+            for key, table in list(tables.items())[::order]
+        ]
+        asked = request("transform", store=store.root, spec_digest=bundle.digest, scope=["2024-01-02"], inputs=inputs)
+        return run(asked), store
 
     return _transform
 
@@ -119,6 +111,5 @@ def test_a_missing_source_is_a_contract_error(transform, tmp_path):
     store = open_store(tmp_path / "store")
     bundle = Bundle(spec=spec(), sql=SQL, suites={})
     bundles.keep(store, bundle)
-    identity = Identity(job="transform", scope=("2024-01-02",), spec_digest=bundle.digest, code_digest=bundle.digest)
-    result = run(JobRequest(identity=identity, place=Place(store=store.root)))
+    result = run(request("transform", store=store.root, spec_digest=bundle.digest, scope=["2024-01-02"]))
     assert result.error.type == "ContractError" and "sales" in result.error.message

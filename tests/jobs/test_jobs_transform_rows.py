@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from support.requests import Given, request
 
-from millrace.contract import Identity, Input, JobRequest, JobResult, Place
+from millrace.contract import JobRequest, JobResult
 from millrace.jobs.runner import run
 from millrace.spec import Bundle, PipelineSpec
 from millrace.store import SnapshotStore, bundles, open_store
@@ -71,19 +73,20 @@ class Shop:
             ("cities", "static"): pa.table({"city": ["c0", "c1"], "name": ["Rome", "Oslo"]}),
         }
 
-    def request(self, sql: str = SQL, backwards: bool = False, scope: str = "2024-01") -> JobRequest:
+    def request(
+        self, sql: str = SQL, backwards: bool = False, scope: str = "2024-01", beside: Iterable[Given] = ()
+    ) -> JobRequest:
         bundle = Bundle(spec=self.spec, sql=sql, suites={})
         bundles.keep(self.store, bundle)
-        inputs, place = [], {}
-        for (name, key), table in self.raw.items():
-            made = SnapshotStore(self.store).write(table, pipeline="shop", dataset=f"raw.{name}", partition=key)
-            inputs.append(Input(role=name, kind="snapshot", digest=made.digest, partition=key))
-            place[made.digest] = made.uri
-        identity = Identity(
-            job="transform", inputs=tuple(inputs[::-1] if backwards else inputs), scope=(scope,),
-            spec_digest=bundle.digest, code_digest=bundle.digest,
+        snapshots = SnapshotStore(self.store)
+        inputs = [
+            (name, snapshots.write(table, pipeline="shop", dataset=f"raw.{name}", partition=key), key)
+            for (name, key), table in self.raw.items()
+        ]
+        return request(
+            "transform", store=self.store.root, spec_digest=bundle.digest, scope=[scope],
+            inputs=[*(inputs[::-1] if backwards else inputs), *beside],
         )  # fmt: skip
-        return JobRequest(identity=identity, place=Place(store=self.store.root, inputs=place))
 
     def run(self, sql: str = SQL) -> JobResult:
         return run(self.request(sql))
@@ -249,17 +252,10 @@ def test_a_source_without_a_snapshot_is_named(shop: Shop) -> None:
 
 
 def test_a_partition_is_read_once(shop: Shop) -> None:
-    request = shop.request()
     again = SnapshotStore(shop.store).write(
         sales(NEW_YEAR, 5), pipeline="shop", dataset="raw.sales", partition="2024-01"
     )
-    more = Input(role="sales", kind="snapshot", digest=again.digest, partition="2024-01")
-    twice = request.model_copy(
-        update={
-            "identity": request.identity.model_copy(update={"inputs": (*request.identity.inputs, more)}),
-            "place": request.place.model_copy(update={"inputs": {**request.place.inputs, again.digest: again.uri}}),
-        }
-    )
+    twice = shop.request(beside=[("sales", again, "2024-01")])
     refused(run(twice), shop, "ContractError", "a partition of source 'sales' comes twice")
 
 
