@@ -10,10 +10,12 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 import pytest
 from support import spark_pair
+from support.requests import request
 
 from millrace.checks.columns import check_columns
+from millrace.checks.readable import Readable
 from millrace.checks.sql import sql_columns
-from millrace.contract import Identity, Input, JobRequest, JobResult, Means, Place, Service
+from millrace.contract import JobResult
 from millrace.core.errors import SpecError
 from millrace.jobs.runner import run
 from millrace.spec import Bundle, PipelineSpec, ProjectTree
@@ -47,12 +49,11 @@ def transform(root: Path, given: PipelineSpec, sql: str, key: str) -> JobResult:
     made = SnapshotStore(store).write(table, pipeline="shop", dataset="raw.rides", partition=key)
     bundle = Bundle(spec=given.model_dump(mode="json"), sql=sql, suites={})
     bundles.keep(store, bundle)
-    identity = Identity(
-        job="transform", scope=(key,), spec_digest=bundle.digest, code_digest=bundle.digest,
-        inputs=(Input(role="rides", kind="snapshot", digest=made.digest, partition=key),),
+    asked = request(
+        "transform", store=store.root, spec_digest=bundle.digest, scope=[key], inputs=[("rides", made, key)],
+        services={"spark": "local[2]"},
     )  # fmt: skip
-    place = Place(store=store.root, inputs={made.digest: made.uri})
-    return run(JobRequest(identity=identity, place=place, means=Means(services={"spark": Service(uri="local[2]")})))
+    return run(asked)
 
 
 @pytest.mark.parametrize("engine", ["duckdb", "spark"])
@@ -108,7 +109,7 @@ def test_a_time_without_a_zone_is_refused_by_check_and_by_the_job(tmp_path: Path
     (folder / "transform.sql").write_text(sql)
     (folder / "pipeline.yaml").write_text("name: shop\n")
     given = spec(engine)
-    said = check_columns(ProjectTree(tmp_path), given, sql_columns(folder / "transform.sql", given), None)
+    said = check_columns(ProjectTree(tmp_path), Readable(given), sql_columns(folder / "transform.sql", given), None)
     assert [line for line in said if f"{column} AT TIME ZONE 'America/New_York'" in line], said
 
 
