@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support import spark_pair
+from support.requests import request
 
-from millrace.contract import Identity, Input, JobRequest, Means, Place, Service
 from millrace.jobs.runner import run
 from millrace.spec import Bundle, PipelineSpec
 from millrace.sql.duck import without_nan
@@ -47,17 +47,12 @@ def test_nan_of_an_earlier_snapshot_is_null_in_the_sql(
     })  # fmt: skip
     bundle = Bundle(spec=spec.model_dump(mode="json"), sql=SQL, suites={})
     bundles.keep(store, bundle)
-    item = Input(role="readings", kind="snapshot", digest=raw.digest, partition="2024-01-01")
-    identity = Identity(job="transform", scope=("2024-01-01",), spec_digest=bundle.digest, code_digest=bundle.digest,
-                        inputs=(item,))  # fmt: skip
     # When features are made of them
-    result = run(
-        JobRequest(
-            identity=identity,
-            place=Place(store=store.root, inputs={raw.digest: raw.uri}),
-            means=Means(services={"spark": Service(uri="local[2]")}),
-        )
-    )
+    asked = request(
+        "transform", store=store.root, spec_digest=bundle.digest, scope=["2024-01-01"],
+        inputs=[("readings", raw, "2024-01-01")], services={"spark": "local[2]"},
+    )  # fmt: skip
+    result = run(asked)
     # Then the SQL saw two numbers and two nulls
     assert result.outcome is not None, result.error
     data = result.outcome.outputs["data"]

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from support import requests
 
-from millrace.contract import Identity, Input, JobRequest, JobResult, Place
+from millrace.contract import JobRequest, JobResult
 from millrace.core.canonical import digest
 from millrace.jobs.runner import run
 from millrace.spec import Bundle, PipelineSpec
 from millrace.spec.jobs import TABLE
 from millrace.store import SnapshotStore, bundles, open_store
 
-CODE = "sha256:" + "0" * 64
 SUITE = {
     "name": "flights_raw",
     "expectations": [
@@ -27,7 +28,9 @@ SUITE = {
 GOOD = {"distance": [1, 2], "passenger": ["Ann", "Ann"], "t": [datetime(2013, 1, d, tzinfo=UTC) for d in (5, 6)]}
 
 
-def request(root: Path, columns: dict[str, Any], scope: str = "2013-01", **params: Any) -> JobRequest:
+def request(
+    root: Path, columns: dict[str, Any], scope: str = "2013-01", beside: Iterable[requests.Given] = (), **params: Any
+) -> JobRequest:
     spec = PipelineSpec.model_validate({
         "version": 1,
         "name": "flights",
@@ -43,17 +46,10 @@ def request(root: Path, columns: dict[str, Any], scope: str = "2013-01", **param
     bundle = Bundle(spec=spec.model_dump(mode="json"), sql="", suites={"suites/raw.yaml": params.pop("held", SUITE)})
     bundles.keep(objects, bundle)
     data = SnapshotStore(objects).write(pa.table(columns), pipeline="flights", dataset="raw.flights", partition=scope)
-    return JobRequest(
-        identity=Identity(
-            job="validate",
-            params={"suite": "suites/raw.yaml", **params},
-            inputs=(Input(role="data", kind="snapshot", digest=data.digest),),
-            scope=(scope,),
-            spec_digest=bundle.digest,
-            code_digest=CODE,
-        ),
-        place=Place(store=str(root), inputs={data.digest: data.uri}, result=f"results/{scope}.json"),
-    )
+    return requests.request(
+        "validate", store=root, spec_digest=bundle.digest, scope=[scope], inputs=[("data", data), *beside],
+        params={"suite": "suites/raw.yaml", **params}, result=f"results/{scope}.json",
+    )  # fmt: skip
 
 
 def stored(result: JobResult, root: Path, role: str) -> bytes:
@@ -141,21 +137,16 @@ def test_checks_look_at_earlier_partitions_and_other_sources(tmp_path: Path) -> 
         {"type": "unique_across", "columns": ["passenger"]},
         {"type": "reference", "columns": ["passenger"], "source": "people"},
     ]
-    base = request(tmp_path, GOOD, event_time="t", held={**SUITE, "checks": checks})
     snapshots = SnapshotStore(open_store(tmp_path))
 
     def beside(earlier: list[str], people: list[str]) -> JobRequest:
         made = [
-            ("trailing", "2012-12", snapshots.write(pa.table({"passenger": earlier, "distance": [1] * len(earlier)}),
-                                                    pipeline="flights", dataset="raw.flights", partition="2012-12")),
-            ("reference.people", "static", snapshots.write(pa.table({"passenger": people}), pipeline="flights",
-                                                           dataset="raw.people", partition="static")),
+            ("trailing", snapshots.write(pa.table({"passenger": earlier, "distance": [1] * len(earlier)}),
+                                         pipeline="flights", dataset="raw.flights", partition="2012-12"), "2012-12"),
+            ("reference.people", snapshots.write(pa.table({"passenger": people}), pipeline="flights",
+                                                 dataset="raw.people", partition="static"), "static"),
         ]  # fmt: skip
-        inputs = tuple(Input(role=r, kind="snapshot", digest=a.digest, partition=p) for r, p, a in made)
-        identity = base.identity.model_copy(update={"inputs": (*base.identity.inputs, *inputs)})
-        places = {**base.place.inputs, **{artifact.digest: artifact.uri for _, _, artifact in made}}
-        place = base.place.model_copy(update={"inputs": places})
-        return base.model_copy(update={"identity": identity, "place": place})
+        return request(tmp_path, GOOD, beside=made, event_time="t", held={**SUITE, "checks": checks})
 
     passengers = list(GOOD["passenger"])
     good = run(beside(["somebody", "else"], passengers))
