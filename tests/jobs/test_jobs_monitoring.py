@@ -9,8 +9,9 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pyarrow as pa
 import pytest
+from support.requests import request
 
-from millrace.contract import Artifact, Identity, Input, JobRequest, Place
+from millrace.contract import Artifact
 from millrace.core.canonical import canonical_json, digest
 from millrace.jobs.runner import run
 from millrace.spec import Bundle
@@ -74,30 +75,22 @@ def send(tmp_path):
     def _send(name, inputs, params=None, **monitoring):
         bundle = Bundle(spec=spec(**monitoring), sql="", suites={})
         bundles.keep(store, bundle)
-        sent, place, seen = [], {}, Counter()
+        sent, seen = [], Counter()
         for role, value in inputs:
             seen[role] += 1
             partition = f"2024-{seen[role]:02d}"
-            if isinstance(value, Artifact):
-                key, kind, found = value.uri, value.kind, value.digest
-            elif isinstance(value, dict):
+            if isinstance(value, dict):
                 data = canonical_json(value)
-                key, kind, found = f"evaluations/{digest(data)[7:]}.json", "evaluation", digest(data)
-                store.put(key, data)
+                made = Artifact(uri=f"evaluations/{digest(data)[7:]}.json", digest=digest(data), kind="evaluation")
+                store.put(made.uri, data)
+            elif isinstance(value, Artifact):
+                made = value
             else:
                 made = snapshots.write(value, pipeline="shop", dataset=role, partition=partition)
-                key, kind, found = made.uri, "snapshot", made.digest
-            sent.append(Input(role=role, kind=kind, digest=found, partition=partition))
-            place[found] = key
-        identity = Identity(
-            job=name,
-            params=params or {},
-            inputs=tuple(sent),
-            scope=("2024-01",),
-            spec_digest=bundle.digest,
-            code_digest=bundle.digest,
+            sent.append((role, made, partition))
+        return run(
+            request(name, store=store.root, spec_digest=bundle.digest, scope=["2024-01"], inputs=sent, params=params)
         )
-        return run(JobRequest(identity=identity, place=Place(store=store.root, inputs=place)))
 
     return _send
 

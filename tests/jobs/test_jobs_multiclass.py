@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from support.learning import FAST, FAST_MLP, World, rows, spec
+from support.requests import request
 
-from millrace.contract import Artifact, Identity, Input, JobRequest, Outcome, Place
+from millrace.contract import Artifact, Outcome
 from millrace.jobs.runner import run
 from millrace.models.files import load
 from millrace.store import SnapshotStore
@@ -35,12 +36,10 @@ def outcome(result: Any) -> Outcome:
 
 def partitioned(world: World, job: str, given: list[tuple[str, Artifact, str]], scope: str, **params: Any) -> Outcome:
     """As World.run, with the inputs' partitions."""
-    identity = Identity(
-        job=job, params=params, scope=(scope,), spec_digest=world.bundle.digest, code_digest="sha256:" + "0" * 64,
-        inputs=tuple(Input(role=r, kind=a.kind, digest=a.digest, partition=p) for r, a, p in given),
-    )  # fmt: skip
-    place = Place(store=str(world.root / "store"), inputs={a.digest: a.uri for _, a, _ in given})
-    return outcome(run(JobRequest(identity=identity, place=place)))
+    asked = request(
+        job, store=world.root / "store", spec_digest=world.bundle.digest, scope=[scope], inputs=given, params=params
+    )
+    return outcome(run(asked))
 
 
 def test_the_model_keeps_its_classes_in_order(world: World, inputs: dict[str, Artifact]) -> None:
