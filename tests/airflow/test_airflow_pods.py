@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from kubernetes.client import models as k8s
+from support import requests
 from support.project import PIPELINE, sample
 
 from millrace.airflow.pods import causes
@@ -22,11 +23,11 @@ from millrace.airflow.pods.preflight import out_of_reach, too_large, without_gpu
 from millrace.airflow.pods.restricted import loosened
 from millrace.airflow.pods.task import PodTask
 from millrace.airflow.runtime.site import Site
-from millrace.contract import Identity, JobError, JobRequest, JobResult, Place, Run
+from millrace.contract import JobError, JobRequest, JobResult, Run
 from millrace.spec.compute import Compute
 from millrace.store import layout, open_store
 
-D = "sha256:" + "1" * 64
+D = requests.digest_of("1")
 COMPUTE = Compute.model_validate({
     "version": 1, "image": "jobs@sha256:0", "env": {"AWS_REGION": "r"},
     "secrets": {"AWS_SECRET_ACCESS_KEY": {"secret": "s3", "key": "secret"}},
@@ -38,12 +39,9 @@ COMPUTE = Compute.model_validate({
 })  # fmt: skip
 
 
-def request(run_id: str = "r1", **identity: Any) -> JobRequest:
-    made = JobRequest(
-        identity=Identity(job="train", spec_digest=D, code_digest=D, **identity),
-        place=Place(store="s3://b/p"),
-        run=Run(pipeline="my_flights", dag_id="my_flights__training", run_id=run_id, task_id="train"),
-    )
+def request(run_id: str = "r1", **more: Any) -> JobRequest:
+    asking = Run(pipeline="my_flights", dag_id="my_flights__training", run_id=run_id, task_id="train")
+    made = requests.request("train", store="s3://b/p", spec_digest=D, code=D, run=asking, **more)
     name = made.request_digest.removeprefix("sha256:")
     return made.model_copy(update={"place": made.place.model_copy(update={"result": f"results/{name}.json"})})
 
