@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from support.requests import request
 
-from millrace.contract import Artifact, Identity, Input, JobRequest, Means, Outcome, Place, Service, code_digest
+from millrace.contract import Artifact, Outcome
 from millrace.core.settings import Settings
 from millrace.spec import Placed, ProjectTree
 
@@ -34,18 +35,15 @@ def job(tree):
     settings, bundle = Settings.load(tree.root, {}), tree.bundle("visits")
     bundles.keep(open_store(settings.store), bundle)
     apply(tree, settings)
-    means = Means(
-        services={"registry": Service(uri=settings.feast_registry), "online": Service(uri=settings.feast_online)},
-        locations=Placed.of(tree, "dev", "visits").locations(),
-    )
+    services = {"registry": settings.feast_registry, "online": settings.feast_online}
+    locations = Placed.of(tree, "dev", "visits").locations()
 
     def call(name: str, scope: list[str], inputs: list[tuple[str, Artifact, str | None]], **params: object) -> Outcome:
-        identity = Identity(
-            job=name, params=params, scope=tuple(scope), spec_digest=bundle.digest, code_digest=code_digest(), seed=7,
-            inputs=tuple(Input(role=r, kind=a.kind, digest=a.digest, partition=p) for r, a, p in inputs),
+        asked = request(
+            name, store=settings.store, spec_digest=bundle.digest, scope=scope, inputs=inputs, params=params, seed=7,
+            services=services, locations=locations,
         )  # fmt: skip
-        place = Place(store=settings.store, inputs={a.digest: a.uri for _, a, _ in inputs})
-        result = run(JobRequest(identity=identity, place=place, means=means))
+        result = run(asked)
         assert result.error is None, f"{name}: {result.error.message}"
         return result.outcome
 
