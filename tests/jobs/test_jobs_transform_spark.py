@@ -10,8 +10,9 @@ import pyarrow as pa
 import pytest
 from support import spark_pair
 from support.pipeline import Pipeline
+from support.requests import request
 
-from millrace.contract import Identity, Input, JobRequest, JobResult, Means, Place, Service
+from millrace.contract import Artifact, JobResult
 from millrace.jobs.runner import run
 from millrace.spec import Bundle, PipelineSpec, ProjectTree
 from millrace.store import ObjectStore, SnapshotStore, bundles, open_store
@@ -33,8 +34,7 @@ class Flights:
         self.sql = (ROOT / "include" / "pipelines" / "flight_delays" / "transform.sql").read_text()
         reader = Pipeline(ProjectTree(ROOT), self.spec, root / "incoming")
         data.write_planes(root / "incoming")
-        self.inputs: list[Input] = []
-        self.place: dict[str, str] = {}
+        self.inputs: list[tuple[str, Artifact, str]] = []
         for month in ("2013-01", MONTH):
             data.write_flights(root / "incoming", month)
             data.write_weather(root / "incoming", month)
@@ -44,25 +44,18 @@ class Flights:
 
     def add(self, source: str, key: str, table: pa.Table) -> None:
         made = SnapshotStore(self.store).write(table, pipeline="flight_delays", dataset=f"raw.{source}", partition=key)
-        self.inputs.append(Input(role=source, kind="snapshot", digest=made.digest, partition=key))
-        self.place[made.digest] = made.uri
+        self.inputs.append((source, made, key))
 
     def run(self, engine: str, sql: str | None = None, **limits: str) -> JobResult:
         features = self.spec.features.model_copy(update={"engine": engine})
         spec = self.spec.model_copy(update={"features": features}).model_dump(mode="json")
         bundle = Bundle(spec=spec, sql=sql or self.sql, suites={})
         bundles.keep(self.store, bundle)
-        identity = Identity(
-            job="transform", inputs=tuple(self.inputs), scope=(MONTH,), spec_digest=bundle.digest,
-            code_digest=bundle.digest,
+        asked = request(
+            "transform", store=self.store.root, spec_digest=bundle.digest, scope=[MONTH], inputs=self.inputs,
+            services={"spark": "local[2]"}, limits=limits,
         )  # fmt: skip
-        return run(
-            JobRequest(
-                identity=identity,
-                place=Place(store=self.store.root, inputs=self.place),
-                means=Means(services={"spark": Service(uri="local[2]")}, limits=limits),
-            )
-        )
+        return run(asked)
 
     def table(self, result: JobResult) -> pa.Table:
         assert result.outcome is not None, result.error
