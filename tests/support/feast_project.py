@@ -11,13 +11,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from millrace.contract import Artifact, Identity, Input, JobRequest, JobResult, Means, Place, Run, Service, code_digest
+from millrace.contract import Artifact, JobRequest, JobResult, Run
 from millrace.core.settings import Settings
 from millrace.feast_stores.apply import Report, apply
 from millrace.feast_stores.repo import open_feature_store
 from millrace.jobs.runner import run
 from millrace.spec import Bundle, ProjectTree
 from millrace.store import SnapshotStore, Tables, bundles, open_store
+from support.requests import request
 
 FEATURE_STORE = """\
 project: reference
@@ -71,7 +72,6 @@ SPEC: dict[str, Any] = {
     "label": {"column": "late", "task": "binary", "known_after": "PT6H"},
 }
 
-CODE = code_digest()
 SCHEMA = pa.schema(
     [
         ("vehicle", pa.string()),
@@ -178,21 +178,11 @@ class FeastProject:
     ) -> JobRequest:
         bundle, s = self.bundle, self.settings
         bundles.keep(self.objects, bundle)
-        return JobRequest(
-            identity=Identity(
-                job=job,
-                params=params or {},
-                scope=tuple(inputs),
-                spec_digest=bundle.digest,
-                code_digest=CODE,
-                inputs=tuple(
-                    Input(role=role, kind="snapshot", digest=a.digest, partition=p) for p, a in inputs.items()
-                ),
-            ),
-            place=Place(store=s.store, inputs={a.digest: a.uri for a in inputs.values()}),
-            run=Run(pipeline="trips"),
-            means=Means(services={"registry": Service(uri=s.feast_registry), "online": Service(uri=s.feast_online)}),
-        )
+        return request(
+            job, store=s.store, spec_digest=bundle.digest, scope=inputs, params=params, run=Run(pipeline="trips"),
+            inputs=[(role, artifact, partition) for partition, artifact in inputs.items()],
+            services={"registry": s.feast_registry, "online": s.feast_online},
+        )  # fmt: skip
 
     def materialize(self, partition: str, artifact: Artifact, revision: int = 1) -> JobResult:
         return run(self.request("materialize", "data", {partition: artifact}, {"revision": revision}))
