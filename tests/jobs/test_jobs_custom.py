@@ -17,7 +17,7 @@ from millrace.core.canonical import digest
 from millrace.core.errors import ContractError, Corrupt
 from millrace.models.files import load
 from millrace.spec import Bundle
-from millrace.store import SnapshotStore
+from millrace.store import SnapshotStore, bundles
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "trainer.md"
 RIDGE = DOCS.read_text().split("```python\n")[1].split("```")[0]
@@ -78,7 +78,7 @@ def test_a_model_predicts_by_the_code_it_was_trained_with(trained: tuple[World, 
     zero = RIDGE.replace("return design(", "return 0 * design(")
     other = Bundle(spec=made.spec, sql="select 1", suites={}, code={"trainer.py": zero})
     assert other.digest != made.bundle.digest
-    made.objects.put(other.key, other.to_bytes())
+    bundles.keep(made.objects, other)
     request = made.request("evaluate", data)
     identity = request.identity.model_copy(update={"spec_digest": other.digest})
     from millrace.jobs.runner import run
