@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from millrace.contract import Artifact, Identity, Input, JobRequest, JobResult, Means, Place, Run, Service, code_digest
+from millrace.contract import Artifact, JobRequest, JobResult, Run, code_digest
 from millrace.jobs.runner import run
 from millrace.spec import Bundle, PipelineSpec
 from millrace.store import SnapshotStore, bundles, open_store
+from support.requests import request
 
 CODE = code_digest()
 FAST: dict[str, Any] = {"kind": "xgboost", "rounds": 20, "max_depth": 3, "segments": 2}
@@ -102,24 +103,14 @@ class World:
         run: Run | None = None,
     ) -> JobRequest:
         training = self.spec["training"] or {}
-        request = JobRequest(
-            identity=Identity(
-                job=job,
-                params=params or {},
-                inputs=tuple(Input(role=role, kind=a.kind, digest=a.digest) for role, a in inputs.items()),
-                scope=scope,
-                spec_digest=self.bundle.digest,
-                code_digest=CODE,
-                seed=training.get("seed", 0),
-                threads=training.get("threads", 2),
-            ),
-            place=Place(store=str(self.root / "store"), inputs={a.digest: a.uri for a in inputs.values()}),
-            run=run or Run(pipeline="flights"),
-            means=Means(services={"mlflow": Service(uri=self.mlflow)} if self.mlflow else {}, **self.means),
-        )
-        name = request.request_digest.removeprefix("sha256:")
+        asked = request(
+            job, store=self.root / "store", spec_digest=self.bundle.digest, scope=scope, inputs=inputs.items(),
+            params=params, seed=training.get("seed", 0), threads=training.get("threads", 2),
+            run=run or Run(pipeline="flights"), services={"mlflow": self.mlflow} if self.mlflow else {}, **self.means,
+        )  # fmt: skip
+        name = asked.request_digest.removeprefix("sha256:")
         place = {"result": f"results/{job}/{name}.json", "checkpoint": f"checkpoints/{name}"}
-        return request.model_copy(update={"place": request.place.model_copy(update=place)})
+        return asked.model_copy(update={"place": asked.place.model_copy(update=place)})
 
     def run(
         self, job: str, inputs: dict[str, Artifact], params: dict[str, Any] | None = None, **more: Any
