@@ -39,15 +39,27 @@ def init(folder: Annotated[Path, typer.Argument(help="Nothing in it is overwritt
 
 @app.command()
 def new(
-    name: Annotated[str, typer.Argument(help="Lower case, digits, underscores.")], project: ProjectOption = None
-) -> None:
-    """Write a working pipeline with sample data into the project."""
+    name: Annotated[str, typer.Argument(help="Lower case, digits, underscores.")],
+    files: Annotated[list[Path] | None, typer.Argument(metavar="[FILE]...", help="Further files of --from.")] = None,
+    data: Annotated[list[Path] | None, typer.Option(
+        "--from", metavar="FILE...", help="Delivered files, a source each, from which it is proposed.")] = None,
+    project: ProjectOption = None,
+) -> None:  # fmt: skip
+    """Write a pipeline into the project: one that works on sample data, or one proposed from data of your own."""
     from millrace.cli.scaffold import new as write
 
+    if files and not data:
+        raise MillraceError("one pipeline at a time", given=str(files[0]),
+                            next_step=f"To propose it from files: millrace new {name} --from FILE...")  # fmt: skip
     tree = ProjectTree.at(project)
-    for path in write(tree, name):
+    made = write(tree, name, [*(data or []), *(files or [])])
+    for path in made.paths:
         print(f"wrote {path}")
-    print("Next: millrace check && millrace apply && millrace up")
+    if data:
+        print("Each guess in them is marked '# guessed' (-- in SQL): read them all")
+        print(f"Next: millrace check {name} && millrace try {name} {made.partition}")
+    else:
+        print("Next: millrace check && millrace apply && millrace up")
 
 
 @app.command()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import NamedTuple
 
 from millrace.cli import sample
 from millrace.cli.schemas import folder as schema_folder
@@ -32,26 +34,41 @@ def init(folder: Path) -> list[Path]:
     return _write(texts, "Choose another folder; inside a project, 'millrace new' adds a pipeline")
 
 
-def new(tree: ProjectTree, name: str) -> list[Path]:
-    """Write a pipeline with sample data into a project. For a bad or taken name raises SpecError, writing nothing."""
+class New(NamedTuple):
+    """Files of a pipeline that was written, and a partition that can be tried."""
+
+    paths: list[Path]
+    partition: str
+
+
+def new(tree: ProjectTree, name: str, data: Sequence[Path] = ()) -> New:
+    """Write a pipeline into a project: one proposed from files of data, or with none a sample with data of its own.
+
+    For a bad or taken name raises SpecError, writing nothing; so with what `propose` raises for the files.
+    """
     if not re.fullmatch(NAME, name):
         raise SpecError("not a usable pipeline name", given=name, allowed=NAME_IN_WORDS)
-    pipeline, data = tree.root / "include" / "pipelines" / name, tree.root / "data" / name
+    pipeline = tree.root / "include" / "pipelines" / name
     places = {"dag.py": tree.root / "dags" / f"{name}.py", "features.py": tree.features_file(name)}
     words = {
         "__NAME__": name,
         "__OWNER__": tree.project.owner,
         "__SCHEMA__": os.path.relpath(schema.path("pipeline", schema_folder(tree)), pipeline),
-        "__FIRST__": str(sample.days()[0]),
-        "__LAST__": str(sample.days()[-1]),
     }
-    texts = {}
-    for path, text in _texts(files("millrace") / "templates" / "pipeline").items():
-        for word, meant in words.items():
-            text = text.replace(word, meant)
-        texts[places.get(path, pipeline / path)] = text
-    texts |= {data / f"{day}.csv": sample.visits(day) for day in sample.days()}
-    return _write(texts, "Choose another name, or delete the old pipeline's files")
+    if data:
+        from millrace.proposal.pipeline import propose
+
+        proposed, partition = propose(tree.root, data, words)
+        texts = {places.get(path, pipeline / path): text for path, text in proposed.items()}
+    else:
+        words |= {"__FIRST__": str(sample.days()[0]), "__LAST__": str(sample.days()[-1])}
+        texts, partition = {}, words["__FIRST__"]
+        for path, text in _texts(files("millrace") / "templates" / "pipeline").items():
+            for word, meant in words.items():
+                text = text.replace(word, meant)
+            texts[places.get(path, pipeline / path)] = text
+        texts |= {tree.root / "data" / name / f"{day}.csv": sample.visits(day) for day in sample.days()}
+    return New(_write(texts, "Choose another name, or delete the old pipeline's files"), partition)
 
 
 def _texts(folder: Traversable, prefix: str = "") -> dict[str, str]:

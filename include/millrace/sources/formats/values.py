@@ -14,7 +14,7 @@ from millrace.spec.csv import Csv
 
 TRUE, FALSE = ("true", "True", "TRUE", "1"), ("false", "False", "FALSE", "0")
 _BOTH = pa.array([*TRUE, *FALSE])
-_ABSENT = {"na", "n/a", "#n/a", "nan", "null", "none", "nil", "-", "--", "?", ".", r"\n"}
+ABSENT = {"na", "n/a", "#n/a", "nan", "null", "none", "nil", "-", "--", "?", ".", r"\n"}
 """Words that often stand for an absent value, in lower case."""
 
 
@@ -43,7 +43,7 @@ def finite(values: pa.Array) -> pa.Array:
 
 def hint(text: str, kind: pa.DataType, form: Csv, public: bool) -> str | None:
     """The key of pipeline.yaml that a refused text speaks for; None where none does. Only a public text is shown."""
-    if text.strip() == "" or text.strip().lower() in _ABSENT:
+    if text.strip() == "" or text.strip().lower() in ABSENT:
         if not public:
             return "If the value stands for an absent one, add it to csv.null_values"
         return f"If {text!r} stands for an absent value, set csv.null_values: {[*form.null_values, text]}"

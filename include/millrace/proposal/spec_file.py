@@ -1,0 +1,147 @@
+"""pipeline.yaml of a proposal: features only, each guess said to be one, and a model to go on with as a comment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib.resources import files
+from pathlib import Path
+
+from millrace.proposal.delivery import Delivery
+from millrace.proposal.guess import EVENT_TIME, Guess
+from millrace.proposal.kinds import ZONE
+from millrace.proposal.suites import features_suite
+from millrace.proposal.texts import guessed, word, words
+from millrace.spec.partitions import Grain
+
+_THRESHOLDS = {
+    "binary": "log_loss: {max: 0.7}", "multiclass": "accuracy: {min: 0.5}", "regression": "rmse: {max: 1}",
+}  # fmt: skip
+_PACES: dict[Grain, dict[str, str]] = {
+    "hour": {"window": "P28D", "block": "day", "monitored": "P7D", "known": "PT1H", "cooldown": "P7D"},
+    "day": {"window": "P28D", "block": "day", "monitored": "P7D", "known": "P1D", "cooldown": "P7D"},
+    "month": {"window": "P12M", "block": "day", "monitored": "P1M", "known": "P1D", "cooldown": "P1M"},
+}
+"""Grain -> durations with which training and monitoring can begin."""
+
+
+def spec_file(found: Guess, root: Path, words_of: Mapping[str, str]) -> str:
+    """The text of pipeline.yaml. `words_of` fills in what the scaffold fills in, such as `__NAME__`."""
+    lines = [*_head(found), *_partition(found), "", "sources:"]
+    for delivery in found.deliveries:
+        lines += _source(delivery, found, root)
+    lines += ["", *_features(found), "", *_columns()]
+    text = "\n".join(lines) + "\n\n" + _model(found)
+    for name, meant in words_of.items():
+        text = text.replace(name, meant)
+    return text
+
+
+def _head(found: Guess) -> Iterator[str]:
+    yield "# yaml-language-server: $schema=__SCHEMA__"
+    yield f"# Proposed from {', '.join(word(d.named.path.name) for d in found.deliveries)}."
+    yield "# What was told from their names and values is a guess: read each line that says so."
+    yield "version: 1"
+    yield "name: __NAME__"
+    yield "owner: __OWNER__"
+    yield f"description: Features of {found.main.name}.{guessed('say in words what they are for')}"
+    yield ""
+
+
+def _partition(found: Guess) -> Iterator[str]:
+    grain, key = found.main.named.grain, found.partition
+    first, last = (found.keys[0], found.keys[-1]) if found.keys else (key, key)
+    yield "partition:"
+    yield f"  grain: {grain}{guessed('the date in the name of ' + word(found.main.named.path.name))}"
+    zone = guessed("partitions begin at this zone's midnight, and transform.sql reads hours and dates on its clocks")
+    yield f"  timezone: {ZONE}{zone}"
+    yield f"  start: {first}{guessed('the first file of this name that is there')}"
+    yield f"  end: {last}{guessed('the last one; take this line out when more are to come')}"
+    yield "  missing: fail"
+
+
+def _source(delivery: Delivery, found: Guess, root: Path) -> Iterator[str]:
+    named, static = delivery.named, delivery.named.key is None
+    yield f"  {delivery.name}:"
+    yield "    kind: files"
+    dated = "" if static else guessed("the date in the file's name")
+    yield f"    location: {word(_location(delivery, root))}{dated}"
+    yield f"    format: {named.format}"
+    if named.compression != "none":
+        yield f"    compression: {named.compression}"
+    if delivery.csv:
+        yield f"    csv:{guessed('how the file is written')}"
+        yield from (f"      {key}: {_value(value)}" for key, value in delivery.csv.items() if key != "null_values")
+        if nulls := delivery.csv.get("null_values"):
+            why = "these words are all that is no value in columns of numbers or times; they are null in texts too"
+            yield f"      null_values: {_value(nulls)}{guessed(why)}"
+    if delivery.local:
+        why = f"the zone of times that name none: {', '.join(map(word, delivery.local))}"
+        yield f"    timezone: {ZONE}{guessed(why)}"
+    if static:
+        yield f"    partitioned: false{guessed('no date in the name of the file: one for all partitions')}"
+    elif delivery is found.main:
+        yield from _event_time(found)
+    yield f"    gate: suites/{delivery.name}.yaml"
+    yield f"    columns: {words(delivery.kinds)}"
+    yield from (f"    # left out: {word(column)}: {why}" for column, why in delivery.left_out.items())
+    yield "    types:"
+    yield from (f"      {word(column)}: {kind.type}{guessed(kind.why)}" for column, kind in delivery.kinds.items())
+
+
+def _event_time(found: Guess) -> Iterator[str]:
+    moment, rows = found.moment, found.main.table.num_rows
+    if moment.column is not None and moment.outside:
+        yield (
+            f"    # event_time: {word(moment.column)}  # {moment.outside:,} of {rows:,} rows lie outside of "
+            f"{found.partition}: is partition.timezone right?"
+        )
+    elif moment.column is not None and moment.type == "timestamp":
+        yield f"    event_time: {word(moment.column)}{guessed('all its times lie in the partition')}"
+
+
+def _location(delivery: Delivery, root: Path) -> str:
+    folder = delivery.named.path.resolve().parent
+    base = folder.relative_to(root.resolve()) if folder.is_relative_to(root.resolve()) else folder
+    return (base / delivery.named.pattern).as_posix()
+
+
+def _value(value: object) -> str:
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_value(item) for item in value) + "]"
+    text = str(value)
+    if len(text) > 1:
+        return word(text)
+    return '"\\t"' if text == "\t" else f"'{text}'" if text != "'" else '"\'"'
+
+
+def _features(found: Guess) -> Iterator[str]:
+    beside = "" if found.main.unique(*found.entity) else f" with {found.moment.column}"
+    yield "features:"
+    yield f"  entity: {words(found.names[c] for c in found.entity)}{guessed('no two rows are alike in it' + beside)}"
+    yield f"  event_time: {EVENT_TIME}"
+    yield f"  gate: {features_suite(found)}"
+    yield "  service: __NAME__"
+
+
+def _columns() -> Iterator[str]:
+    yield "# All columns are internal: their values stand in no message. Say which are public, and which personal:"
+    yield "# columns:"
+    yield "#   some_column: public"
+
+
+def _model(found: Guess) -> str:
+    """A label and what follows from it, as a comment."""
+    text = (files("millrace") / "templates" / "proposal" / "model.yaml").read_text(encoding="utf-8")
+    task = next(iter(found.labels), "binary")
+    label = found.labels.get(task, ["label"])[0]
+    pace = _PACES[found.main.named.grain or "day"]
+    known = "; ".join(f"{name}: {', '.join(columns)}" for name, columns in found.labels.items())
+    meant = {
+        "__CANDIDATES__": known or "none of the columns", "__LABEL__": label, "__TASK__": task,
+        "__THRESHOLDS__": _THRESHOLDS[task],
+        "__DRIFTING__": words(name for name in found.features if name != label) if len(found.features) > 1 else "[]",
+        **{f"__{name.upper()}__": duration for name, duration in pace.items()},
+    }  # fmt: skip
+    for name, value in meant.items():
+        text = text.replace(name, value)
+    return text
