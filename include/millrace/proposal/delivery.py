@@ -64,7 +64,7 @@ class Delivery:
         """Whether no two rows are alike in some columns, and none of them is ever null."""
         if not all(self.full(column) for column in columns):
             return False
-        return self.table.group_by(list(columns)).aggregate([]).num_rows == self.table.num_rows
+        return bool(self.table.group_by(list(columns)).aggregate([]).num_rows == self.table.num_rows)
 
 
 def deliver(named: Named) -> Delivery:
