@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from millrace.contract import Artifact, Identity, Input, JobRequest, JobResult, Means, Outcome, Place, Service
+from millrace.contract import Artifact, JobResult, Outcome
 from millrace.core.settings import Settings
 from millrace.spec import Placed, ProjectTree
+from support.requests import Given, digest_of, request
 
 ROOT = Path(__file__).resolve().parents[2]
-CODE = "sha256:" + "0" * 64
-Given = tuple[str, Artifact, str | None]
+CODE = digest_of("0")
 
 
 def project(root: Path, *pipelines: str) -> ProjectTree:
@@ -69,21 +69,15 @@ class JobByJob:
         from millrace.jobs.runner import run
 
         training = self.spec.training
-        identity = Identity(
-            job=job, params=params, scope=tuple(scope), spec_digest=self.bundle.digest, code_digest=CODE,
-            inputs=tuple(Input(role=r, kind=a.kind, digest=a.digest, partition=p) for r, a, p in inputs),
-            seed=training.seed, threads=training.threads,
-        )  # fmt: skip
         services = {"registry": self.settings.feast_registry, "online": self.settings.feast_online}
         if self.mlflow:
             services["mlflow"] = self.mlflow
-        means = Means(
-            services={name: Service(uri=uri) for name, uri in services.items()},
-            locations=Placed.of(self.tree, "dev", self.name).locations(),
-            **self.means,
-        )
-        place = Place(store=self.settings.store, inputs={a.digest: a.uri for _, a, _ in inputs})
-        return run(JobRequest(identity=identity, place=place, means=means))
+        asked = request(
+            job, store=self.settings.store, spec_digest=self.bundle.digest, code=CODE, scope=scope, inputs=inputs,
+            params=params, seed=training.seed, threads=training.threads, services=services,
+            locations=Placed.of(self.tree, "dev", self.name).locations(), **self.means,
+        )  # fmt: skip
+        return run(asked)
 
     def job(self, job: str, scope: list[str], inputs: list[Given], **params: Any) -> Outcome:
         result = self.result(job, scope, inputs, **params)
