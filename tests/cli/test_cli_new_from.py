@@ -131,18 +131,30 @@ def test_no_value_of_the_data_is_written_and_guesses_say_so(millrace, bikes):
         assert "# guessed: " in next(text for text in spec.splitlines() if line in text), line
 
 
-def test_the_commented_model_is_right_once_the_label_is_no_feature(millrace, bikes):
-    write("data/trips_2024-01-05.csv", trips())
-    assert millrace("new", "rides", "--from", "data/trips_2024-01-05.csv").code == 0
+@pytest.mark.parametrize(
+    ("date", "left_out", "task", "label"),
+    [
+        ("2024-01-05", (), "binary", "member"),
+        ("2024-01", ("member", "late"), "multiclass", "station"),
+        ("2024-01-05T07", ("member", "late", "station", "zip", "order"), "regression", "Price_EUR"),
+    ],
+)
+def test_the_commented_model_is_right_once_the_label_is_no_feature(millrace, bikes, date, left_out, task, label):
+    rows = [{key: value for key, value in row.items() if key not in left_out} for row in trips()]
+    write(f"data/trips_{date}.csv", rows)
+    assert millrace("new", "rides", "--from", f"data/trips_{date}.csv").code == 0
     path = Path("include/pipelines/rides/pipeline.yaml")
-    head, mark, model = path.read_text().partition("# A model: ")
-    assert "binary: member, late; multiclass: station, zip, order; regression: Price_EUR, temp" in model
+    head, _, model = path.read_text().partition("# A model: ")
+    assert f"by task: {task}: {label}" in model
     lines = [line.removeprefix("#").removeprefix(" ") for line in model.splitlines()[3:]]
     path.write_text("".join(line for line in head.splitlines(True) if "  end: " not in line) + "\n".join(lines) + "\n")
     feast = Path("feature_repo/rides.py")
-    feast.write_text("".join(line for line in feast.read_text().splitlines(True) if '"member"' not in line))
+    feast.write_text("".join(line for line in feast.read_text().splitlines(True) if f'"{label}"' not in line))
     said = millrace("check", "rides")
     assert said.code == 0, said.err
+    assert yaml.safe_load(path.read_text())["label"] | {"known_after": 0} == {
+        "column": label, "task": task, "nulls": "drop", "known_after": 0,
+    }  # fmt: skip
 
 
 def test_parquet(millrace, bikes):
@@ -202,6 +214,26 @@ def test_csv_in_another_form_and_a_folder_outside_of_the_project(millrace, bikes
     assert str(spec["partition"]["start"]) == "2024-01-03"
 
 
+def test_any_header_is_a_name_and_nothing_else(millrace, bikes):
+    header = [
+        "a\nb; DROP",
+        "#x: y",
+        "__NAME__",
+        'he said "no"',
+        "yes",
+        "select",
+        "ünï\u2028x",
+        "1abc",
+        "_",
+        "x y",
+        "x_y",
+    ]
+    write("data/order_2024-01-05.csv", [dict.fromkeys(header, n) | {"yes": f"t{n % 2}"} for n in range(30)])
+    assert millrace("new", "odd", "--from", "data/order_2024-01-05.csv").code == 0
+    assert "transform.sql: 30 rows" in ready(millrace, "odd", "2024-01-05")
+    assert set(source(bikes, "order", "odd")["columns"]) == set(header)
+
+
 def test_times_that_are_not_all_in_the_partition_and_none_at_all(millrace, bikes):
     # Given times of which some lie in the day before, in UTC, and a source called as the features' suite is
     rows = [{"id": n, "at": f"2024-01-05T00:{n:02d}:00+00:30", "v": n / 2} for n in range(60)]
@@ -225,6 +257,7 @@ def test_times_that_are_not_all_in_the_partition_and_none_at_all(millrace, bikes
         ({"a_2024-01-05.csv": "a,b\n"}, "a header but no rows"),
         ({"a_2024-01-05.csv": "1,2\n3,4\n"}, "it is no header"),
         ({"a_2024-01-05.csv": "a,a\n1,2\n"}, "names a column twice: a"),
+        ({"a_2024-01-05.csv": 'a,b\n1,"2\n'}, "quote"),
         ({"a_2024-01-05.csv": "a,b\n1,2\n3\n"}, "the line has 1 fields, the header 2"),
         ({"a_2024-01-05.xlsx": "x"}, "allowed: .csv, .tsv, .parquet"),
         ({"a.csv": "a,b\n1,2\n"}, "a date such as 2024-01-02"),
@@ -235,6 +268,8 @@ def test_times_that_are_not_all_in_the_partition_and_none_at_all(millrace, bikes
         ({"a_2024-01-05.csv": "a\n1\n"}, "no column could be a feature"),
         ({"a_2024-01-05.parquet": "a"}, "not Parquet"),
         ({"a_2024-01-05.json": "[1]\n"}, "no JSON object"),
+        ({"a_2024-01-05.json": '{"a": []}\n'}, "no column with values"),
+        ({"a_2024-01-05.csv.gz": "a,b\n1,2\n"}, "not gzip"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_proposed_is_said_and_nothing_is_written(millrace, bikes, files, words):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -13,23 +12,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from millrace.core.errors import DataError
-from millrace.proposal.kinds import ZONE, Kind, kind_of_csv, kind_of_texts
+from millrace.proposal.csv_form import csv_form, csv_kinds, nobody
+from millrace.proposal.kinds import ZONE, Kind, kind_of_texts
 from millrace.proposal.naming import Named
 from millrace.sources.files import FilesSourceEngine
 from millrace.sources.formats.arrow_values import plain_type, reader
-from millrace.sources.formats.columns import TYPES, Refused
-from millrace.sources.formats.delimited import csv_header
+from millrace.sources.formats.columns import TYPES, Refused, check_header
 from millrace.sources.formats.json_exact import objects
 from millrace.sources.formats.tabular import header, read
 from millrace.sources.formats.text import check_text
 from millrace.sources.unpack import unpack
 from millrace.spec.csv import Csv
 
-_DELIMITERS = ",;\t|"
-_NUMBER = re.compile(r"\s*(?!(19|20)\d\d\s*$)[+-]?\d+([.,:/-]\d+)*\s*")
-"""No name of a column; a year may be one."""
 _PLAIN = ("boolean", "integer", "number", "timestamp", "date", "time")
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 @dataclass(frozen=True)
@@ -72,89 +67,37 @@ def deliver(named: Named) -> Delivery:
     with tempfile.TemporaryDirectory(prefix="millrace-new-") as folder:
         copy = FilesSourceEngine().fetch(str(named.path.absolute()), Path(folder))
         plain, name = unpack(copy, named.compression), named.path.name
-        form, texts = _form(plain, name) if named.format == "csv" else (Csv(), None)
-        kinds, left_out = {}, {}
-        if texts is not None:
-            kinds = _csv_kinds(texts, form)
-            if form.delimiter != ",":
-                form, kinds = _with_commas(texts, form, kinds)
-            if words := {word for kind in kinds.values() for word in kind.null_words}:
-                form = form.model_copy(update={"null_values": ("", *sorted(words))})
-        else:
-            found = _parquet_kinds(plain, name) if named.format == "parquet" else _json_kinds(plain, name)
-            kinds = {column: kind for column, kind in found.items() if isinstance(kind, Kind)}
-            left_out = {column: kind for column, kind in found.items() if isinstance(kind, str)}
-        kinds.pop("", None)
+        form, kinds, left_out = _told(plain, name, named.format)
         _without_twins(kinds, left_out)
+        _some(kinds, name)
         types = {column: kind.type for column, kind in kinds.items()}
         zone = ZONE if any(kind.local for kind in kinds.values()) else None
-        table = read(plain, name, named.format, list(kinds), types, _never, form, zone)
+        table = read(plain, name, named.format, list(kinds), types, nobody, form, zone)
     for column in [column for column in kinds if table[column].null_count == table.num_rows]:
         del kinds[column]  # a gate fails on such a column, and nothing can be told of it
         left_out[column] = "no value was seen"
-    if not kinds:
-        raise DataError("the file has no column that a source can have", where=name)
+    _some(kinds, name)
     return Delivery(named, kinds, table, form.model_dump(exclude_defaults=True), left_out)
 
 
-def _never(column: str) -> bool:
-    """Nobody has said yet that a column's values may be shown."""
-    return False
+def _told(path: Path, name: str, format: str) -> tuple[Csv, dict[str, Kind], dict[str, str]]:
+    """How a csv is written, the kind of each column, and of those that a source cannot have, why."""
+    if format == "csv":
+        return *csv_kinds(*csv_form(path, name)), {}
+    found = _parquet_kinds(path, name) if format == "parquet" else _json_kinds(path, name)
+    found.pop("", None)  # nobody can ask for it
+    kinds = {column: kind for column, kind in found.items() if isinstance(kind, Kind)}
+    return Csv(), kinds, {column: why for column, why in found.items() if isinstance(why, str)}
 
 
-def _form(path: Path, name: str) -> tuple[Csv, pa.Table]:
-    """How a csv is written, and its columns as texts. Raises DataError of the plainest form where none reads it."""
-    encoding = _encoding(path, name)
-    delimiter = max(_DELIMITERS, key=lambda one: len(_names(path, name, Csv(delimiter=one, encoding=encoding))))
-    plain, first = Csv(delimiter=delimiter, encoding=encoding), None
-    for form in (plain, *(plain.model_copy(update=more) for more in ({"escape": "\\"}, {"quote": "none"}))):
-        try:
-            names = [column for column in csv_header(path, name, form) if column]
-            if any(_NUMBER.fullmatch(column) for column in names):
-                raise DataError("the first line holds numbers, so it is no header", where=f"{name}:1",
-                                next_step="A source's file begins with the names of its columns")  # fmt: skip
-            if not names:
-                raise DataError("the file has no header, only empty lines", where=name)
-            return form, read(path, name, "csv", list(dict.fromkeys(names)), {}, _never, form)
-        except DataError as err:
-            first = first or err
-    assert first is not None
-    raise first
-
-
-def _names(path: Path, name: str, form: Csv) -> list[str]:
-    """The header's names, none where the form does not read it."""
-    try:
-        return csv_header(path, name, form)
-    except DataError:
-        return []
-
-
-def _encoding(path: Path, name: str) -> str:
-    with path.open("rb") as handle:
-        if handle.read(2) in _UTF16:
-            return "utf-16"
-    try:
-        check_text(path, name)
-    except DataError:
-        return "windows-1252"
-    return "utf-8"
-
-
-def _csv_kinds(texts: pa.Table, form: Csv) -> dict[str, Kind]:
-    return {column: kind_of_csv(texts[column], form) for column in texts.column_names}
-
-
-def _with_commas(texts: pa.Table, form: Csv, kinds: dict[str, Kind]) -> tuple[Csv, dict[str, Kind]]:
-    """The form with a decimal comma where more columns are no texts then; as it was otherwise."""
-    other = form.model_copy(update={"decimal": ","})
-    instead = _csv_kinds(texts, other)
-    fewer = sum(k.type == "string" for k in instead.values()) < sum(k.type == "string" for k in kinds.values())
-    return (other, instead) if fewer else (form, kinds)
+def _some(kinds: dict[str, Kind], name: str) -> None:
+    if not kinds:
+        raise DataError("the file has no column with values that a source can have", where=name)
 
 
 def _parquet_kinds(path: Path, name: str) -> dict[str, Kind | str]:
     columns = header(path, name, "parquet")
+    check_header(columns, name, dict.fromkeys(columns, TYPES["string"]))
     schema = pq.read_schema(path)
     found: dict[str, Kind | str] = {}
     for column in columns:
@@ -164,7 +107,7 @@ def _parquet_kinds(path: Path, name: str) -> dict[str, Kind | str]:
         if pa.types.is_null(given):
             found[column] = Kind("string")
         elif _takes(given, "string"):
-            found[column] = kind_of_texts(read(path, name, "parquet", [column], {}, _never)[column])
+            found[column] = kind_of_texts(read(path, name, "parquet", [column], {}, nobody)[column])
         elif kind is None:
             found[column] = f"a source's column does not hold {given}"
         else:

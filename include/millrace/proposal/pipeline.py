@@ -14,6 +14,7 @@ from millrace.proposal.naming import named
 from millrace.proposal.spec_file import spec_file
 from millrace.proposal.sql_file import sql_file
 from millrace.proposal.suites import suites
+from millrace.proposal.texts import filled
 
 
 class Proposal(NamedTuple):
@@ -33,16 +34,10 @@ def propose(root: Path, files: Sequence[Path], words: Mapping[str, str]) -> Prop
     one_partition(called)
     found = guess([deliver(one) for one in called])
     templates = package("millrace") / "templates"
-    texts = {
-        "dag.py": (templates / "pipeline" / "dag.py").read_text(encoding="utf-8"),
-        "README.md": (templates / "proposal" / "README.md").read_text(encoding="utf-8"),
-    }
     words = {**words, "__FIRST__": found.partition}
-    for file, text in texts.items():
-        for word, meant in words.items():
-            text = text.replace(word, meant)
-        texts[file] = text
-    texts |= {
+    texts = {
+        "dag.py": filled((templates / "pipeline" / "dag.py").read_text(encoding="utf-8"), words),
+        "README.md": filled((templates / "proposal" / "README.md").read_text(encoding="utf-8"), words),
         "pipeline.yaml": spec_file(found, root, words),
         "transform.sql": sql_file(found),
         "features.py": feast_file(found, words["__NAME__"]),

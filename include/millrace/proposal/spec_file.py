@@ -10,7 +10,7 @@ from millrace.proposal.delivery import Delivery
 from millrace.proposal.guess import EVENT_TIME, Guess
 from millrace.proposal.kinds import ZONE
 from millrace.proposal.suites import features_suite
-from millrace.proposal.texts import guessed, word, words
+from millrace.proposal.texts import filled, guessed, word, words
 from millrace.spec.partitions import Grain
 
 _THRESHOLDS = {
@@ -25,24 +25,21 @@ _PACES: dict[Grain, dict[str, str]] = {
 
 
 def spec_file(found: Guess, root: Path, words_of: Mapping[str, str]) -> str:
-    """The text of pipeline.yaml. `words_of` fills in what the scaffold fills in, such as `__NAME__`."""
-    lines = [*_head(found), *_partition(found), "", "sources:"]
+    """The text of pipeline.yaml. `words_of` are what templates call the pipeline's name, owner and schema."""
+    lines = [*_head(found, words_of), *_partition(found), "", "sources:"]
     for delivery in found.deliveries:
         lines += _source(delivery, found, root)
-    lines += ["", *_features(found), "", *_columns()]
-    text = "\n".join(lines) + "\n\n" + _model(found)
-    for name, meant in words_of.items():
-        text = text.replace(name, meant)
-    return text
+    lines += ["", *_features(found, words_of["__NAME__"]), "", *_columns()]
+    return "\n".join(lines) + "\n\n" + _model(found, words_of)
 
 
-def _head(found: Guess) -> Iterator[str]:
-    yield "# yaml-language-server: $schema=__SCHEMA__"
+def _head(found: Guess, words_of: Mapping[str, str]) -> Iterator[str]:
+    yield f"# yaml-language-server: $schema={words_of['__SCHEMA__']}"
     yield f"# Proposed from {', '.join(word(d.named.path.name) for d in found.deliveries)}."
     yield "# What was told from their names and values is a guess: read each line that says so."
     yield "version: 1"
-    yield "name: __NAME__"
-    yield "owner: __OWNER__"
+    yield f"name: {words_of['__NAME__']}"
+    yield f"owner: {word(words_of['__OWNER__'])}"
     yield f"description: Features of {found.main.name}.{guessed('say in words what they are for')}"
     yield ""
 
@@ -114,13 +111,13 @@ def _value(value: object) -> str:
     return '"\\t"' if text == "\t" else f"'{text}'" if text != "'" else '"\'"'
 
 
-def _features(found: Guess) -> Iterator[str]:
+def _features(found: Guess, name: str) -> Iterator[str]:
     beside = "" if found.main.unique(*found.entity) else f" with {found.moment.column}"
     yield "features:"
     yield f"  entity: {words(found.names[c] for c in found.entity)}{guessed('no two rows are alike in it' + beside)}"
     yield f"  event_time: {EVENT_TIME}"
     yield f"  gate: {features_suite(found)}"
-    yield "  service: __NAME__"
+    yield f"  service: {name}"
 
 
 def _columns() -> Iterator[str]:
@@ -129,7 +126,7 @@ def _columns() -> Iterator[str]:
     yield "#   some_column: public"
 
 
-def _model(found: Guess) -> str:
+def _model(found: Guess, words_of: Mapping[str, str]) -> str:
     """A label and what follows from it, as a comment."""
     text = (files("millrace") / "templates" / "proposal" / "model.yaml").read_text(encoding="utf-8")
     task = next(iter(found.labels), "binary")
@@ -142,6 +139,4 @@ def _model(found: Guess) -> str:
         "__DRIFTING__": words(name for name in found.features if name != label) if len(found.features) > 1 else "[]",
         **{f"__{name.upper()}__": duration for name, duration in pace.items()},
     }  # fmt: skip
-    for name, value in meant.items():
-        text = text.replace(name, value)
-    return text
+    return filled(text, {**words_of, **meant})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 _NULL_OR_SWITCH = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
 
@@ -46,6 +46,11 @@ def keywords() -> frozenset[str]:
             "SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category <> 'unreserved'"
         ).fetchall()
     return frozenset(name for (name,) in rows)
+
+
+def filled(text: str, words: Mapping[str, str]) -> str:
+    """A template with its words such as `__NAME__` replaced, once: what is put in is not looked at again."""
+    return re.sub("|".join(map(re.escape, words)), lambda found: words[found.group()], text)
 
 
 def guessed(why: str) -> str:
