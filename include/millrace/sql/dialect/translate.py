@@ -1,6 +1,6 @@
 """transform.sql for Spark: DuckDB's SQL, of which a listed part is allowed, written so that Spark gives the same rows.
 
-sqlglot parses; DuckDB tells the type of every expression; the rules of dialect_table write it. What has no rule is
+sqlglot parses; DuckDB tells the type of every expression; the rules of `table` write it. What has no rule is
 refused, in `millrace check` and in the transform job alike: there is one list, and it is what runs.
 """
 
@@ -15,9 +15,7 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from millrace.core.errors import SpecError
-from millrace.sql.dialect import (
-    values,  # noqa: F401  (they put their rules on the list)
-)
+from millrace.sql.dialect import functions, groups, values  # noqa: F401  (they put their rules on the list)
 from millrace.sql.dialect.groups import frame
 from millrace.sql.dialect.table import INSTEAD, Writer, construct
 from millrace.sql.dialect.types import Types
