@@ -50,6 +50,7 @@ def trips(count: int = 60) -> list[dict[str, object]]:
     return [
         {
             "ride_id": f"r{n:03d}",
+            "booked": f"{DAY + timedelta(minutes=20 * n - 300):%Y-%m-%dT%H:%M:%SZ}",  # some on the day before
             "start_time": f"{DAY + timedelta(minutes=20 * n):%Y-%m-%dT%H:%M:%SZ}",
             "birthday": "1999-05-06",
             "opens": "08:30",
@@ -99,7 +100,8 @@ def test_csv_with_a_date_and_a_static_one(millrace, bikes):
     trip, station = source(bikes, "trips"), source(bikes, "stations")
     assert trip["location"] == "data/trips_{year}-{month}-{day}.csv" and trip["event_time"] == "start_time"
     assert trip["types"] == {
-        "ride_id": "string", "start_time": "timestamp", "birthday": "date", "opens": "time", "station": "string",
+        "ride_id": "string", "booked": "timestamp", "start_time": "timestamp", "birthday": "date",
+        "opens": "time", "station": "string",
         "zip": "string", "order": "integer", "Price (EUR)": "number", "temp": "integer", "member": "boolean",
         "late": "integer",
     }  # fmt: skip
