@@ -21,6 +21,7 @@ AT_ONCE = 3
 """More would slow each other down on two cores until what waits for a server gives up."""
 ENGINES = ("feast_stores", "gates", "pipelines", "sources", "sql")
 OWN = ("cluster", "chart", "compose", "images")
+SUMMARY = re.compile(r"\d+ \w+.* in \d+\.\d+s")
 NOTHING_TO_RUN = 5
 """pytest's word for no test: there is no cluster, no engine; the tests say so themselves."""
 
@@ -59,9 +60,11 @@ class Group:
         minutes, seconds = divmod(round(time.monotonic() - self.began), 60)
         text = self.log.read_text(errors="replace")
         lines = text.rstrip().splitlines()
-        counted.update({what: int(n) for n, what in re.findall(r"(\d+) (passed|failed|skipped|error)", lines[-1])})
-        shown = lines if self.failed() else [line for line in lines[:-1] if line.startswith("SKIPPED")]
-        print("\n".join([*shown, f"{self.name}: {lines[-1].strip(' =')}, {minutes}:{seconds:02d} in all"]), flush=True)
+        # Not the last line: libraries speak at exit.
+        summary = next((line for line in reversed(lines) if SUMMARY.search(line)), "no summary")
+        counted.update({what: int(n) for n, what in re.findall(r"(\d+) (passed|failed|skipped|error)", summary)})
+        shown = lines if self.failed() else [line for line in lines if line.startswith("SKIPPED")]
+        print("\n".join([*shown, f"{self.name}: {summary.strip(' =')}, {minutes}:{seconds:02d} in all"]), flush=True)
 
 
 def main(names: list[str]) -> int:

@@ -11,8 +11,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from support import spark_pair
 
 ROOT = Path(__file__).resolve().parents[2]
+spark_session = spark_pair.spark_session
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

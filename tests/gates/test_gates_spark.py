@@ -4,6 +4,7 @@ as pandas does."""
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
@@ -84,8 +85,9 @@ print("alike:", len(given))
 def run(code: str, folder: Path, *arguments: str) -> str:
     script = folder / "script.py"  # pyspark ends a program that is no file
     script.write_text(code)
+    env = {**os.environ, "PYTHONPATH": str(HERE.parent)}  # for `support`
     done = subprocess.run([sys.executable, "-W", "ignore", script, *arguments], capture_output=True, text=True,
-                          cwd=folder, timeout=300, check=False)  # fmt: skip
+                          cwd=folder, env=env, timeout=300, check=False)  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
     return done.stdout.strip()
 

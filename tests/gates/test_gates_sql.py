@@ -55,8 +55,8 @@ def test_the_same_bytes_in_every_process_and_nothing_left_behind(tmp_path: Path)
     assert len(printed) == 1 and len(printed.pop()) == 71
 
 
-@pytest.mark.parametrize(("rows", "opened"), [(4, 0), (3, 1)])
-def test_sql_is_used_from_its_size_on_and_let_go(rows: int, opened: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("size", "opened"), [(4, 0), (3, 1)])
+def test_sql_is_used_from_its_size_on_and_let_go(size: int, opened: int, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
 
     class Watched(rows.DuckDBRows):
@@ -69,7 +69,7 @@ def test_sql_is_used_from_its_size_on_and_let_go(rows: int, opened: int, monkeyp
             seen.append("closed")
 
     monkeypatch.setattr(rows, "DuckDBRows", Watched)
-    monkeypatch.setattr(engine, "SQL_ROWS", rows)
+    monkeypatch.setattr(engine, "SQL_ROWS", size)
     table = pa.table({"n": [1, 2, 3], "x": [0.0, 1.0, 2.0]})
     assert engine.validate(table, SUITE, "s", lambda column: "public").verdict.passed
     assert seen == ["opened", "closed"] * opened
