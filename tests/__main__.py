@@ -38,7 +38,7 @@ GROUPS: dict[str, list[str]] = {
 
 @dataclass
 class Group:
-    """One pytest, in a process group of its own."""
+    """One pytest, in the process group of this one: whoever ends that group ends all."""
 
     name: str
     began: float = field(default_factory=time.monotonic)
@@ -47,7 +47,7 @@ class Group:
         self.log = LOGS / f"test-{self.name}.log"
         command = [sys.executable, "-m", "pytest", *GROUPS[self.name]]
         with self.log.open("wb") as out:
-            self.process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out, start_new_session=True)
+            self.process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out)
 
     def over(self) -> bool:
         return self.process.poll() is not None
@@ -76,8 +76,8 @@ def main(names: list[str]) -> int:
     LOGS.mkdir(exist_ok=True)
 
     def leave(number: int, frame: FrameType | None) -> None:
-        """The fixtures end what they have started: an interrupt, and time for it."""
-        for group in running:
+        """The fixtures end what they have started: one signal, and time for it. An interrupt comes to all."""
+        for group in running if number == signal.SIGTERM else ():
             group.process.send_signal(signal.SIGTERM)
         for group in running:
             group.process.wait()
