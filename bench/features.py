@@ -67,10 +67,10 @@ def stock():
     return store({"type": "duckdb"}, {"type": "sqlite", "path": f"{folder}/stock-online.db"}, "local")
 
 def ours():
-    place = "millrace.feast_stores"
-    return store({"type": f"{place}.offline.TableOfflineStore", "store": f"{folder}/store"},
-                 {"type": f"{place}.sqlite.EntityRowOnlineStore", "path": f"{folder}/ours-online.db"},
-                 {"type": f"{place}.engine.DuckDBEngine"})
+    return store(
+        {"type": "millrace.feast_stores.offline_stores.duckdb.TableOfflineStore", "store": f"{folder}/store"},
+        {"type": "millrace.feast_stores.online_stores.sqlite.EntityRowOnlineStore", "path": f"{folder}/ours-online.db"},
+        {"type": "millrace.feast_stores.engine.DuckDBEngine"})
 """
 
 JOIN = (

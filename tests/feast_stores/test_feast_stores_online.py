@@ -20,6 +20,7 @@ from feast.protos.feast.types.Value_pb2 import Value
 from support import feast_project
 
 from millrace.core.errors import DataError, SpecError
+from millrace.feast_stores.online_stores import rows
 from millrace.feast_stores.online_stores.rows import table_of_view
 
 FeastProject, at = feast_project.FeastProject, feast_project.at
@@ -350,6 +351,25 @@ def stored(online: Online, *vehicles: str) -> Any:
 
     keys = [serialize_entity_key(key(vehicle), 3) for vehicle in vehicles]
     return online.store.fetch(online.config, table_of_view(online.config, online.view), "trips", keys)
+
+
+def test_batches_of_a_table_follow_the_order_of_the_keys(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given rows in no order, one key twice, in several pieces; when written in batches, then no batch goes back."""
+    online, written = Online(project), list[bytes]()
+    upsert = online.store.upsert
+
+    def seen(config: Any, table: str, rows: Any) -> None:
+        written.extend(row[0] for row in rows)
+        upsert(config, table, rows)
+
+    monkeypatch.setattr(online.store, "upsert", seen)
+    monkeypatch.setattr(rows, "BATCH", 2)
+    pieces = [("vv", 1), ("b", 2), ("a", 3)], [("ccc", 4), ("b", 5)]
+    made = [[feast_project.row(name, f"2024-01-01 0{number}:00", number) for name, number in some] for some in pieces]
+    tables = [feast_project.pa.Table.from_pylist(some, feast_project.SCHEMA) for some in made]
+    online.store.write_table(online.config, online.view, feast_project.pa.concat_tables(tables))
+    assert written == sorted(written) and len(set(written)) == 4
+    assert [online.read(name)[1] for name in ("vv", "a", "b", "ccc")] == [1, 3, 5, 4]
 
 
 def test_a_window_without_rows_writes_nothing(project: Any) -> None:

@@ -71,12 +71,13 @@ def test_rows_are_what_protobuf_writes(rows: list[dict[str, Any]]) -> None:
         expected = b"".join(
             Map(val={name: values[name]}).SerializeToString(deterministic=True) for name in sorted(values)
         )
-        assert made.features == expected
-        assert packing.unpack(made.features, None) == values
+        written, *_, features = made
+        assert features == expected
+        assert packing.unpack(features, None) == values
         # and what is pushed is packed alike
         key = EntityKey(join_keys=["key"], entity_values=[Value(int64_val=packed.index(made))])
-        pushed = packing.pack_row(key, values, START, None)
-        assert (pushed.key, pushed.features) == (made.key, made.features)
+        pushed, *_, same = packing.pack_row(key, values, START, None)
+        assert (pushed, same) == (written, features)
 
 
 @pytest.mark.parametrize(
@@ -93,17 +94,17 @@ def test_keys_are_feasts(kind: Any, arrow: pa.DataType, attribute: str, values: 
     view = view_of({}, {"z": kind, "a": String})
     rows = pa.table({"z": pa.array(values, arrow), "a": ["x"] * 3, "event": pa.array([START] * 3, MOMENT),
                      "created": pa.array([START] * 3, MOMENT)})  # fmt: skip
-    for value, made in zip(values, packing.pack_table(rows, view, 0), strict=True):
+    for value, (made, *_) in zip(values, packing.pack_table(rows, view, 0), strict=True):
         key = EntityKey(join_keys=["z", "a"], entity_values=[Value(**{attribute: value}), Value(string_val="x")])
-        assert made.key == serialize_entity_key(key, 3)
+        assert made == serialize_entity_key(key, 3)
 
 
 def test_not_a_number_is_null_and_lists_are_served() -> None:
     view = view_of({"f": Float64, "list": Array(Int64)}, {"key": String})
     rows = pa.table({"key": ["a"], "event": pa.array([START], MOMENT), "created": pa.array([START], MOMENT),
                      "f": [float("nan")], "list": [[1, 2]]})  # fmt: skip
-    (made,) = packing.pack_table(rows, view, 0)
-    values = packing.unpack(made.features, {"f", "list"})
+    ((*_, features),) = packing.pack_table(rows, view, 0)
+    values = packing.unpack(features, {"f", "list"})
     assert values["f"] == Value() and list(values["list"].int64_list_val.val) == [1, 2]
 
 
@@ -117,5 +118,5 @@ def test_rows_without_key_or_time_are_refused(column: str) -> None:
 
 
 def test_of_one_key_the_greatest_row_is_left() -> None:
-    rows = [packing.Packed(b"k", 1, 0, 0, b"a"), packing.Packed(b"k", 1, 0, 1, b""), packing.Packed(b"j", 0, 0, 0, b"")]
-    assert packing.newest(rows) == [rows[2], rows[1]]
+    rows = [(b"k", 1, 0, 0, b"a"), (b"k", 1, 0, 1, b""), (b"k", 0, 9, 9, b"z"), (b"j", 0, 0, 0, b"")]
+    assert packing.newest(rows) == [rows[3], rows[1]]

@@ -99,7 +99,7 @@ def test_a_store_that_goes_back_in_time_is_caught(project: Any, monkeypatch: pyt
 
     def last_wins(self: Any, config: Any, table: str, rows: Any) -> None:
         with self._transaction(config) as connection:
-            connection.executemany(f'DELETE FROM "{table}" WHERE entity_key = ?', [(r.key,) for r in rows])
+            connection.executemany(f'DELETE FROM "{table}" WHERE entity_key = ?', [(r[0],) for r in rows])
         plain(self, config, table, rows)
 
     monkeypatch.setattr(sqlite.EntityRowOnlineStore, "upsert", last_wins)

@@ -75,8 +75,9 @@ class EntityRowOnlineStore(RowStore):
             script = client.register_script(UPSERT)
             for start in range(0, len(rows), _SOME):
                 arguments: list[bytes] = []
-                for row in rows[start : start + _SOME]:
-                    arguments += (row.key, _RANK.pack(*_ordered(row)) + row.features)
+                for key, *rank, features in rows[start : start + _SOME]:
+                    # moved above zero so that their big-endian bytes have their order
+                    arguments += (key, _RANK.pack(*(number + _SIGN for number in rank)) + features)
                 script(keys=[table], args=arguments)
 
     def fetch(self, config: RepoConfig, table: str, view: str, keys: Sequence[bytes]) -> dict[bytes, Stored]:
@@ -126,8 +127,3 @@ class EntityRowOnlineStore(RowStore):
 
 def _password(password: str | None) -> dict[str, Any]:
     return {} if password is None else {"password": password}
-
-
-def _ordered(row: Packed) -> tuple[int, int, int]:
-    """The rank's numbers, moved above zero so that their big-endian bytes have their order."""
-    return row.event_us + _SIGN, row.created_us + _SIGN, row.revision + _SIGN

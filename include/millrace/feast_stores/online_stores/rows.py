@@ -34,7 +34,7 @@ BATCH = 10_000
 
 
 class RowStore(OnlineStore):
-    """Keeps, per feature view and entity key, the row of the highest rank (`Packed.rank`): event time, created time.
+    """Keeps, per feature view and entity key, the greatest row (see `Packed`): event time, created time.
 
     Any number of processes and threads may write; a reader of an entity sees one written row, whole. Raises
     Unavailable when the database does not answer, SpecError when a view was never applied.
@@ -54,9 +54,10 @@ class RowStore(OnlineStore):
 
     def write_table(self, config: RepoConfig, view: FeatureView, table: pa.Table, revision: int = 0) -> int:
         """Write the rows of a view's source and return how many; `revision` is that of the data (see `Packed`)."""
-        name = table_of_view(config, view)
+        name, table = table_of_view(config, view), table.combine_chunks()
+        order = packing.key_order(table, view)
         for start in range(0, table.num_rows, BATCH):
-            rows = packing.pack_table(table.slice(start, BATCH), view, revision)
+            rows = packing.pack_table(table.take(order.slice(start, BATCH)), view, revision)
             self.upsert(config, name, packing.newest(rows))
         return table.num_rows
 

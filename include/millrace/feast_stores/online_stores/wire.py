@@ -156,9 +156,3 @@ def beside(head: bytes, values: NDArray[Any]) -> NDArray[np.uint8]:
     )
     front = np.broadcast_to(np.frombuffer(head, dtype=np.uint8), (len(body), len(head)))
     return np.concatenate([front, body], axis=1)
-
-
-def cut(matrix: NDArray[np.uint8]) -> list[bytes]:
-    """The rows of a matrix of bytes."""
-    buffer, width = matrix.tobytes(), matrix.shape[1]
-    return [buffer[start : start + width] for start in range(0, len(buffer), width)]
