@@ -41,12 +41,14 @@ import pyarrow.csv
 import torch
 
 from millrace.core.usage import Usage
+from millrace.learners.checkpoints import Checkpoints
+from millrace.learners.protocol import learner_of
 from millrace.learners.torch import compiled
-from millrace.learners.torch.net import Net
-from millrace.models.checkpoints import Checkpoints
+from millrace.learners.torch.loss import learn_scales, target_of
 from millrace.models.device import gpus
 from millrace.models.metrics import metrics
-from millrace.models.protocol import Column, Matrix, Settings, engine_of
+from millrace.models.protocol import Column, Matrix, Settings
+from millrace.models.torch.net import Net
 from millrace.spec.learner import TorchMLPLearner, XGBoostLearner
 
 TOLERANCE = 0.01
@@ -115,7 +117,7 @@ def tiled(rows: Matrix, wanted: int) -> Matrix:
 
 def measure(name: str, params: Any, train: Matrix, holdout: Matrix, settings: Settings) -> tuple[Figure, bytes]:
     """Train once, and predict the held out rows on the CPU, as they are served."""
-    engine, usage, moments = engine_of(params), Usage(), [time.perf_counter()]
+    engine, usage, moments = learner_of(params), Usage(), [time.perf_counter()]
     if settings.device == "cuda":
         usage.watch_gpus()
     weights = engine.fit(train, holdout, params, settings, Checkpoints(), lambda points: _tick(moments))
@@ -154,9 +156,9 @@ def compiling(params: TorchMLPLearner, train: Matrix, settings: Settings) -> str
     """What torch.compile does to a batch of this network on the GPU."""
     where = torch.device(settings.device)
     net = Net(train.columns, params, settings).to(where)
-    net.learn_scales(train, "binary")
+    learn_scales(net, train, "binary")
     some = train.take(np.arange(min(len(train), 4 * params.batch_size)))
-    forward = compiled.Forward(net, (*net.inputs(some), net.target(some, "binary")), params, settings)
+    forward = compiled.Forward(net, (*net.inputs(some), target_of(net, some, "binary")), params, settings)
     if not compiled.has_compiler():
         return "torch.compile: off, no C compiler here"
     eager, forward.compiled = forward.seconds(), True  # as a checkpoint says, so that it is compiled in any case

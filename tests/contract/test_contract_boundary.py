@@ -74,6 +74,15 @@ def test_light_rooms_import_no_ml_library_and_no_airflow():
     assert brought_in(names, [*HEAVY, "airflow"]) == {}
 
 
+def test_what_predicts_is_light_until_a_model_is_opened():
+    """A server imports it: what one kind of model needs comes when a model of that kind is opened."""
+    opened = {"millrace.models.xgboost", "millrace.models.custom", "millrace.models.torch"}
+    names = [n for n in modules("models") if not any(n == kind or n.startswith(f"{kind}.") for kind in opened)]
+    assert {"millrace.models.files", "millrace.models.protocol"} <= set(names)
+    rooms = [f"millrace.{room}" for room in ("learners", "evaluation", "mlflow", "feast_stores", "sql", "jobs")]
+    assert brought_in(names, [*(name for name in HEAVY if name != "numpy"), "airflow", *rooms]) == {}
+
+
 def test_the_watch_sees_what_it_watches_for():
     assert brought_in(["millrace.spec", "millrace.jobs.transform"], ["pyarrow"]) == {
         "pyarrow": "millrace.jobs.transform"

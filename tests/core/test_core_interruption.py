@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from millrace.core import interruption
-from millrace.models.checkpoints import Checkpoints
+from millrace.learners.checkpoints import Checkpoints
+from millrace.learners.protocol import learner_of
 from millrace.models.files import check_weights
-from millrace.models.protocol import Column, Matrix, Settings, engine_of
+from millrace.models.protocol import Column, Matrix, Settings
 from millrace.spec.learner import LEARNERS
 from millrace.store import open_store
 
@@ -73,7 +74,7 @@ def fit(
     params = LEARNERS.resolve(given["kind"]).model_validate(given)
     train, holdout = data(task)
     settings = Settings(task, 7, 1, 3 if task == "multiclass" else 0)  # type: ignore[arg-type]
-    return engine_of(params).fit(train, holdout, params, settings, checkpoints, report)
+    return learner_of(params).fit(train, holdout, params, settings, checkpoints, report)
 
 
 def kept(tmp_path: Path) -> Checkpoints:

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from millrace.core.errors import CodeError, ContractError, SpecError
-from millrace.models.checkpoints import Checkpoints
-from millrace.models.protocol import Code, Column, Matrix, Settings, Weights, engine_of
+from millrace.learners.checkpoints import Checkpoints
+from millrace.learners.protocol import Weights, learner_of
+from millrace.models.protocol import Code, Column, Matrix, Settings
 from millrace.spec.learner import CustomLearner
 from millrace.spec.trainer import check_trainer
 
@@ -46,7 +47,7 @@ def settings(task: Any = "regression") -> Settings:
 
 
 def engine(text: str) -> Any:
-    return engine_of(CustomLearner(), Code(text, NAME))
+    return learner_of(CustomLearner(), Code(text, NAME))
 
 
 def predicted(learner: Any, weights: bytes, given: Matrix) -> Any:
@@ -186,7 +187,7 @@ def test_the_code_sees_no_held_out_label_and_cannot_keep_what_it_was_given() -> 
 
 def test_an_engine_without_code_is_refused() -> None:
     with pytest.raises(ContractError, match=r"needs the text of trainer\.py"):
-        engine_of(CustomLearner())
+        learner_of(CustomLearner())
 
 
 @pytest.mark.parametrize(("text", "line", "words"), [

@@ -14,10 +14,11 @@ from pydantic import ValidationError
 from millrace.core.canonical import digest
 from millrace.core.errors import DataError, MillraceError
 from millrace.evaluation.importance import importance
-from millrace.models.checkpoints import Checkpoints
+from millrace.learners.checkpoints import Checkpoints
+from millrace.learners.protocol import check_finite, learner_of, segment_bounds
 from millrace.models.encoding import Encoder
 from millrace.models.metrics import metrics
-from millrace.models.protocol import Matrix, Settings, check_finite, engine_of, segment_bounds
+from millrace.models.protocol import Matrix, Settings, engine_of
 from millrace.spec.learner import LEARNERS, XGBoostLearner
 from millrace.spec.training import TrainingSpec
 from millrace.store import open_store
@@ -62,7 +63,7 @@ def fit(
     params: Any, task: str = "binary", checkpoints: Checkpoints | None = None, threads: int = 1, seed: int = 7
 ) -> Any:
     train, holdout = data(task)
-    return engine_of(params).fit(
+    return learner_of(params).fit(
         train, holdout, params, Settings(task, seed, threads), checkpoints or Checkpoints(), lambda points: None
     )
 
@@ -123,7 +124,7 @@ def test_a_resumed_training_gives_the_bytes_of_an_undisturbed_one(
     # when the same request starts again
     reported: list[Any] = []
     train, holdout = data(task)
-    again = engine_of(params).fit(
+    again = learner_of(params).fit(
         train, holdout, params, Settings(task, 7, 1), Checkpoints(objects, "checkpoints/r", "sha256:r"), reported.append
     )
 
@@ -169,7 +170,7 @@ def test_torch_ignores_what_it_has_not_learned() -> None:
     train, holdout = data("binary")
     full = train.take(~np.isnan(train.values).any(axis=1))
     params = learner(MLP)
-    engine = engine_of(params)
+    engine = learner_of(params)
     settings = Settings("binary", 7, 1)
     weights = engine.fit(full, holdout, params, settings, Checkpoints(), lambda points: None)
     row = full.take(np.arange(1))
@@ -217,13 +218,14 @@ def test_our_adamw_takes_the_steps_of_torch() -> None:
 def test_a_torch_training_does_not_import_the_compiler() -> None:
     code = """
 import sys
-from millrace.models.checkpoints import Checkpoints
-from millrace.models.protocol import Column, Matrix, Settings, engine_of
+from millrace.learners.checkpoints import Checkpoints
+from millrace.learners.protocol import learner_of
+from millrace.models.protocol import Column, Matrix, Settings
 from millrace.spec.learner import TorchMLPLearner
 import numpy as np
 rows = Matrix((Column("a", "number"),), np.arange(20.0)[:, None], np.arange(20.0))
 params = TorchMLPLearner(hidden=(4,), epochs=1)
-engine_of(params).fit(rows, rows, params, Settings("regression", 7, 1), Checkpoints(), lambda points: None)
+learner_of(params).fit(rows, rows, params, Settings("regression", 7, 1), Checkpoints(), lambda points: None)
 assert "torch._dynamo" not in sys.modules and "sympy" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -256,7 +258,7 @@ RIDGE = """
     import numpy as np
     from pydantic import BaseModel, ConfigDict
     from safetensors.numpy import load, save
-    from millrace.models.protocol import Weights
+    from millrace.learners.protocol import Weights
 
     class RidgeLearner(BaseModel):
         model_config = ConfigDict(frozen=True, extra="forbid")
@@ -316,4 +318,4 @@ def test_an_engine_that_is_not_installed_says_what_to_do() -> None:
         engine = "no_such_package:Engine"  # type: ignore[misc]
 
     with pytest.raises(MillraceError, match="cannot be imported.*Install the package that brings this learner"):
-        engine_of(Elsewhere())
+        learner_of(Elsewhere())

@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 import torch
 
+from millrace.learners.checkpoints import Checkpoints
+from millrace.learners.protocol import learner_of
 from millrace.learners.torch import compiled
 from millrace.learners.torch.adamw import AdamW
 from millrace.learners.torch.compiled import Forward, has_compiler
-from millrace.learners.torch.net import Net
-from millrace.models.checkpoints import Checkpoints
+from millrace.learners.torch.loss import learn_scales, target_of
 from millrace.models.metrics import metrics
 from millrace.models.protocol import Column, Matrix, Settings, engine_of
+from millrace.models.torch.net import Net
 from millrace.spec.learner import TorchMLPLearner
 from millrace.store import open_store
 
@@ -36,7 +38,7 @@ def data(count: int = 3000) -> tuple[Matrix, Matrix]:
 
 
 def fit(checkpoints: Checkpoints | None = None) -> Any:
-    return engine_of(PARAMS).fit(*data(), PARAMS, SETTINGS, checkpoints or Checkpoints(), lambda points: None)
+    return learner_of(PARAMS).fit(*data(), PARAMS, SETTINGS, checkpoints or Checkpoints(), lambda points: None)
 
 
 def loss(weights: bytes) -> float:
@@ -77,8 +79,8 @@ def test_weights_and_moments_stay_float32(quick: pytest.MonkeyPatch, tmp_path: P
 def forward() -> tuple[Forward, Net]:
     train, _ = data()
     net = Net(train.columns, PARAMS, SETTINGS)
-    net.learn_scales(train, "binary")
-    return Forward(net, (*net.inputs(train), net.target(train, "binary")), PARAMS, SETTINGS), net
+    learn_scales(net, train, "binary")
+    return Forward(net, (*net.inputs(train), target_of(net, train, "binary")), PARAMS, SETTINGS), net
 
 
 def test_a_short_training_is_not_worth_the_compiler(quick: pytest.MonkeyPatch) -> None:

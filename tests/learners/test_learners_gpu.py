@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from millrace.core import interruption
-from millrace.models.checkpoints import Checkpoints
+from millrace.learners.checkpoints import Checkpoints
+from millrace.learners.protocol import learner_of
 from millrace.models.device import NoGPU, gpus
 from millrace.models.metrics import metrics
-from millrace.models.protocol import Column, Matrix, Settings, engine_of
+from millrace.models.protocol import Column, Matrix, Settings
 from millrace.spec.learner import LEARNERS
 from millrace.store import open_store
 
@@ -50,7 +51,7 @@ def fit(kind: str, where: str, checkpoints: Checkpoints | None = None, gpus: int
     params = LEARNERS.resolve(kind).model_validate(LEARNER[kind])
     train, holdout = data()
     settings = Settings("binary", 7, 2, device=where, gpus=gpus if where == "cuda" else 0)  # type: ignore[arg-type]
-    engine = engine_of(params)
+    engine = learner_of(params)
     weights = engine.fit(train, holdout, params, settings, checkpoints or Checkpoints(), lambda points: None)
     predicted = engine.predictor(weights.data, holdout.columns, params, settings)(holdout)
     return weights.data, metrics("binary", holdout.label, predicted)["log_loss"]

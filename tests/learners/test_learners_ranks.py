@@ -16,9 +16,10 @@ import pytest
 
 from millrace.core import interruption
 from millrace.core.errors import DataError
+from millrace.learners.checkpoints import Checkpoints
+from millrace.learners.protocol import learner_of
 from millrace.learners.torch import ranks
-from millrace.models.checkpoints import Checkpoints
-from millrace.models.protocol import Column, Matrix, Settings, engine_of
+from millrace.models.protocol import Column, Matrix, Settings
 from millrace.spec.learner import TorchMLPLearner
 from millrace.store import open_store
 
@@ -47,7 +48,7 @@ def fit(params: TorchMLPLearner, checkpoints: Checkpoints | None = None, report:
 def test_two_processes_are_one_within_tolerance() -> None:
     params, reported = learner(), []
     two = fit(params, report=reported.extend)
-    engine = engine_of(params)
+    engine = learner_of(params)
     one = engine.fit(*data(), params, SETTINGS, Checkpoints(), lambda points: None)
     holdout = data()[1]
     first, second = (engine.predictor(w.data, holdout.columns, params, SETTINGS)(holdout) for w in (one, two))

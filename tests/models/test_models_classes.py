@@ -11,7 +11,8 @@ import pytest
 
 from millrace.core.errors import DataError
 from millrace.evaluation.plots import confusion
-from millrace.models.checkpoints import Checkpoints
+from millrace.learners.checkpoints import Checkpoints
+from millrace.learners.protocol import learner_of
 from millrace.models.classes import MOST, classes_of, likeliest, places
 from millrace.models.encoding import Encoder, labels
 from millrace.models.metrics import CLIP, block_bootstrap, metrics, row_losses
@@ -129,7 +130,7 @@ def data(count: int = 900) -> tuple[Matrix, Matrix]:
 def fit(given: dict[str, Any], holdout: Matrix | None = None, kinds: int = 4) -> Any:
     train, held = data()
     params = LEARNERS.resolve(given["kind"]).model_validate(given)
-    return engine_of(params).fit(
+    return learner_of(params).fit(
         train, holdout or held, params, Settings("multiclass", 7, 1, kinds), Checkpoints(), lambda points: None
     )
 

@@ -11,12 +11,12 @@ import pytest
 
 from millrace.contract import Means
 from millrace.core.errors import ContractError, MillraceError
+from millrace.learners.protocol import learner_of
 from millrace.models import device
 from millrace.models.device import NoGPU, Placement, asked_of, gpus, place
-from millrace.models.protocol import engine_of
 from millrace.spec.learner import TorchMLPLearner, XGBoostLearner
 
-XGBOOST = engine_of(XGBoostLearner())
+XGBOOST = learner_of(XGBoostLearner())
 
 # The calls of CUDA's driver library, with the signatures of cuda.h, for a machine with two GPUs.
 DRIVER = """
@@ -66,13 +66,13 @@ def test_a_driver_without_a_device_has_none(two: None, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("learner", [XGBoostLearner(), TorchMLPLearner()], ids=["xgboost", "torch_mlp"])
 def test_a_gpu_that_is_there_is_used(two: None, learner: object) -> None:
-    engine = engine_of(learner)  # type: ignore[arg-type]
+    engine = learner_of(learner)  # type: ignore[arg-type]
     assert place(1, fallback=False, engine=engine, learner="x") == Placement("cuda", 1, "Trained on 1 x One")
     assert place(1, fallback=True, engine=engine, learner="x").device == "cuda"
 
 
 def test_several_gpus_are_used_by_who_can(two: None) -> None:
-    mlp = engine_of(TorchMLPLearner())
+    mlp = learner_of(TorchMLPLearner())
     assert place(2, fallback=False, engine=mlp, learner="mlp") == Placement("cuda", 2, "Trained on 2 x One")
     one = place(2, fallback=False, engine=XGBOOST, learner="xgboost")
     assert one == Placement("cuda", 1, "Trained on 1 x One: learner 'xgboost' uses one GPU of 2")
@@ -121,7 +121,7 @@ def test_a_build_without_cuda_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
     import xgboost
 
-    from millrace.models.checkpoints import Checkpoints
+    from millrace.learners.checkpoints import Checkpoints
     from millrace.models.protocol import Column, Matrix, Settings
 
     monkeypatch.setattr(xgboost, "build_info", lambda: {"USE_CUDA": False})
@@ -130,7 +130,7 @@ def test_a_build_without_cuda_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings("binary", 7, 1, device="cuda", gpus=1)
     for params, name in ((XGBoostLearner(), "XGBoost"), (TorchMLPLearner(), "torch")):
         with pytest.raises(MillraceError, match=f"this build of {name} knows no GPU"):
-            engine_of(params).fit(rows, rows, params, settings, Checkpoints(), lambda points: None)
+            learner_of(params).fit(rows, rows, params, settings, Checkpoints(), lambda points: None)
 
 
 @pytest.mark.parametrize("said", ["cudaErrorMemoryAllocation: out of memory", "std::bad_alloc"])
@@ -138,7 +138,7 @@ def test_too_little_memory_asks_for_more(monkeypatch: pytest.MonkeyPatch, said: 
     import numpy as np
     import xgboost
 
-    from millrace.models.checkpoints import Checkpoints
+    from millrace.learners.checkpoints import Checkpoints
     from millrace.models.protocol import Column, Matrix, Settings
 
     def full(*args: object, **more: object) -> None:

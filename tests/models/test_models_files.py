@@ -25,14 +25,15 @@ SHA = "sha256:" + "1" * 64
 
 
 def trained() -> bytes:
-    from millrace.models.checkpoints import Checkpoints
-    from millrace.models.protocol import Matrix, Settings, engine_of
+    from millrace.learners.checkpoints import Checkpoints
+    from millrace.learners.protocol import learner_of
+    from millrace.models.protocol import Matrix, Settings
 
     rows = Encoder.learn(TABLE, ["x", "c"]).encode(TABLE)
     rows = Matrix(rows.columns, rows.values, np.array([1.0, 2.0, 3.0]))
     params = TorchMLPLearner(hidden=(4,), epochs=1)
     settings = Settings("regression", 7, 1)
-    return engine_of(params).fit(rows, rows, params, settings, Checkpoints(), lambda points: None).data
+    return learner_of(params).fit(rows, rows, params, settings, Checkpoints(), lambda points: None).data
 
 
 def card(weights_bytes: bytes, **changes: Any) -> Card:
@@ -80,7 +81,7 @@ def test_a_model_is_named_by_its_card_and_predicts_after_loading(objects: Object
 def test_a_loaded_model_reads_its_weights_once(
     objects: ObjectStore, stored: Artifact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from millrace.learners.torch import mlp
+    from millrace.models.torch import mlp
 
     reads: list[int] = []
     read = mlp.load

@@ -1,10 +1,21 @@
-"""Imports of libraries without what they bring along wherever it is installed."""
+"""Imports that are no statement: what a spec model names, and libraries without what they bring along."""
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+
+
+def named(path: str) -> Any:
+    """What `module:attribute` names. Raises ImportError where there is no such module, or no such thing in it."""
+    module, _, attribute = path.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except AttributeError as err:
+        raise ImportError(str(err)) from err
 
 
 @contextmanager

@@ -7,7 +7,6 @@ problem, may differ between machines; its result is a file of the pipeline, so t
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from millrace.core.errors import SpecError
+from millrace.core.imports import named
 
 Floats = NDArray[np.float64]
 Tensors = dict[str, NDArray[Any]]
@@ -37,10 +37,9 @@ class Embedder(Protocol):
 
 def engine_of(params: Any) -> Embedder:
     """Import and make the engine that an embedding's spec model names. Raises SpecError."""
-    module, _, name = params.engine.partition(":")
     try:
-        engine: Embedder = getattr(importlib.import_module(module), name)()
-    except (ImportError, AttributeError) as err:
+        engine: Embedder = named(params.engine)()
+    except ImportError as err:
         raise SpecError(f"the engine of embedding '{params.kind}' cannot be imported", given=params.engine) from err
     return engine
 

@@ -9,8 +9,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from millrace.models.checkpoints import Point
-from millrace.models.metrics import LOSS, Floats
+from millrace.models.metrics import LOSS, Floats, Point
 from millrace.rules.labels import Task
 
 _COLOURS = {"train": "#9aa5b1", "holdout": "#1f6feb"}

@@ -13,12 +13,13 @@ from millrace.core.usage import Usage
 from millrace.jobs.reference import reference_of
 from millrace.jobs.training_run import log_use, training_run
 from millrace.jobs.work import Work
+from millrace.learners.checkpoints import Checkpoints
+from millrace.learners.protocol import Weights, check_finite, learner_of
 from millrace.learners.training import Prepared, card_of, log_training, prepare
 from millrace.models import device
-from millrace.models.checkpoints import Checkpoints
 from millrace.models.files import Model, classification_of, save
 from millrace.models.metrics import LOSS, rounded
-from millrace.models.protocol import Code, Settings, Weights, check_finite, engine_of, permit_code
+from millrace.models.protocol import Code, Settings, permit_code
 from millrace.spec.learner import LEARNERS, CustomLearner
 from millrace.spec.trainer import TRAINER
 
@@ -39,7 +40,7 @@ def run(work: Work, params: Params) -> Outcome:
     data = prepare(work.spec, table)
     learner = _learner(work, params)
     code = _code(work) if isinstance(learner, CustomLearner) else None
-    engine = engine_of(learner, code)
+    engine = learner_of(learner, code)
     gpus, fallback = device.asked_of(work.request.means)
     placed = device.place(gpus, fallback=fallback, engine=engine, learner=learner.kind)
     if placed.note:

@@ -1,49 +1,28 @@
-"""Custom: a pipeline's own code as a learner. What goes in cannot be changed by it, and what comes out is checked."""
+"""Custom: a pipeline's own code as a learner; see `millrace.models.custom`."""
 
 from __future__ import annotations
 
 import copy
 import math
-import random
-import sys
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
-from types import ModuleType
 from typing import Any, ClassVar
 
 import numpy as np
-from safetensors.numpy import load, save
+from safetensors.numpy import save
 
-from millrace.core.canonical import digest
-from millrace.core.errors import CodeError, ContractError
-from millrace.models.checkpoints import Checkpoints, Point
+from millrace.learners.checkpoints import Checkpoints
+from millrace.learners.protocol import Report, Weights
+from millrace.models.custom import KINDS, CustomCode, determined, shown
 from millrace.models.device import Device
-from millrace.models.metrics import Floats, row_losses, usable
-from millrace.models.protocol import Code, Column, Matrix, Predictor, Report, Settings, Weights
+from millrace.models.metrics import Point, row_losses
+from millrace.models.protocol import Matrix, Settings
 from millrace.spec.learner import CustomLearner
-from millrace.spec.trainer import check_trainer
-
-KINDS = "biuf"
-"""Kinds of numbers that are kept: booleans, integers with and without sign, floats."""
-SUM = 1e-6
-"""How far from 1 the probabilities of a row may add up to."""
 
 
-class Custom:
-    """Calls `fit` and `predict` of trainer.py. A training has no checkpoint: one that was interrupted begins again."""
+class Custom(CustomCode):
+    """Calls `fit` of trainer.py. A training has no checkpoint: one that was interrupted begins again."""
 
-    file: ClassVar[str] = "weights.safetensors"
-    media_type: ClassVar[str] = "application/vnd.safetensors"
     devices: ClassVar[tuple[Device, ...]] = ("cpu", "cuda")
     several: ClassVar[bool] = False
-
-    def __init__(self, code: Code | None = None) -> None:
-        if code is None:
-            raise ContractError("learner 'custom' needs the text of trainer.py")
-        self.code = code
-        self.lines = check_trainer(code.text, code.name)
 
     def fit(
         self,
@@ -60,10 +39,10 @@ class Custom:
         that cannot be used.
         """
         report([])
-        with self._blamed("fit"):
-            function = self._function("fit", settings)
-            with _determined(settings):
-                found = function(_shown(train), copy.deepcopy(params.params), settings)
+        with self.blamed("fit"):
+            function = self.function("fit", settings)
+            with determined(settings):
+                found = function(shown(train), copy.deepcopy(params.params), settings)
         data = save(self._kept(found))
         if settings.task == "multiclass":
             holdout = holdout.of_known_class()
@@ -75,130 +54,29 @@ class Custom:
         report(curve)
         return Weights(data, curve)
 
-    def predictor(
-        self, weights: bytes, columns: tuple[Column, ...], params: CustomLearner, settings: Settings
-    ) -> Predictor:
-        """See `Learner.predictor`. Raises as `fit` does, and so does what it returns."""
-        settings = replace(settings, device="cpu", gpus=0)
-        with self._blamed("predict"):
-            # Apart from what `fit` ran in: what is not in the weights is not there when others predict.
-            function = self._function("predict", settings)
-
-        def predict(rows: Matrix) -> Floats:
-            unlabelled = _shown(Matrix(rows.columns, rows.values))
-            with self._blamed("predict"), _determined(settings):
-                # Weights of its own for each call, which it may write to.
-                found = function(load(weights), unlabelled, copy.deepcopy(params.params), settings)
-            return self._usable(found, len(rows), settings)
-
-        return predict
-
-    def _function(self, name: str, settings: Settings) -> Callable[..., Any]:
-        """Execute the text in a module of its own, and take a function of it."""
-        module = ModuleType(f"millrace_trainer_{digest(self.code.text.encode())[7:19]}")
-        sys.modules[module.__name__] = module  # dataclasses, for one, look their module up
-        with _determined(settings):
-            exec(compile(self.code.text, self.code.name, "exec", dont_inherit=True), module.__dict__)
-        function: Callable[..., Any] = getattr(module, name)
-        return function
-
-    @contextmanager
-    def _blamed(self, function: str) -> Iterator[None]:
-        """An exception becomes a CodeError that says where in trainer.py."""
-        try:
-            yield
-        except MemoryError:
-            raise
-        except (Exception, SystemExit) as err:
-            # The deepest line of trainer.py that was at work; below it is what the code called.
-            frames = [f.lineno for f in traceback.extract_tb(err.__traceback__) if f.filename == self.code.name]
-            said = next(iter(str(err).splitlines()), "")[:300]
-            step = "The message and the line are those of the code in trainer.py; mend it there"
-            if isinstance(err, ImportError):
-                step = "trainer.py is one file: what it imports must be installed where the job runs"
-            raise CodeError(f"{function} raised {type(err).__name__}" + (f": {said}" if said else ""),
-                            where=f"{self.code.name}:{frames[-1] if frames else self.lines[function]}",
-                            next_step=step) from err  # fmt: skip
-
-    def _wrong(self, function: str, message: str, **parts: Any) -> CodeError:
-        return CodeError(message, where=f"{self.code.name}:{self.lines[function]}", **parts)
-
     def _kept(self, found: Any) -> dict[str, Any]:
         """Weights as they are saved, sorted by name. Raises CodeError for what is no array of finite numbers."""
         asked = "a dict of numpy arrays by name"
         if not isinstance(found, dict) or not found:
-            raise self._wrong("fit", "fit returned no weights", given=type(found).__name__, allowed=asked)
+            raise self.wrong("fit", "fit returned no weights", given=type(found).__name__, allowed=asked)
         kept = {}
         for name, value in found.items():
             if not isinstance(name, str) or name == "__metadata__":
-                raise self._wrong("fit", "a name of weights is not usable", given=name, allowed=asked)
+                raise self.wrong("fit", "a name of weights is not usable", given=name, allowed=asked)
             if not isinstance(value, np.ndarray | np.generic):
-                raise self._wrong("fit", f"weights '{name}' are no numpy array", given=type(value).__name__,
+                raise self.wrong("fit", f"weights '{name}' are no numpy array", given=type(value).__name__,
                                   allowed=asked)  # fmt: skip
             array = np.asarray(value)
             if array.dtype.kind not in KINDS or array.dtype.itemsize > 8:
-                raise self._wrong("fit", f"weights '{name}' are not numbers that can be saved", given=str(array.dtype),
+                raise self.wrong("fit", f"weights '{name}' are not numbers that can be saved", given=str(array.dtype),
                                   allowed="booleans, integers and floats of at most 64 bits")  # fmt: skip
             if not np.isfinite(array).all():
-                raise self._wrong("fit", f"weights '{name}' hold {_count(array)} of {array.size} values that are NaN "
+                raise self.wrong("fit", f"weights '{name}' hold {_count(array)} of {array.size} values that are NaN "
                                   "or infinite", next_step="A missing number in the rows is NaN: fill it, or leave "
                                   "its row out")  # fmt: skip
             kept[name] = array.astype(array.dtype.newbyteorder("="), order="C")
         return dict(sorted(kept.items()))
 
-    def _usable(self, found: Any, rows: int, settings: Settings) -> Floats:
-        """Predictions as float64. Raises CodeError for another shape, what is no finite number, no probability."""
-        shape = (rows, settings.classes) if settings.task == "multiclass" else (rows,)
-        if not isinstance(found, np.ndarray) or found.dtype.kind not in KINDS:
-            given = f"array of {found.dtype}" if isinstance(found, np.ndarray) else type(found).__name__
-            raise self._wrong("predict", "predict returned no array of numbers", given=given,
-                              allowed=f"a numpy array of shape {shape}")  # fmt: skip
-        if found.shape != shape:
-            raise self._wrong("predict", f"predict returned another shape for {rows} rows of a {settings.task} label",
-                              given=found.shape, allowed=str(shape))  # fmt: skip
-        prediction = np.asarray(found, dtype=np.float64)
-        if wrong := int((~usable(prediction)).sum()):
-            raise self._wrong("predict", f"predictions of {wrong} of {rows} rows are NaN, infinite or beyond float32",
-                              next_step="A missing number in the rows is NaN: fill it as in fit")  # fmt: skip
-        if settings.task != "regression" and ((prediction < 0) | (prediction > 1)).any():
-            raise self._wrong("predict", "predictions of a "
-                              f"{settings.task} label are probabilities", allowed="0 to 1")  # fmt: skip
-        if settings.task == "multiclass" and (np.abs(prediction.sum(axis=1) - 1) > SUM).any():
-            raise self._wrong("predict", "the probabilities of a row do not add up to 1", allowed=f"1 +- {SUM:g}")
-        return prediction
-
 
 def _count(array: Any) -> int:
     return int((~np.isfinite(array)).sum())
-
-
-def _shown(rows: Matrix) -> Matrix:
-    """Rows that cannot be written to: others measure the same ones."""
-    values, label = rows.values.view(), rows.label.view()
-    values.flags.writeable = label.flags.writeable = False
-    return Matrix(rows.columns, values, label)
-
-
-@contextmanager
-def _determined(settings: Settings) -> Iterator[None]:
-    """Chance that begins at the seed, and the request's threads, also in torch where the code uses it; everything as it
-    was afterwards."""
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
-    held, legacy = random.getstate(), np.random.get_state()
-    torch = sys.modules.get("torch")
-    before = (torch.get_num_threads(), torch.get_rng_state()) if torch else None
-    random.seed(settings.seed)
-    np.random.seed(settings.seed % 2**32)
-    if torch:
-        torch.set_num_threads(settings.threads)
-        torch.manual_seed(settings.seed)
-    try:
-        with threadpool_limits(limits=settings.threads):
-            yield
-    finally:
-        random.setstate(held)
-        np.random.set_state(legacy)
-        if torch and before:
-            torch.set_num_threads(before[0])
-            torch.set_rng_state(before[1])

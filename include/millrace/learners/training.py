@@ -11,13 +11,14 @@ from millrace.contract import Identity
 from millrace.core.canonical import canonical_json, digest
 from millrace.core.errors import DataError, SpecError
 from millrace.evaluation.importance import importance
+from millrace.learners.protocol import Learner
 from millrace.mlflow.runs import Tracked
-from millrace.models.checkpoints import Point
 from millrace.models.classes import PROBABILITY, Classes, classes_of
 from millrace.models.encoding import Encoder, labels
 from millrace.models.files import Card, Model, WeightsFile
 from millrace.models.holdout import Holdout
-from millrace.models.protocol import Learner, Matrix
+from millrace.models.metrics import Point
+from millrace.models.protocol import Matrix
 from millrace.rules.labels import Task
 from millrace.spec import PipelineSpec
 from millrace.store.layout import CARD

@@ -1,33 +1,21 @@
-"""XGBoost: gradient-boosted trees, kept as UBJ, which holds no code."""
+"""XGBoost: trains gradient-boosted trees."""
 
 from __future__ import annotations
 
 import json
-import os
 import time
 from typing import Any, ClassVar
 
-# Threads that spin while they wait make two threads on busy cores fifteen times slower; read when libgomp loads.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-
-import numpy as np
 import xgboost as xgb
 
 from millrace.core import interruption
 from millrace.core.errors import MillraceError
-from millrace.models.checkpoints import Checkpoints, Point
+from millrace.learners.checkpoints import Checkpoints
+from millrace.learners.protocol import Report, Weights, check_finite, segment_bounds
 from millrace.models.device import Device, NoGPU
-from millrace.models.metrics import Floats
-from millrace.models.protocol import (
-    Column,
-    Matrix,
-    Predictor,
-    Report,
-    Settings,
-    Weights,
-    check_finite,
-    segment_bounds,
-)
+from millrace.models.metrics import Point
+from millrace.models.protocol import Matrix, Settings
+from millrace.models.xgboost import Trees
 from millrace.spec.learner import XGBoostLearner
 
 _OBJECTIVE = {
@@ -37,15 +25,13 @@ _OBJECTIVE = {
 }
 
 
-class XGBoost:
+class XGBoost(Trees):
     """Histogram trees. Sampling draws anew from `seed + segment`, and every segment starts from stored bytes.
 
     Asked to leave, a training without sampling keeps every round it has; one with sampling can only go on from whole
     segments, so it ends the present one first where its pace lets it, and loses its rounds otherwise.
     """
 
-    file: ClassVar[str] = "weights.ubj"
-    media_type: ClassVar[str] = "application/ubjson"
     devices: ClassVar[tuple[Device, ...]] = ("cpu", "cuda")
     several: ClassVar[bool] = False
 
@@ -119,17 +105,6 @@ class XGBoost:
                 if interruption.asked() and stop < params.rounds:
                     raise _interrupted(curve, params.rounds)
         return Weights(data, curve)
-
-    def predictor(
-        self, weights: bytes, columns: tuple[Column, ...], params: XGBoostLearner, settings: Settings
-    ) -> Predictor:
-        """See `Learner.predictor`."""
-        booster = xgb.Booster({"nthread": settings.threads, "device": "cpu"}, model_file=bytearray(weights))
-
-        def predict(rows: Matrix) -> Floats:
-            return np.asarray(booster.inplace_predict(rows.values), dtype=np.float64)
-
-        return predict
 
 
 class _Watch(xgb.callback.TrainingCallback):

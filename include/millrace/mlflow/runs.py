@@ -24,7 +24,7 @@ from millrace.core.errors import MillraceError, Unavailable
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from millrace.models.checkpoints import Point
+    from millrace.models.metrics import Point
 
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",  # nothing calls home

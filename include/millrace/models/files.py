@@ -21,7 +21,7 @@ from millrace.models.classes import Classes
 from millrace.models.encoding import Encoder
 from millrace.models.holdout import Holdout
 from millrace.models.metrics import Floats
-from millrace.models.protocol import Code, Learner, Predictor, Settings, engine_of, permit_code
+from millrace.models.protocol import Code, Engine, Predictor, Settings, engine_of, permit_code
 from millrace.rules.labels import Task
 from millrace.spec import PipelineSpec
 from millrace.spec.learner import LEARNERS
@@ -84,7 +84,7 @@ class Model:
     digest: str
     data: bytes
     params: BaseModel
-    engine: Learner
+    engine: Engine
 
     def predict(self, table: pa.Table) -> Floats:
         """Predict the rows of a table, shape (rows,), of a multiclass model (rows, classes).

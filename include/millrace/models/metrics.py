@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 Block = Literal["hour", "day", "week"]
 Floats = NDArray[np.float64]
+Point = tuple[int, dict[str, float]]
+"""A step of a learning curve: rounds or epochs done, and the mean loss on `train` and `holdout` after it."""
 
 CLIP = 1e-7
 """Predicted probabilities are moved this far from 0 and 1 before their logarithm is taken."""

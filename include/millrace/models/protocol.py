@@ -1,13 +1,12 @@
-"""Learner: what every learner does, and how one is found from its spec model.
+"""Engine: what predicts by a model's weights, and how one is found from the spec model of the learner they are of.
 
-A spec model (ours in `millrace.spec.pipeline`, others from the entry-point group `millrace.learners`) names its
-engine in the class variable `engine`, as `module:class`. It is imported when it is used, never when a spec is read.
+A learner's spec model (ours in `millrace.spec.learner`, others from the entry-point group `millrace.learners`) names in
+the class variable `predicts` what predicts, as `module:class`; of one that names none, what trains predicts, too.
+It is imported when a model of that kind is opened, never when a spec is read.
 """
 
 from __future__ import annotations
 
-import importlib
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
@@ -17,14 +16,12 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from millrace.contract import Means
-from millrace.core.errors import ContractError, DataError, MillraceError
-from millrace.models.checkpoints import Checkpoints, Point
+from millrace.core.errors import ContractError, MillraceError
+from millrace.core.imports import named
 from millrace.models.device import Device
 from millrace.models.metrics import Floats
 from millrace.rules.labels import Task
 from millrace.spec.compute import CUSTOM_CODE, PROCESS
-
-Report = Callable[[list[Point]], None]
 
 
 @dataclass(frozen=True)
@@ -61,14 +58,6 @@ Predictor = Callable[[Matrix], Floats]
 
 
 @dataclass(frozen=True)
-class Weights:
-    """A trained model's bytes, in the engine's native format, and its learning curve."""
-
-    data: bytes
-    curve: list[Point]
-
-
-@dataclass(frozen=True)
 class Settings:
     """What a training depends on beside the data and the learner's own parameters. `classes`: how many a multiclass
     label has, 0 for another task. `device` and `gpus` are what the request's means gave it; on the CPU the bytes are
@@ -90,26 +79,12 @@ class Code:
     name: str
 
 
-class Learner(Protocol):
-    """A learner's engine. Bytes depend on data, params and settings alone; each segment uses `seed + segment`."""
+class Engine(Protocol):
+    """What predicts by the weights of one kind of learner."""
 
     file: ClassVar[str]
     """Name of the weights file; its ending says the format, `.ubj` or `.safetensors`."""
     media_type: ClassVar[str]
-    devices: ClassVar[tuple[Device, ...]] = ("cpu",)
-    """What it can train on. A learner that leaves this out trains on the CPU."""
-    several: ClassVar[bool] = False
-    """Whether it trains on several GPUs together."""
-
-    def fit(
-        self, train: Matrix, holdout: Matrix, params: Any, settings: Settings, checkpoints: Checkpoints, report: Report
-    ) -> Weights:
-        """Train in `params.segments` fixed segments, with a checkpoint after each; go on from the last complete one.
-
-        `holdout` is only measured, for the learning curve: nothing may be chosen by it. `report` gets every point of
-        the curve once, those of restored segments too and first. An engine that wants to keep more than whole segments
-        when it must leave runs inside `leaving.watched` and raises `leaving.Interrupted`.
-        """
 
     def predictor(self, weights: bytes, columns: tuple[Column, ...], params: Any, settings: Settings) -> Predictor:
         """What predicts by these weights, read once, for any number of calls with rows of these columns: probability of
@@ -129,40 +104,28 @@ def permit_code(means: Means) -> None:
         )
 
 
-def engine_of(params: BaseModel, code: Code | None = None) -> Learner:
-    """Import the engine that a learner's spec model names; with the code that it executes, for one that does.
+def engine_of(params: BaseModel, code: Code | None = None) -> Engine:
+    """Import what predicts by a learner's weights; with the code that it executes, for one that does.
 
     Raises MillraceError when it is not there.
     """
-    path = getattr(params, "engine", None)
+    engine: Engine = imported(params, "predicts" if hasattr(params, "predicts") else "engine", code)
+    return engine
+
+
+def imported(params: BaseModel, by: str, code: Code | None) -> Any:
+    """An object of the class that a learner's spec model names `by` a class variable. Raises MillraceError when it is
+    not there."""
+    path = getattr(params, by, None)
     kind = getattr(params, "kind", type(params).__name__)
     if not isinstance(path, str) or path.count(":") != 1:
-        raise MillraceError(f"learner '{kind}' names no engine", given=path, allowed="engine = 'module:class'")
-    module, _, name = path.partition(":")
+        raise MillraceError(f"learner '{kind}' names no engine", given=path, allowed=f"{by} = 'module:class'")
     try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as err:
+        engine = named(path)
+    except ImportError as err:
         raise MillraceError(
             f"the engine of learner '{kind}' cannot be imported: {err}",
             given=path,
             next_step="Install the package that brings this learner where jobs run",
         ) from err
-    engine: Learner = found() if code is None else found(code)
-    return engine
-
-
-def segment_bounds(total: int, segments: int) -> list[tuple[int, int]]:
-    """Cut `total` rounds or epochs into `segments` parts (first, after last); fewer where there are fewer rounds."""
-    cuts = [total * i // segments for i in range(segments + 1)]
-    return [(a, b) for a, b in zip(cuts, cuts[1:], strict=False) if b > a]
-
-
-def check_finite(points: list[Point]) -> None:
-    """Raise DataError when a loss is not a number: the training has diverged and cannot recover."""
-    for step, values in points:
-        for side, value in values.items():
-            if not math.isfinite(value):
-                raise DataError(
-                    f"the training diverged: the {side} loss is not a number after {step} rounds or epochs",
-                    next_step="Lower the learner's learning_rate, or bring the label of a regression nearer to 1",
-                )
+    return engine() if code is None else engine(code)

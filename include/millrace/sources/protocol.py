@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 from zoneinfo import ZoneInfo
 
 from millrace.core.errors import DataError, Retry, SpecError
+from millrace.core.imports import named
 from millrace.spec import Partitioning
 
 
@@ -30,10 +30,9 @@ class SourceEngine(Protocol):
 
 def engine_of(source: Any) -> SourceEngine:
     """Import and make the engine that a source model names as `module:attribute`. Raises SpecError."""
-    module, _, attribute = source.engine.partition(":")
     try:
-        engine: SourceEngine = getattr(importlib.import_module(module), attribute)()
-    except (ImportError, AttributeError) as err:
+        engine: SourceEngine = named(source.engine)()
+    except ImportError as err:
         raise SpecError(f"the engine of source kind '{source.kind}' cannot be imported", given=source.engine) from err
     return engine
 

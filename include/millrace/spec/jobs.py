@@ -42,7 +42,8 @@ class Job:
 
 _GX = ("great_expectations",)
 _FEAST = ("feast", "feast.infra.online_stores.sqlite", "feast.infra.offline_stores.duckdb")
-_LEARNERS = ("xgboost", "torch", "safetensors.torch", "millrace.learners.torch.mlp", "millrace.learners.xgboost")
+_MODELS = ("xgboost", "torch", "safetensors.torch", "millrace.models.torch.mlp", "millrace.models.xgboost")
+_LEARNERS = (*_MODELS, "millrace.learners.torch.mlp", "millrace.learners.xgboost")
 _MLFLOW = ("mlflow", "mlflow.data.meta_dataset")
 
 TABLE: dict[str, Job] = {
@@ -58,8 +59,8 @@ TABLE: dict[str, Job] = {
     "train": Job(
         reaches=("mlflow",), in_pods=True, runs_code=True, warm=(*_LEARNERS, *_MLFLOW, "millrace.evaluation.plots")
     ),
-    "evaluate": Job(reaches=("mlflow",), in_pods=True, runs_code=True, warm=(*_LEARNERS, *_MLFLOW)),
-    "score": Job(in_pods=True, runs_code=True, warm=_LEARNERS),
+    "evaluate": Job(reaches=("mlflow",), in_pods=True, runs_code=True, warm=(*_MODELS, *_MLFLOW)),
+    "score": Job(in_pods=True, runs_code=True, warm=_MODELS),
     # The registry may have lost what an earlier result speaks of, and aliases may have been moved since.
     "register": Job(reaches=("mlflow",), reusable=False, warm=_MLFLOW),
     "promote": Job(reaches=("mlflow",), reusable=False, warm=_MLFLOW),

@@ -1,4 +1,7 @@
-"""What trains a model: parameters of each learner, and the union that others can extend."""
+"""What trains a model: parameters of each learner, and the union that others can extend.
+
+`engine` names what trains, `predicts` what predicts, as `module:class`: who serves a model imports no training.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,7 @@ class XGBoostLearner(Model):
     reg_lambda: float = Field(default=1, ge=0, description="L2 penalty on leaves.")
     segments: int = Field(default=4, ge=1, description="Checkpoints per training; part of what the bytes depend on.")
     engine: ClassVar[str] = "millrace.learners.xgboost:XGBoost"
+    predicts: ClassVar[str] = "millrace.models.xgboost:Trees"
 
 
 class TorchMLPLearner(Model):
@@ -37,6 +41,7 @@ class TorchMLPLearner(Model):
     dropout: float = Field(default=0.0, ge=0, lt=1, description="Share of a layer's values that a step leaves out.")
     segments: int = Field(default=4, ge=1, description="Checkpoints per training; part of what the bytes depend on.")
     engine: ClassVar[str] = "millrace.learners.torch.mlp:TorchMLP"
+    predicts: ClassVar[str] = "millrace.models.torch.mlp:MLP"
 
 
 class CustomLearner(Model):
@@ -46,6 +51,7 @@ class CustomLearner(Model):
     kind: Literal["custom"] = "custom"
     params: dict[str, JsonValue] = Field(default_factory=dict, description="Given to the code as they stand.")
     engine: ClassVar[str] = "millrace.learners.custom:Custom"
+    predicts: ClassVar[str] = "millrace.models.custom:CustomCode"
 
 
 LEARNERS = Extensible("millrace.learners", XGBoostLearner, TorchMLPLearner, CustomLearner)

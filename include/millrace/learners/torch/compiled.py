@@ -13,8 +13,9 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
-from millrace.learners.torch.net import Net, loss_of
+from millrace.learners.torch.loss import loss_of
 from millrace.models.protocol import Settings
+from millrace.models.torch.net import Net
 from millrace.spec.learner import TorchMLPLearner
 
 QUICK_ON = ("cuda",)

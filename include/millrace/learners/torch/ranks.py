@@ -27,10 +27,12 @@ import torch
 
 from millrace.core import interruption
 from millrace.core.errors import DataError, MillraceError, Retry
+from millrace.learners.checkpoints import Checkpoints
+from millrace.learners.protocol import Report, Weights
 from millrace.learners.torch import training
 from millrace.learners.torch.group import Group
-from millrace.models.checkpoints import Checkpoints, Point
-from millrace.models.protocol import Column, Matrix, Report, Settings, Weights
+from millrace.models.metrics import Point
+from millrace.models.protocol import Column, Matrix, Settings
 from millrace.spec.learner import TorchMLPLearner
 from millrace.store import open_store
 

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
 
 import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
 from millrace.core import interruption
+from millrace.learners.checkpoints import Checkpoint, Checkpoints
+from millrace.learners.protocol import Report, Weights, check_finite, segment_bounds
 from millrace.learners.torch.adamw import AdamW
 from millrace.learners.torch.compiled import Forward
 from millrace.learners.torch.group import ALONE, Group
-from millrace.learners.torch.net import Net, loss_of, outputs
-from millrace.models.checkpoints import Checkpoint, Checkpoints, Point
-from millrace.models.protocol import Matrix, Report, Settings, Weights, check_finite, segment_bounds
+from millrace.learners.torch.loss import learn_scales, loss_of, target_of
+from millrace.models.metrics import Point
+from millrace.models.protocol import Matrix, Settings
+from millrace.models.torch.net import Net, deterministic, outputs
 from millrace.spec.learner import TorchMLPLearner
 
 Data = tuple[Tensor, Tensor, Tensor]
@@ -37,7 +37,7 @@ def fit(
     where = torch.device(settings.device, group.rank if settings.device == "cuda" else None)
     with deterministic(settings, where), interruption.watched():
         net = Net(train.columns, params, settings).to(where)
-        net.learn_scales(train, settings.task)
+        learn_scales(net, train, settings.task)
         training = _Training(net, train, holdout, params, settings, group)
         last = checkpoints.last()
         group.wait()  # nobody writes before all have read
@@ -77,7 +77,7 @@ class _Training:
         self.where = net.mean.device
         sides = {"train": train, "holdout": holdout}
         self.data: dict[str, Data] = {
-            side: (*net.inputs(rows), net.target(rows, settings.task)) for side, rows in sides.items()
+            side: (*net.inputs(rows), target_of(net, rows, settings.task)) for side, rows in sides.items()
         }
         self.optimizer = AdamW(net.parameters(), params.weight_decay)
         self.forward = Forward(net, self.data["train"], params, settings)
@@ -191,21 +191,3 @@ def _set_chance(state: Tensor, where: torch.device) -> None:
         torch.cuda.set_rng_state(state, where)
     else:
         torch.set_rng_state(state)
-
-
-@contextmanager
-def deterministic(settings: Settings, where: torch.device) -> Iterator[None]:
-    """Fixed threads, deterministic operations and own chance inside; everything as it was outside."""
-    before = torch.get_num_threads(), torch.get_deterministic_debug_mode()
-    devices: list[Any] = [where] if where.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        try:
-            torch.set_num_threads(settings.threads)
-            # Not use_deterministic_algorithms: it imports the compiler, which takes longer than a small training.
-            # On a GPU an operation without a deterministic form is said, and done.
-            torch.set_deterministic_debug_mode("warn" if devices else "error")
-            torch.manual_seed(settings.seed)
-            yield
-        finally:
-            torch.set_num_threads(before[0])
-            torch.set_deterministic_debug_mode(before[1])

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 
 from millrace.core.canonical import canonical_json, digest
 from millrace.core.errors import NotFound
+from millrace.models.metrics import Point
 from millrace.store import ObjectStore
-
-Point = tuple[int, dict[str, float]]
-"""A step of the learning curve: rounds or epochs done, and the mean loss on `train` and `holdout` after it."""
 
 
 @dataclass(frozen=True)

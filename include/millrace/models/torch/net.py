@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from millrace.models.protocol import Column, Matrix, Settings
-from millrace.rules.labels import Task
 from millrace.spec.learner import TorchMLPLearner
 
 _FAR = 8.0  # standard deviations beyond which a number counts as this far: a network cannot extrapolate
@@ -40,22 +41,6 @@ class Net(nn.Module):
             self.register_buffer(name, torch.full((len(self.numbers),), start, dtype=torch.float64))
         self.register_buffer("label", torch.tensor([0.0, 1.0], dtype=torch.float64))  # mean and scale
 
-    def learn_scales(self, train: Matrix, task: Task) -> None:
-        """Take means and deviations from the training rows, and which numbers are ever missing there."""
-        if self.numbers:
-            numbers = train.values[:, self.numbers]
-            there = np.isfinite(numbers)
-            count = np.maximum(there.sum(axis=0), 1)
-            mean = np.where(there, numbers, 0).sum(axis=0) / count
-            scale = np.sqrt((np.where(there, numbers - mean, 0) ** 2).sum(axis=0) / count)
-            self.mean.copy_(torch.from_numpy(mean))
-            self.scale.copy_(torch.from_numpy(np.where(scale > 0, scale, 1.0)))
-            # An indicator that never fired was not learned; the factor 0 keeps it silent later too.
-            self.gaps.copy_(torch.from_numpy((~there).any(axis=0).astype(np.float64)))
-        if task == "regression":
-            scale = float(train.label.std())
-            self.label.copy_(torch.tensor([float(train.label.mean()), scale if scale > 0 else 1.0]))
-
     def inputs(self, rows: Matrix) -> tuple[Tensor, Tensor]:
         """Numbers with their indicators (rows, 2 x numbers) float32, and codes (rows, categories) int64, on the
         network's device, where they are also computed, piece by piece."""
@@ -70,11 +55,6 @@ class Net(nn.Module):
             dense[piece] = torch.cat([scaled, missing * self.gaps], dim=1)
             codes[piece] = torch.from_numpy(rows.values[piece][:, self.categories]).to(where)
         return dense, codes
-
-    def target(self, rows: Matrix, task: Task) -> Tensor:
-        """The label as the loss wants it: the class's place int64, or float32, in standard deviations."""
-        label = torch.from_numpy(rows.label).to(self.label.device)
-        return label.long() if task == "multiclass" else ((label - self.label[0]) / self.label[1]).float()
 
     def forward(self, dense: Tensor, codes: Tensor) -> Tensor:
         """Output of each row, shape (rows,) or (rows, classes)."""
@@ -93,10 +73,19 @@ def outputs(net: Net, dense: Tensor, codes: Tensor) -> Tensor:
     return torch.cat([net(d, c) for d, c in parts])
 
 
-def loss_of(output: Tensor, target: Tensor, task: Task) -> Tensor:
-    """Mean loss in the network's own units."""
-    if task == "binary":
-        return nn.functional.binary_cross_entropy_with_logits(output, target)
-    if task == "multiclass":
-        return nn.functional.cross_entropy(output, target)
-    return nn.functional.mse_loss(output, target)
+@contextmanager
+def deterministic(settings: Settings, where: torch.device) -> Iterator[None]:
+    """Fixed threads, deterministic operations and own chance inside; everything as it was outside."""
+    before = torch.get_num_threads(), torch.get_deterministic_debug_mode()
+    devices: list[Any] = [where] if where.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        try:
+            torch.set_num_threads(settings.threads)
+            # Not use_deterministic_algorithms: it imports the compiler, which takes longer than a small training.
+            # On a GPU an operation without a deterministic form is said, and done.
+            torch.set_deterministic_debug_mode("warn" if devices else "error")
+            torch.manual_seed(settings.seed)
+            yield
+        finally:
+            torch.set_num_threads(before[0])
+            torch.set_deterministic_debug_mode(before[1])

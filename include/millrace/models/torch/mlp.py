@@ -1,0 +1,41 @@
+"""What predicts by a multilayer perceptron: torch, kept as safetensors."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import torch
+from safetensors.torch import load
+
+from millrace.models.metrics import Floats
+from millrace.models.protocol import Column, Matrix, Predictor, Settings
+from millrace.models.torch.net import Net, deterministic, outputs
+from millrace.spec.learner import TorchMLPLearner
+
+
+class MLP:
+    """Predicts by the network."""
+
+    file: ClassVar[str] = "weights.safetensors"
+    media_type: ClassVar[str] = "application/vnd.safetensors"
+
+    def predictor(
+        self, weights: bytes, columns: tuple[Column, ...], params: TorchMLPLearner, settings: Settings
+    ) -> Predictor:
+        """See `Engine.predictor`."""
+        where = torch.device("cpu")
+        with deterministic(settings, where):
+            net = Net(columns, params, settings)
+            net.load_state_dict(load(weights))
+
+        def predict(rows: Matrix) -> Floats:
+            with deterministic(settings, where), torch.no_grad():
+                output = outputs(net, *net.inputs(rows)).double()
+                if settings.task == "binary":
+                    return np.asarray(torch.sigmoid(output).numpy(), dtype=np.float64)
+                if settings.task == "multiclass":
+                    return np.asarray(torch.softmax(output, dim=1).numpy(), dtype=np.float64)
+                return np.asarray((output * net.label[1] + net.label[0]).numpy(), dtype=np.float64)
+
+        return predict
