@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from millrace.core import online
 from millrace.core.errors import SpecError, nearest
 
 PREFIX = "MILLRACE_"
@@ -73,7 +74,7 @@ SCHEMES = {
     "ledger": ("sqlite", "postgresql"),
     "mlflow": ("sqlite", "postgresql", "http", "https"),
     "feast_registry": ("sqlite", "postgresql"),
-    "feast_online": ("postgresql", "redis", "rediss"),
+    "feast_online": online.SCHEMES,
 }
 """Where each part of the state can be kept, beside a folder or file for the first and the last."""
 

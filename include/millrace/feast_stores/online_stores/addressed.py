@@ -1,4 +1,4 @@
-"""EntityRowOnlineStore where its address says: a file, PostgreSQL or Redis.
+"""EntityRowOnlineStore where its address says: one of the union in `millrace.core.online`.
 
 The one to name in feature_store.yaml: a project then moves from a laptop to servers by `MILLRACE_FEAST_ONLINE` alone,
 and its definitions, which requests are digested with, stay as they are.
@@ -12,12 +12,10 @@ from typing import Literal
 from feast.repo_config import FeastConfigBaseModel, RepoConfig
 from pydantic import StrictStr
 
-from millrace.core.errors import SpecError
+from millrace.core.imports import named
+from millrace.core.online import store_at
 from millrace.feast_stores.online_stores.packing import Packed
 from millrace.feast_stores.online_stores.rows import RowStore, Stored
-
-_KINDS = {"": "sqlite", "postgres": "postgres", "postgresql": "postgres", "redis": "redis", "rediss": "redis"}
-"""Scheme of the address -> kind of store."""
 
 
 class EntityRowOnlineStoreConfig(FeastConfigBaseModel):
@@ -51,29 +49,8 @@ class EntityRowOnlineStore(RowStore):
         self._store(config).change(config, create, drop)
 
     def _store(self, config: RepoConfig) -> RowStore:
-        path: str = config.online_store.path
-        scheme = path.partition("://")[0] if "://" in path else ""
-        if scheme not in _KINDS:
-            raise SpecError(
-                "no online store has such an address",
-                given=f"{scheme}://..",
-                allowed=["a file", "postgresql://host/database", "redis://host:port/database"],
-            )
-        if scheme not in self._made:
-            self._made[scheme] = _made(_KINDS[scheme])
-        return self._made[scheme]
-
-
-def _made(kind: str) -> RowStore:
-    """A store of a kind; the client library of another is not imported."""
-    if kind == "postgres":
-        from millrace.feast_stores.online_stores import postgres
-
-        return postgres.EntityRowOnlineStore()
-    if kind == "redis":
-        from millrace.feast_stores.online_stores import redis
-
-        return redis.EntityRowOnlineStore()
-    from millrace.feast_stores.online_stores import sqlite
-
-    return sqlite.EntityRowOnlineStore()
+        """Made at its first use: the client library of another is not imported."""
+        engine = store_at(config.online_store.path).engine
+        if engine not in self._made:
+            self._made[engine] = named(engine)()
+        return self._made[engine]
