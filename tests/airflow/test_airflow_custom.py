@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowFailException
 from support.ledger import promoted
+from support.project import stored
 from support.task import running
 
 from millrace.airflow import build_dags
@@ -88,7 +90,9 @@ class Shop:
         return [(asset.name, key) for asset, event in self.events.items() for key in event.partition_keys]
 
     def request(self) -> JobRequest:
-        return next(tasks.score(**self.asked))
+        asked = tasks.score.ask(**self.asked)
+        assert asked is not None
+        return asked
 
 
 @pytest.fixture
@@ -144,7 +148,7 @@ def test_a_pods_scores_are_published_and_emitted_by_its_task(shop: Shop, monkeyp
             assert run(self.request).error is None
 
     monkeypatch.setattr(PodTask, "_operator", lambda self, site, request, profile: _kept(self, Pod(request)))
-    task = PodTask(task_id="score", steps=tasks.score, arguments=shop.asked, profile="own")
+    task = PodTask(task_id="score", work=tasks.score, arguments=shop.asked, profile="own")
     value = task.execute({})
     assert value["version"] == 3 and value["rows"] > 0
     assert published(shop) == [DAYS[-1]]
@@ -157,3 +161,47 @@ def test_a_pods_scores_are_published_and_emitted_by_its_task(shop: Shop, monkeyp
 def _kept(task: PodTask, pod: Any) -> Any:
     task._pod = pod
     return pod
+
+
+def test_while_a_pod_is_at_work_its_request_is_what_was_asked_whatever_has_changed(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from millrace.airflow.pods import task as pods
+    from millrace.airflow.pods.causes import OutOfSight
+    from millrace.jobs.runner import run
+
+    # Given a task that waits for its pod without a worker
+    shop.only_pods()
+    monkeypatch.setattr(pods, "out_of_reach", lambda *given: [])
+    seen: list[JobRequest] = []
+
+    class Pod:
+        deferrable, cause, seen = True, None, None
+
+        def __init__(self, request: JobRequest) -> None:
+            seen.append(request)
+
+        def execute_async(self, context: Any) -> None:
+            raise OutOfSight("deferred")
+
+        def trigger_reentry(self, context: Any, event: Any) -> None:
+            assert run(seen[0]).error is None
+
+    monkeypatch.setattr(PodTask, "_operator", lambda self, site, request, profile: _kept(self, Pod(request)))
+    task = PodTask(task_id="score", work=tasks.score, arguments=shop.asked, profile="own")
+    with pytest.raises(OutOfSight, match="deferred"):
+        task.execute({})
+    # when another champion is promoted before the triggerer sees the end
+    promoted(shop.site.ledger, 4, pipeline="orders", model=stored(shop.site, "model", "another"))
+    context = get_current_context()
+    event = {"request": seen[0].request_digest, "name": "any", "status": "success"}
+    value = PodTask(task_id="score", work=tasks.score, arguments=shop.asked, profile="own").trigger_reentry(
+        context, event
+    )
+    # then what was asked is taken, as of the version that scored, and no word of another request is believed
+    assert [r.request_digest for r in seen] == [seen[0].request_digest] * 2
+    assert seen[1].means.profile == "own" and seen[1].run.run_id == seen[0].run.run_id
+    assert value["version"] == 3 and published(shop) == [DAYS[-1]]
+    for name in ("", "sha256:" + "0" * 64):
+        with pytest.raises(OutOfSight, match="asking again"):
+            task.trigger_reentry(context, {**event, "request": name})

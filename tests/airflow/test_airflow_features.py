@@ -10,7 +10,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from support.ledger import promoted
 from support.project import DAYS, PIPELINE, features, sample, stored
-from support.task import answered, request_of, running, value_of
+from support.task import asked, running, unasked
 
 from millrace.airflow.runtime.assets import features_asset, scored_asset
 from millrace.airflow.runtime.retry import InfrastructureError, NotYet
@@ -157,10 +157,10 @@ def test_a_gate_looks_at_the_published_partitions_before_it_and_at_no_later_one(
 def test_the_transform_asks_for_every_raw_snapshot_of_every_source_with_its_partition(site):
     landed = land(site)
     with running(task_id="transform", partition_key=DAY):
-        steps = tasks.transform({"visits": landed}, **here(site))
-        request = request_of(steps)
+        work = asked(tasks.transform, sources={"visits": landed}, **here(site))
         made = features(site, DAY)
-        assert unpack(answered(steps, Outcome(outputs={"data": made}))) == made
+        assert unpack(work.answered(Outcome(outputs={"data": made}))) == made
+    request = work.request
     assert request.identity.scope == (DAY,)
     assert [(i.role, i.partition) for i in request.identity.inputs] == [("visits", DAY)]
     assert request.identity.spec_digest == site.bundle.digest
@@ -232,14 +232,14 @@ def test_a_rebuild_scores_nothing_and_monitoring_hears_nothing(site):
     promoted(site.ledger, 3, pipeline=PIPELINE, model=stored(site, "model", "{}"))
     with running(task_id="score", partition_key=DAY, params={"rebuild": True}) as context:
         with pytest.raises(AirflowSkipException, match="only made anew"):
-            value_of(tasks.score(pack(features(site, DAY)), **here(site)))
+            unasked(tasks.score, features=pack(features(site, DAY)), **here(site))
         assert not context["outlet_events"][scored_asset(site)].partition_keys
     assert site.tables.partitions(f"{PIPELINE}/predictions") == []
 
 
 def test_without_a_champion_nothing_is_scored_and_monitoring_hears_of_the_partition(site):
     with running(task_id="score", partition_key=DAY) as context:
-        facts = value_of(tasks.score(pack(features(site, DAY)), **here(site)))
+        facts = unasked(tasks.score, features=pack(features(site, DAY)), **here(site))
         assert context["outlet_events"][scored_asset(site)].partition_keys == {DAY}
     assert facts["version"] is None
     assert site.tables.partitions(f"{PIPELINE}/predictions") == []
@@ -249,12 +249,11 @@ def test_the_champion_of_record_scores_and_its_predictions_are_published(site):
     model, predictions = stored(site, "model", "{}"), features(site, DAY, dataset="predictions")
     promoted(site.ledger, 3, pipeline=PIPELINE, model=model)
     with running(task_id="score", partition_key=DAY) as context:
-        steps = tasks.score(pack(features(site, DAY)), **here(site))
-        request = request_of(steps)
-        facts = answered(steps, Outcome(outputs={"data": predictions}))
+        scoring = asked(tasks.score, features=pack(features(site, DAY)), **here(site))
+        facts = scoring.answered(Outcome(outputs={"data": predictions}))
         assert context["outlet_events"][scored_asset(site)].partition_keys == {DAY}
-    assert request.input("model").digest == model.digest
-    assert request.identity.params == {"version": "3"}
+    assert scoring.request.input("model").digest == model.digest
+    assert scoring.request.identity.params == {"version": "3"}
     assert facts["version"] == 3
     assert site.tables.resolve(f"{PIPELINE}/predictions", DAY).snapshot == predictions.digest
 

@@ -16,7 +16,6 @@ from millrace.airflow.pods.manifest import pod_operator
 from millrace.airflow.runtime.site import Site
 from millrace.core.errors import ContractError, SpecError
 from millrace.spec.compute import Compute
-from millrace.store import layout
 
 
 @pytest.fixture
@@ -46,7 +45,7 @@ def test_each_job_has_a_limit_which_is_no_part_of_its_identity(limited: Callable
 def test_a_pod_has_the_limit_of_its_job(limited: Callable[[str], Site]) -> None:
     asked = limited("{train: PT90S}").request("train", scope=())
     compute = Compute.model_validate({"version": 1, "profiles": {"small": {}}})
-    operator = pod_operator(asked, "small", compute.profiles["small"], compute, Path("/"), layout.request(asked))
+    operator = pod_operator(asked, "small", compute.profiles["small"], compute, Path("/"))
     assert operator.active_deadline_seconds == 90
 
 

@@ -9,17 +9,19 @@ from typing import Any
 import pytest
 from support.ledger import promoted
 from support.project import DAYS, PIPELINE, features, sample, stored
-from support.task import answered, request_of, running, value_of
+from support.task import asked, running, unasked
 
 from millrace.airflow.runtime.site import Site
 from millrace.airflow.tasks import monitoring as tasks
 from millrace.contract import Metric, Outcome
+from millrace.core.canonical import digest
 
 DAY = DAYS[8]
 """A window of seven days ends with it, and begins where the champion's training ended."""
 SCORED = [day for day in DAYS[2:9] if day != DAYS[3]]
 QUIET: dict[str, Any] = {
-    "rows": 1200, "enough_rows": True, "columns": {}, "broken": {}, "drifted": False, "champion": 1, "report": None,
+    "rows": 1200, "enough_rows": True, "columns": {}, "broken": {}, "drifted": False, "model": digest(b"m"),
+    "report": None,
 }  # fmt: skip
 WELL: dict[str, Any] = {"degraded": False, "excess": 0.0, "metrics": {}}
 WORSE: dict[str, Any] = {"degraded": True, "excess": 0.2, "metrics": {}}
@@ -65,24 +67,25 @@ def records(site: Site) -> list[tuple[str, str, str]]:
 
 def test_drift_compares_the_window_with_the_champion_of_record(site):
     with running(task_id="drift", partition_key=DAY):
-        steps = tasks.drift(**here(site))
-        request = request_of(steps)
-        facts = answered(steps, Outcome(facts={"rows": 9, "broken": {}, "drifted": None}), links={"report": "r.html"})
+        comparing = asked(tasks.drift, **here(site))
+        outcome = Outcome(facts={"rows": 9, "broken": {}, "drifted": None})
+        facts = comparing.answered(outcome, links={"report": "r.html"})
+    request = comparing.request
     assert [(i.role, i.partition) for i in request.identity.inputs] == [
         ("model", None),
         *(("current", day) for day in DAYS[2:9]),
         *(("predictions", day) for day in SCORED),
     ]
     assert request.identity.params["as_of"] == "2024-01-10T01:00:00+00:00"
-    assert (facts["champion"], facts["report"]) == (1, "r.html")
+    assert (facts["model"], facts["report"]) == (request.input("model").digest, "r.html")
 
 
 def test_performance_compares_what_was_scored_with_the_features_of_the_same_partitions(site):
     with running(task_id="performance", partition_key=DAY):
-        steps = tasks.performance(**here(site))
-        request = request_of(steps)
+        measuring = asked(tasks.performance, **here(site))
         outcome = Outcome(facts={"degraded": False, "blocks": {"d": [1, 2]}}, metrics={"log_loss": Metric(value=0.5)})
-        seen = answered(steps, outcome)
+        seen = measuring.answered(outcome)
+    request = measuring.request
     assert [i.partition for i in request.inputs("predictions")] == SCORED
     assert [i.partition for i in request.inputs("features")] == SCORED
     assert len(request.inputs("evaluation")) == 1
@@ -92,14 +95,25 @@ def test_performance_compares_what_was_scored_with_the_features_of_the_same_part
 def test_without_predictions_there_is_no_performance(site):
     with running(task_id="performance", partition_key=DAYS[3]):
         site.spec.monitoring.__dict__["window"] = None
-        assert value_of(tasks.performance(**here(site))) is None
+        assert unasked(tasks.performance, **here(site)) is None
+
+
+def test_a_champion_that_was_promoted_meanwhile_is_not_judged_by_what_another_was_compared_with(site):
+    with running(task_id="drift", partition_key=DAY):
+        comparing = asked(tasks.drift, **here(site))
+        promoted(site.ledger, 2, pipeline=PIPELINE, trained_to=DAYS[1], model=stored(site, "model", "other"))
+        drift = comparing.answered(Outcome(facts={"rows": 1200, "broken": {}, "drifted": True}))
+    assert decide(site, DAY, drift, WORSE) is None
+    entry = site.ledger.entries(PIPELINE, "decision")[-1]
+    assert (entry.subject, entry.body["reason"]) == (DAY, "champion_changed")
+    assert site.ledger.retrains(PIPELINE) == []
 
 
 def test_without_a_champion_nothing_is_compared_and_that_is_on_record(tmp_path):
     fresh = sample(tmp_path / "shop")
     with running(partition_key=DAY):
-        assert value_of(tasks.drift(**here(fresh))) is None
-        assert value_of(tasks.performance(**here(fresh))) is None
+        assert unasked(tasks.drift, **here(fresh)) is None
+        assert unasked(tasks.performance, **here(fresh)) is None
     assert decide(fresh, DAY, None, None) is None
     (entry,) = fresh.ledger.entries(PIPELINE, "decision")
     assert (entry.subject, entry.body["reason"]) == (DAY, "no_champion")

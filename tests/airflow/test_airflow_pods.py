@@ -22,6 +22,7 @@ from millrace.airflow.pods.manifest import pod_name, pod_operator
 from millrace.airflow.pods.preflight import out_of_reach, too_large, without_gpu
 from millrace.airflow.pods.restricted import loosened
 from millrace.airflow.pods.task import PodTask
+from millrace.airflow.runtime.run import JobTask
 from millrace.airflow.runtime.site import Site
 from millrace.contract import JobError, JobRequest, JobResult, Run
 from millrace.spec.compute import Compute
@@ -49,7 +50,7 @@ def request(run_id: str = "r1", **more: Any) -> JobRequest:
 def pod(profile: str = "small", given: JobRequest | None = None, **changes: Any) -> Any:
     """The pod of a profile as the API server gets it, less what needs a cluster."""
     given = given or request()
-    operator = pod_operator(given, profile, COMPUTE.profiles[profile], COMPUTE, Path("/"), layout.request(given))
+    operator = pod_operator(given, profile, COMPUTE.profiles[profile], COMPUTE, Path("/"))
     made = super(type(operator), operator).build_pod_request_obj(dry_run=True)
     for path, value in changes.items():
         target = made
@@ -170,7 +171,8 @@ def test_memory_is_enlarged_once_and_a_gpu_has_its_fallback(tmp_path: Path) -> N
     assert isinstance(gpu.after_capacity("gpu", COMPUTE, causes.NoCapacity("x")), causes.NoGPU)
     assert gpu.profile("gpu", COMPUTE) == "large"
     assert gpu_limits("gpu", "large", COMPUTE) == {"gpus": "2", "gpu_fallback": "cpu"}
-    assert json.loads(objects.get(layout.request(request(seed=2))))["means"]["limits"] == {"gpus": "2"}
+    stored = json.loads(objects.get(layout.request("my_flights", request(seed=2).request_digest)))
+    assert stored["means"]["limits"] == {"gpus": "2"}
 
 
 def test_asking_again_forgets_an_error_but_never_an_outcome(tmp_path: Path) -> None:
@@ -224,7 +226,7 @@ def test_a_profile_may_have_keys_of_its_own() -> None:
     given = {"version": 1, "secrets": {"A_KEY": {"secret": "all", "key": "k"}}, "profiles": own}
     compute, found = Compute.model_validate(given), {}
     for name, profile in compute.profiles.items():
-        env = pod_operator(request(), name, profile, compute, Path("/"), "k").env_vars
+        env = pod_operator(request(), name, profile, compute, Path("/")).env_vars
         found[name] = [e.value_from.secret_key_ref.name for e in env if e.name == "A_KEY"]
     assert found == {"own": ["few"], "none": [], "usual": ["all"]}
 
@@ -304,7 +306,7 @@ def test_a_pod_goes_where_the_environment_says(tmp_path: Path) -> None:
     Site.at.cache_clear()
     placed = Site.at(str(site.tree.root), PIPELINE)
     # When a task makes a pod there
-    task = PodTask(task_id="train", steps=lambda: None, arguments={}, profile="small")
+    task = PodTask(task_id="train", work=JobTask(lambda: None), arguments={}, profile="small")
     operator = task._operator(placed, request(), "small")
     # Then it is of that environment, and of the project's size
     assert (operator.kubernetes_conn_id, operator.namespace, operator.image) == (

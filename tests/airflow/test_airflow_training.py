@@ -10,7 +10,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from support.ledger import artifact, promoted
 from support.project import DAYS, PIPELINE, features, publish, sample, stored
-from support.task import answered, request_of, running
+from support.task import asked, running
 
 from millrace.airflow.runtime.run import pack, unpack
 from millrace.airflow.runtime.site import Site
@@ -59,7 +59,7 @@ def test_a_training_by_hand_pins_the_newest_published_partitions_as_they_are_now
     publish(site, DAYS[2], rows=5)
     assert pinned != site.tables.resolve(f"{PIPELINE}/features", DAYS[2]).snapshot
     with running(task_id="training_set"):
-        request = request_of(tasks.training_set(claimed, **here(site)))
+        request = asked(tasks.training_set, claimed=claimed, **here(site)).request
     assert [(i.partition, i.digest) for i in request.identity.inputs][2] == (DAYS[2], pinned)
 
 
@@ -179,9 +179,9 @@ def test_training_asks_for_the_learner_of_the_form_and_returns_model_and_run(sit
     claimed, data = claim(site, learner={"rounds": 7}), features(site, DAYS[0], dataset="training_set")
     model = stored(site, "model", "{}")
     with running(task_id="train"):
-        steps = tasks.train(claimed, pack(data), **here(site))
-        request = request_of(steps)
-        answer = answered(steps, Outcome(outputs={"model": model}), mlflow_run="r1")
+        training = asked(tasks.train, claimed=claimed, data=pack(data), **here(site))
+        answer = training.answered(Outcome(outputs={"model": model}), mlflow_run="r1")
+    request = training.request
     assert request.identity.params["learner"]["rounds"] == 7
     assert request.input("training_set").digest == data.digest
     assert request.identity.scope == DAYS[:3]
@@ -191,17 +191,18 @@ def test_training_asks_for_the_learner_of_the_form_and_returns_model_and_run(sit
 def evaluation(site: Site, verdict: Verdict | None, model: Any, **facts: Any) -> Any:
     claimed, data = claim(site), features(site, DAYS[0], dataset="training_set")
     with running(task_id="evaluate"):
-        steps = tasks.evaluate(claimed, pack(data), {"model": pack(model), "mlflow_run": "r"}, **here(site))
-        request = request_of(steps)
+        given = {"claimed": claimed, "data": pack(data), "model": {"model": pack(model), "mlflow_run": "r"}}
+        judging = asked(tasks.evaluate, **given, **here(site))
         judged = stored(site, "evaluation", "judged")
-        return request, lambda: answered(steps, Outcome(outputs={"evaluation": judged}, verdict=verdict, facts=facts))
+        outcome = Outcome(outputs={"evaluation": judged}, verdict=verdict, facts=facts)
+        return judging.request, lambda: judging.answered(outcome)
 
 
 def test_a_first_challenger_is_judged_alone(site):
     request, answer = evaluation(site, PASSED, stored(site, "model", "a"))
     assert not request.inputs("champion")
     judged = answer()
-    assert judged["duel"] is None and judged["against"] is None
+    assert judged["duel"] is None
 
 
 def test_a_challenger_meets_the_champion_of_record_and_no_model_meets_itself(site):

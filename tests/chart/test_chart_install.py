@@ -101,7 +101,7 @@ def job_pod(name: str, profile: ComputeProfile, compute: Compute) -> Any:
         run=Run(project="p", environment="prod", pipeline="flights", dag_id="d", run_id="r", task_id="train"),
         means=Means(profile=name),
     )
-    return pod_operator(request, name, profile, compute, ROOT, "key").build_pod_request_obj()
+    return pod_operator(request, name, profile, compute, ROOT).build_pod_request_obj()
 
 
 @pytest.fixture(scope="module")

@@ -14,15 +14,17 @@ from airflow.sdk import DAG, Param, get_current_context
 
 from millrace.airflow.dags.common import arguments
 from millrace.airflow.pods.task import PodTask
-from millrace.airflow.runtime.run import Steps, unpack
+from millrace.airflow.runtime.run import Done, JobTask, unpack
 from millrace.airflow.runtime.site import Site
+from millrace.contract import JobRequest
 
 HERE = Path(__file__).resolve().parents[1]
 ROOTS = {"least": HERE, "admin": HERE.with_name("admin")}
 """Projects that differ in the Connection of the cluster alone."""
 
 
-def train(root: str, pipeline: str, given: str) -> Steps:
+@JobTask
+def train(root: str, pipeline: str, given: str) -> JobRequest:
     """Train a pipeline's model on `given["data"]` with `given["learner"]`, for `given["limit"]` seconds at most."""
     asked: dict[str, Any] = json.loads(given)
     request = Site.at(root, pipeline).request(
@@ -33,8 +35,12 @@ def train(root: str, pipeline: str, given: str) -> Steps:
         context=get_current_context(),
     )
     limits = {**request.means.limits, **({"seconds": str(asked["limit"])} if asked["limit"] else {})}
-    _, result = yield request.model_copy(update={"means": request.means.model_copy(update={"limits": limits})})
-    return result.outcome_digest
+    return request.model_copy(update={"means": request.means.model_copy(update={"limits": limits})})
+
+
+@train.then
+def _trained(done: Done, root: str, pipeline: str, given: str) -> str | None:
+    return done.result.outcome_digest
 
 
 for rights, root in ROOTS.items():
@@ -44,7 +50,7 @@ for rights, root in ROOTS.items():
         with DAG(**named, schedule=None, params={"given": Param({}, type="object")}) as dag:
             PodTask(
                 task_id="train",
-                steps=train,
+                work=train,
                 arguments={
                     "root": str(root),
                     "pipeline": "{{ params.given.pipeline }}",

@@ -36,7 +36,7 @@ def made(profile: str, job: str, namespace: str, digest: str = "1") -> Any:
         place=Place(store="s3://b/p"),
         run=Run(pipeline="flight_delays", dag_id="d", run_id="r", task_id=job),
     )
-    operator = pod_operator(request, profile, COMPUTE.profiles[profile], COMPUTE, ROOT, "requests/r.json")
+    operator = pod_operator(request, profile, COMPUTE.profiles[profile], COMPUTE, ROOT)
     pod = super(type(operator), operator).build_pod_request_obj(dry_run=True)
     pod.metadata.namespace = namespace
     return pod

@@ -42,8 +42,8 @@ def test_the_keys_are_pinned():
     assert layout.champion("p") == "champions/p.json"
     assert layout.result("p", "train", SHA) == f"results/p/train/{HEX}.json"
     assert layout.checkpoint("p", SHA) == f"checkpoints/p/{HEX}"
-    assert layout.request(asked) == f"requests/p/{mine}/request.json"
-    assert layout.attempts(asked) == f"requests/p/{mine}/attempts.json"
+    assert layout.request("p", asked.request_digest) == f"requests/p/{mine}/request.json"
+    assert layout.attempts("p", asked.request_digest) == f"requests/p/{mine}/attempts.json"
 
 
 def test_no_other_module_writes_a_key():

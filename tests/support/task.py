@@ -9,6 +9,7 @@ from typing import Any
 
 from airflow.sdk.execution_time.context import OutletEventAccessors, set_current_context
 
+from millrace.airflow.runtime.run import Done, JobTask
 from millrace.contract import JobRequest, JobResult, Outcome
 
 
@@ -60,23 +61,29 @@ def running(
         yield context
 
 
-def request_of(steps: Any) -> JobRequest:
-    """The request that a task of one job (`run.Steps`) asks for."""
-    request = next(steps)
-    assert isinstance(request, JobRequest)
-    return request
+@dataclass
+class Asked:
+    """A task of one job that has asked, as a wait and another process would find it."""
+
+    work: JobTask
+    arguments: dict[str, Any]
+    request: JobRequest
+
+    def answered(self, outcome: Outcome, **observed: Any) -> Any:
+        """What the task returns when its job gave this outcome."""
+        digest = self.request.request_digest
+        result = JobResult(job="any", request_digest=digest, outcome=outcome, observed=observed)
+        return self.work.take(Done(self.request, outcome, result), **self.arguments)
 
 
-def answered(steps: Any, outcome: Outcome, **observed: Any) -> Any:
-    """What such a task returns when its job gave this outcome."""
-    result = JobResult(job="any", request_digest="sha256:" + "0" * 64, outcome=outcome, observed=observed)
-    return value_of(steps, (outcome, result))
+def asked(work: JobTask, **arguments: Any) -> Asked:
+    """Let a task of one job ask for it."""
+    request = work.ask(**arguments)
+    assert request is not None, "the task asks for no job"
+    return Asked(work, arguments, request)
 
 
-def value_of(steps: Any, sent: Any = None) -> Any:
-    """What such a task returns; without `sent`, one that asks for no job."""
-    try:
-        steps.send(sent) if sent is not None else next(steps)
-    except StopIteration as done:
-        return done.value
-    raise AssertionError("the task asks for another job")
+def unasked(work: JobTask, **arguments: Any) -> Any:
+    """What a task of one job returns where it asks for none."""
+    assert work.ask(**arguments) is None
+    return work.take(None, **arguments)

@@ -205,7 +205,7 @@ class MonitoredWindow(Event):
 
 
 class Unmonitored(Event):
-    """A partition was scored by nobody, so there was nothing to decide."""
+    """A partition that no champion of now was compared with: there was none, or another was promoted meanwhile."""
 
     kind: ClassVar[str] = "decision"
     upgrades: ClassVar[tuple[Upgrade, ...]] = (
@@ -213,7 +213,7 @@ class Unmonitored(Event):
     )
 
     partition: Text
-    reason: Literal["no_champion"] = "no_champion"
+    reason: Literal["no_champion", "champion_changed"] = "no_champion"
 
     @property
     def subject(self) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from millrace.contract import Artifact, Classification, JobRequest
+from millrace.contract import Artifact, Classification
 
 SNAPSHOTS = "snapshots/"
 DATA, MANIFEST = "data.parquet", "manifest.json"
@@ -69,14 +69,14 @@ def checkpoint(pipeline: str, request_digest: str) -> str:
     return f"checkpoints/{pipeline}/{_hex(request_digest)}"
 
 
-def request(asked: JobRequest) -> str:
-    """Where a pod finds its request."""
-    return f"requests/{asked.run.pipeline}/{_hex(asked.request_digest)}/request.json"
+def request(pipeline: str, request_digest: str) -> str:
+    """Where a pod, and the task that waits for it, find what was asked."""
+    return f"requests/{pipeline}/{_hex(request_digest)}/request.json"
 
 
-def attempts(asked: JobRequest) -> str:
+def attempts(pipeline: str, request_digest: str) -> str:
     """What is on record of the pods of a request."""
-    return f"requests/{asked.run.pipeline}/{_hex(asked.request_digest)}/attempts.json"
+    return f"requests/{pipeline}/{_hex(request_digest)}/attempts.json"
 
 
 def last_written(artifact: Artifact) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from airflow.sdk import DAG, BaseOperator, task
 
 from millrace.airflow.runtime.retry import RETRIES, RETRY_DELAY, retry_policy
-from millrace.airflow.runtime.run import crashes_end_it, in_process
+from millrace.airflow.runtime.run import JobTask, crashes_end_it, in_process
 from millrace.airflow.runtime.site import Site
 
 POOL = "millrace_compute"
@@ -28,23 +28,20 @@ def step(function: Callable[..., Any], **arguments: Any) -> Callable[..., Any]:
     return decorated
 
 
-def job_step(
-    site: Site, steps: Callable[..., Any], job: str, *, pool: str | None = POOL, **operator: Any
-) -> Callable[..., Any]:
-    """A task of one job, in the compute profile that spec and environment name for it (see `run.Steps`); `pool` is that
-    of a job in this process, None for the default one, and `operator` are the operator's arguments."""
+def job_step(site: Site, work: JobTask, job: str, *, pool: str | None = POOL, **operator: Any) -> Callable[..., Any]:
+    """A task of one job, in the compute profile that spec and environment name for it; `pool` is that of a job in this
+    process, None for the default one, and `operator` are the operator's arguments."""
     name = site.placed.profile(job)
     profile = site.placed.compute_profile(name)
     if profile is None:
-        return step(in_process(steps), **({"pool": pool} if pool else {}), **operator)
+        return step(in_process(work), **({"pool": pool} if pool else {}), **operator)
     # Named here and not above: a project without pods loads no word of Kubernetes.
     from millrace.airflow.pods.task import PodTask
 
     def made(**arguments: Any) -> Any:
         taken = {"pool": profile.pool, "pool_slots": profile.slots} if profile.pool else {}
-        return PodTask(
-            task_id=steps.__name__, steps=steps, arguments=arguments, profile=name, **taken, **operator
-        ).output
+        named = {"task_id": work.ask.__name__, **taken, **operator}
+        return PodTask(work=work, arguments=arguments, profile=name, **named).output
 
     return made
 

@@ -43,7 +43,7 @@ class Attempts:
 
     @property
     def _key(self) -> str:
-        return layout.attempts(self.request)
+        return layout.attempts(self.request.run.pipeline, self.request.request_digest)
 
     def _ends(self) -> list[tuple[str, str]]:
         """(profile, how it ended) of this run's attempts: another run may find more memory or a GPU."""
@@ -64,7 +64,7 @@ class Attempts:
         """Put the request where the pod finds it, and forget an earlier error, which the pod's own result replaces."""
         means = request.means.model_copy(update={"profile": profile, "limits": {**request.means.limits, **limits}})
         asked = request.model_copy(update={"means": means})
-        self.objects.put(layout.request(request), asked.model_dump_json().encode())
+        self.objects.put(layout.request(request.run.pipeline, request.request_digest), asked.model_dump_json().encode())
         key = request.place.result
         if key is not None:
             try:

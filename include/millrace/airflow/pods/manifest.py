@@ -12,6 +12,7 @@ from millrace.airflow.pods.labels import RUN_LABEL, label, run_label
 from millrace.airflow.pods.operator import JobPod
 from millrace.contract import JobRequest
 from millrace.spec.compute import Compute, ComputeProfile, Toleration
+from millrace.store import layout
 
 LOGGING_INTERVAL = 15
 """Seconds between two looks at a running pod's log."""
@@ -28,10 +29,11 @@ def pod_name(request: JobRequest) -> str:
 
 
 def pod_operator(
-    request: JobRequest, profile_name: str, profile: ComputeProfile, compute: Compute, root: Path, key: str
+    request: JobRequest, profile_name: str, profile: ComputeProfile, compute: Compute, root: Path
 ) -> JobPod:
-    """The operator that runs a request in a pod of a profile; `key` is where the request lies in the store."""
+    """The operator that runs a request, which lies in the store, in a pod of a profile."""
     run = request.run
+    key = layout.request(run.pipeline, request.request_digest)
     return JobPod(
         task_id=run.task_id.rpartition(".")[2] or request.identity.job,
         request=request,
@@ -82,6 +84,7 @@ def pod_operator(
         termination_message_policy="FallbackToLogsOnError",
         deferrable=profile.deferrable,
         poll_interval=POLL_INTERVAL,
+        trigger_kwargs={"request": request.request_digest},  # comes back with what the triggerer saw
         logging_interval=LOGGING_INTERVAL,
         get_logs=True,
         container_name_log_prefix_enabled=False,

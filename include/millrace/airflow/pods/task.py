@@ -12,25 +12,25 @@ from millrace.airflow.pods.attempts import Attempts, gpu_limits
 from millrace.airflow.pods.causes import Interrupted, NoCapacity, OutOfMemory, OutOfSight, PodFailed
 from millrace.airflow.pods.preflight import out_of_reach
 from millrace.airflow.pods.tracked import note
-from millrace.airflow.runtime.run import Steps, crashes_end_it, report, settled
+from millrace.airflow.runtime.run import Done, JobTask, crashes_end_it, report, settled
 from millrace.airflow.runtime.site import Site
 from millrace.contract import JobRequest, JobResult
 from millrace.core.errors import ContractError, NotFound
-from millrace.store import layout
 
 
 class PodTask(BaseOperator):
-    """Runs `steps`, whose job goes to a pod of a compute profile.
+    """Runs `work`, whose job goes to a pod of a compute profile.
 
     It holds no Kubernetes at parse time: the operator that does the work is made when the request is known. Only the
     store carries the result; a stored one that answers the request is taken before a pod is made and after it is gone.
+    While the pod is at work, its request is what was asked, whatever has changed since: it is read from the store.
     """
 
     template_fields: Sequence[str] = ("arguments",)
 
-    def __init__(self, *, steps: Callable[..., Steps], arguments: dict[str, Any], profile: str, **more: Any) -> None:
+    def __init__(self, *, work: JobTask, arguments: dict[str, Any], profile: str, **more: Any) -> None:
         super().__init__(**more)
-        self.steps = steps
+        self.work = work
         self.arguments = arguments
         self.profile = profile
         self._pod: Any = None
@@ -38,11 +38,9 @@ class PodTask(BaseOperator):
     def execute(self, context: Any) -> Any:
         """Ask, and wait: deferred where the profile says so."""
         crashes_end_it()
-        work = self.steps(**self.arguments)
-        try:
-            request = next(work)
-        except StopIteration as done:
-            return done.value
+        request = self.work.ask(**self.arguments)
+        if request is None:
+            return self.work.take(None, **self.arguments)
         site = self._site()
         attempts = Attempts.of(site.objects, request)
         if (result := _answer(site, request)) is not None and result.outcome is not None:
@@ -50,7 +48,7 @@ class PodTask(BaseOperator):
             if attempts.open and (used := attempts.made[-1]["profile"]) in site.placed.compute.profiles:
                 self._operator(site, request, used).take_away()  # it ended while nobody looked
                 self._note(site, attempts, request, result)
-            return self._close(work, request, result)
+            return self._close(request, result)
         if problems := out_of_reach(
             request.place.store, {n: s.uri for n, s in request.means.services.items()}, site.placed.compute.env
         ):
@@ -59,23 +57,20 @@ class PodTask(BaseOperator):
         pod = self._operator(site, request, profile)
         attempts.ask(request, profile, gpu_limits(self.profile, profile, site.placed.compute))
         failure = _ended_badly(lambda: pod.execute_async(context) if pod.deferrable else pod.execute_sync(context))
-        return self._finish(site, work, request, failure)
+        return self._finish(site, request, failure)
 
     def trigger_reentry(self, context: Any, event: dict[str, Any]) -> Any:
         """The triggerer saw something: more log, or the end."""
         crashes_end_it()
-        work = self.steps(**self.arguments)
-        try:
-            request = next(work)
-        except StopIteration as done:
-            return done.value
         site = self._site()
+        name = event.get("request")
+        request = site.asked(name, context) if name else None
+        if request is None:
+            raise OutOfSight("What was asked of the pod is not in the store any more; asking again")
         attempts = Attempts.of(site.objects, request)
         pod = self._operator(site, request, attempts.profile(self.profile, site.placed.compute))
-        if event.get("name") != pod.name:
-            raise OutOfSight("What the job should look at has changed since it was asked; asking again")
         failure = _ended_badly(lambda: pod.trigger_reentry(context, event))
-        return self._finish(site, work, request, failure)
+        return self._finish(site, request, failure)
 
     def on_kill(self) -> None:
         """A person or Airflow ends the task."""
@@ -89,19 +84,17 @@ class PodTask(BaseOperator):
         from millrace.airflow.pods.manifest import pod_operator
 
         compute = site.placed.compute
-        self._pod = pod_operator(
-            request, profile, compute.profiles[profile], compute, site.tree.root, layout.request(request)
-        )
+        self._pod = pod_operator(request, profile, compute.profiles[profile], compute, site.tree.root)
         return self._pod
 
-    def _finish(self, site: Site, work: Steps, request: JobRequest, failure: Exception | None) -> Any:
+    def _finish(self, site: Site, request: JobRequest, failure: Exception | None) -> Any:
         """The task's value from the stored result, or the reason why there is none."""
         result = _answer(site, request)
         attempts = Attempts.of(site.objects, request)
         cause = self._pod.cause or (failure if isinstance(failure, AirflowFailException) else None)
         if result is not None and result.outcome is not None:
             self._note(site, attempts, request, result)
-            return self._close(work, request, result)
+            return self._close(request, result)
         attempts.end(self._pod.seen, cause, result)
         if isinstance(cause, OutOfMemory) or (result and result.error and result.error.retry == "larger"):
             raise attempts.after_memory(self.profile, site.placed.compute, str(cause or "the job ran out of memory"))
@@ -129,13 +122,10 @@ class PodTask(BaseOperator):
             if profile := site.placed.compute.profiles.get(used):
                 note(request, result, self._pod.seen, used, profile)
 
-    def _close(self, work: Steps, request: JobRequest, result: JobResult) -> Any:
+    def _close(self, request: JobRequest, result: JobResult) -> Any:
         report(request, result)
-        try:
-            work.send(settled(request, result))
-        except StopIteration as done:
-            return done.value
-        raise RuntimeError(f"{self.task_id} asks for more than one job")
+        outcome, result = settled(request, result)
+        return self.work.take(Done(request, outcome, result), **self.arguments)
 
 
 def _ended_badly(run: Callable[[], Any]) -> Exception | None:

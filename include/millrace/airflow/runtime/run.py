@@ -6,7 +6,8 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
@@ -27,9 +28,30 @@ VARIABLES = {
 }
 
 
-Steps = Generator[JobRequest, tuple[Outcome, JobResult], Any]
-"""A task of one job, wherever that runs: it yields the request, is sent the outcome, and returns the task's value. It
-may return without a request where there is nothing to do. Run again after a wait it must ask the same."""
+@dataclass(frozen=True)
+class Done:
+    """A job that ended with an outcome, and what was asked of it."""
+
+    request: JobRequest
+    outcome: Outcome
+    result: JobResult
+
+
+class JobTask:
+    """A task of one job, wherever that runs: `ask` makes its request (None where there is nothing to do), `take` turns
+    what came of it (None where nothing was asked) into the task's value.
+
+    Two functions of the same arguments: between them may lie hours, another process, and another champion. So `take`
+    knows what was asked from the request alone.
+    """
+
+    def __init__(self, ask: Callable[..., JobRequest | None]) -> None:
+        self.ask = ask
+
+    def then(self, take: Callable[..., Any]) -> Callable[..., Any]:
+        """Decorate the function that takes `Done | None` before the task's arguments."""
+        self.take = take
+        return take
 
 
 def crashes_end_it() -> None:
@@ -39,17 +61,16 @@ def crashes_end_it() -> None:
         signal.signal(signal.SIGSEGV, signal.SIG_DFL)
 
 
-def in_process(steps: Callable[..., Steps]) -> Callable[..., Any]:
+def in_process(work: JobTask) -> Callable[..., Any]:
     """The task that runs its job in its own process."""
 
-    @wraps(steps)
+    @wraps(work.ask)
     def call(**arguments: Any) -> Any:
-        work = steps(**arguments)
-        try:
-            work.send(outcome_of(next(work)))
-        except StopIteration as done:
-            return done.value
-        raise RuntimeError(f"{steps.__name__} asks for more than one job")
+        request = work.ask(**arguments)
+        if request is None:
+            return work.take(None, **arguments)
+        outcome, result = outcome_of(request)
+        return work.take(Done(request, outcome, result), **arguments)
 
     return call
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from millrace.contract import Artifact, Identity, Input, JobRequest, Means, Place, Run, Service, code_digest
+from millrace.core.errors import NotFound
 from millrace.core.settings import Settings
 from millrace.ledger import Ledger
 from millrace.spec import Bundle, Partitioning, PipelineSpec, Placed, ProjectTree
@@ -110,6 +111,15 @@ class Site:
             update={"result": layout.result(self.name, job, name), "checkpoint": layout.checkpoint(self.name, name)}
         )
         return request.model_copy(update={"place": place})
+
+    def asked(self, name: str, context: Any) -> JobRequest | None:
+        """The request of this digest that was put into the store for a pod, as this run asks it now; None where there
+        is none. Raises ContractError."""
+        try:
+            request = JobRequest.parse(self.objects.get(layout.request(self.name, name)))
+        except NotFound:
+            return None
+        return request.model_copy(update={"run": self._run(context)})
 
     def _limits(self, job: str) -> dict[str, str]:
         """How long the job may run; what DuckDB may take, of what is set; and whether custom code may be executed in

@@ -14,10 +14,10 @@ from millrace.airflow.runtime.assets import features_asset, scored_asset
 from millrace.airflow.runtime.champion import champion_of
 from millrace.airflow.runtime.gate import require
 from millrace.airflow.runtime.retry import InfrastructureError, NotYet, may_retry
-from millrace.airflow.runtime.run import Steps, outcome_of, pack, run_job, unpack
+from millrace.airflow.runtime.run import Done, JobTask, outcome_of, pack, run_job, unpack
 from millrace.airflow.runtime.site import Site
 from millrace.airflow.tasks.partition import partition_of
-from millrace.contract import Artifact, JobResult, code_digest
+from millrace.contract import Artifact, JobRequest, JobResult, code_digest
 from millrace.ledger import GateVerdict
 from millrace.spec.gate import gate_checks, references, trailing
 from millrace.store import SnapshotStore, layout
@@ -120,16 +120,19 @@ def _looks_into(site: Site, source: str) -> list[str]:
     return sorted(set(references(gate_checks(site.bundle.suites[suite], suite))) - {source})
 
 
-def transform(sources: dict[str, list[Packed]], root: str, pipeline: str) -> Steps:
+@JobTask
+def transform(sources: dict[str, list[Packed]], root: str, pipeline: str) -> JobRequest:
     """Run transform.sql over the raw Snapshots; returns the features Snapshot, and which request made it."""
     site = Site.at(root, pipeline)
-    partition = partition_of(site)
     inputs = [
         (source, unpack(item["artifact"]), item["partition"]) for source in sorted(sources) for item in sources[source]
     ]
-    request = site.request("transform", scope=(partition,), inputs=inputs, context=get_current_context())
-    outcome, result = yield request
-    return {**pack(outcome.outputs["data"]), "request": result.request_digest}
+    return site.request("transform", scope=(partition_of(site),), inputs=inputs, context=get_current_context())
+
+
+@transform.then
+def _transformed(done: Done, sources: dict[str, list[Packed]], root: str, pipeline: str) -> Packed:
+    return {**pack(done.outcome.outputs["data"]), "request": done.result.request_digest}
 
 
 def gate_features(features: Packed, root: str, pipeline: str) -> Packed:
@@ -161,7 +164,8 @@ def publish(features: Packed, root: str, pipeline: str) -> Packed:
     return features
 
 
-def score(features: Packed, root: str, pipeline: str) -> Steps:
+@JobTask
+def score(features: Packed, root: str, pipeline: str) -> JobRequest | None:
     """Score the partition with the champion of record, before its labels are used; emits the scored Asset.
 
     Not in a rebuild: what was scored and judged when the partition came stays.
@@ -171,23 +175,28 @@ def score(features: Packed, root: str, pipeline: str) -> Steps:
     if context["params"].get("rebuild"):
         raise AirflowSkipException(f"{partition} is only made anew: neither scored nor monitored again")
     champion = champion_of(site)
-    facts: dict[str, Any] = {"partition": partition, "version": None}
     if champion is None:
         log.info("%s partition %s: no champion yet, nothing scored", pipeline, partition)
-    else:
-        outcome, _ = yield (
-            site.request(
-                "score",
-                scope=(partition,),
-                inputs=[("features", unpack(features), partition), ("model", champion.trained.model, None)],
-                params={"version": str(champion.version)},
-                context=context,
-            )
-        )
-        data = outcome.outputs["data"]
+        return None
+    return site.request(
+        "score",
+        scope=(partition,),
+        inputs=[("features", unpack(features), partition), ("model", champion.trained.model, None)],
+        params={"version": str(champion.version)},
+        context=context,
+    )
+
+
+@score.then
+def _scored(done: Done | None, features: Packed, root: str, pipeline: str) -> dict[str, Any]:
+    site = Site.at(root, pipeline)
+    partition = partition_of(site)
+    facts: dict[str, Any] = {"partition": partition, "version": None}
+    if done is not None:
+        data = done.outcome.outputs["data"]
         move(site, "predictions", partition, data)
-        facts = {"partition": partition, "version": champion.version, "rows": data.rows}
-    context["outlet_events"][scored_asset(site)].add_partitions(partition)
+        facts |= {"version": int(done.request.identity.params["version"]), "rows": data.rows}
+    get_current_context()["outlet_events"][scored_asset(site)].add_partitions(partition)
     return facts
 
 

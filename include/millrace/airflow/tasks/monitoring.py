@@ -8,10 +8,10 @@ from typing import Any
 
 from airflow.sdk import get_current_context
 
-from millrace.airflow.runtime.run import Steps
+from millrace.airflow.runtime.run import Done, JobTask
 from millrace.airflow.runtime.site import Site
 from millrace.airflow.tasks.partition import partition_of
-from millrace.contract import Artifact
+from millrace.contract import Artifact, JobRequest
 from millrace.ledger import MonitoredWindow, Unmonitored
 from millrace.rules.governor import decide as govern
 from millrace.rules.labels import all_known
@@ -20,7 +20,8 @@ from millrace.rules.window import Window
 log = logging.getLogger(__name__)
 
 
-def drift(root: str, pipeline: str) -> Steps:
+@JobTask
+def drift(root: str, pipeline: str) -> JobRequest | None:
     """Compare the window with the sketch of what the champion was trained on (an Evidently report)."""
     site = Site.at(root, pipeline)
     champion, partition = site.ledger.champion(pipeline), partition_of(site)
@@ -32,21 +33,26 @@ def drift(root: str, pipeline: str) -> Steps:
     inputs: list[tuple[str, Artifact, str | None]] = [("model", champion.trained.model, None)]
     inputs += [("current", artifact, key) for key, artifact in current]
     inputs += [("predictions", artifact, key) for key, artifact in _current(site, "predictions", window)]
-    outcome, result = yield (
-        site.request(
-            "drift",
-            scope=tuple(key for key, _ in current),
-            inputs=inputs,
-            params={"as_of": _as_of(site, partition).isoformat()},
-            context=get_current_context(),
-        )
+    return site.request(
+        "drift",
+        scope=tuple(key for key, _ in current),
+        inputs=inputs,
+        params={"as_of": _as_of(site, partition).isoformat()},
+        context=get_current_context(),
     )
-    report = result.observed.links.get("report")
-    _explain(partition, pipeline, outcome.facts)
-    return {**outcome.facts, "champion": champion.version, "report": report}
 
 
-def performance(root: str, pipeline: str) -> Steps:
+@drift.then
+def _compared(done: Done | None, root: str, pipeline: str) -> dict[str, Any] | None:
+    if done is None:
+        return None
+    _explain(partition_of(Site.at(root, pipeline)), pipeline, done.outcome.facts)
+    report = done.result.observed.links.get("report")
+    return {**done.outcome.facts, "model": done.request.input("model").digest, "report": report}
+
+
+@JobTask
+def performance(root: str, pipeline: str) -> JobRequest | None:
     """Compare the champion's loss on the window with its own holdout loss, on labels known by now."""
     site = Site.at(root, pipeline)
     champion, partition = site.ledger.champion(pipeline), partition_of(site)
@@ -57,19 +63,23 @@ def performance(root: str, pipeline: str) -> Steps:
     if not predictions:
         log.info("%s %s: no predictions to compare with outcomes", pipeline, partition)
         return None
-    outcome, _ = yield (
-        site.request(
-            "performance",
-            scope=tuple(key for key, _ in predictions),
-            inputs=[("predictions", artifact, key) for key, artifact in predictions]
-            + [("features", features[key], key) for key, _ in predictions]
-            + [("evaluation", champion.trained.evaluation, None)],
-            params={"as_of": _as_of(site, partition).isoformat()},
-            context=get_current_context(),
-        )
+    return site.request(
+        "performance",
+        scope=tuple(key for key, _ in predictions),
+        inputs=[("predictions", artifact, key) for key, artifact in predictions]
+        + [("features", features[key], key) for key, _ in predictions]
+        + [("evaluation", champion.trained.evaluation, None)],
+        params={"as_of": _as_of(site, partition).isoformat()},
+        context=get_current_context(),
     )
-    metrics = {name: metric.value for name, metric in outcome.metrics.items()}
-    return {**{k: v for k, v in outcome.facts.items() if k != "blocks"}, "metrics": metrics}
+
+
+@performance.then
+def _measured(done: Done | None, root: str, pipeline: str) -> dict[str, Any] | None:
+    if done is None:
+        return None
+    metrics = {name: metric.value for name, metric in done.outcome.metrics.items()}
+    return {**{k: v for k, v in done.outcome.facts.items() if k != "blocks"}, "metrics": metrics}
 
 
 def decide(
@@ -82,6 +92,10 @@ def decide(
     if champion is None or drift is None:
         log.info("%s %s: nothing (no champion yet)", pipeline, partition)
         site.ledger.record(Unmonitored(pipeline=pipeline, partition=partition))
+        return None
+    if drift["model"] != champion.model_digest:
+        log.info("%s %s: nothing (version %s was promoted meanwhile)", pipeline, partition, champion.version)
+        site.ledger.record(Unmonitored(pipeline=pipeline, partition=partition, reason="champion_changed"))
         return None
     known = performance is not None and performance.get("degraded") is not None
     now = Window(

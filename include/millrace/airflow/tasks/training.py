@@ -10,9 +10,9 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from pydantic import ValidationError
 
 from millrace.airflow.runtime.gate import require
-from millrace.airflow.runtime.run import Steps, outcome_of, pack, unpack
+from millrace.airflow.runtime.run import Done, JobTask, outcome_of, pack, unpack
 from millrace.airflow.runtime.site import Site
-from millrace.contract import Artifact
+from millrace.contract import Artifact, JobRequest
 from millrace.ledger import Registered
 from millrace.rules.labels import all_known
 from millrace.spec import Duration
@@ -62,38 +62,43 @@ def claim(root: str, pipeline: str) -> dict[str, Any]:
     }
 
 
-def training_set(claimed: dict[str, Any], root: str, pipeline: str) -> Steps:
+@JobTask
+def training_set(claimed: dict[str, Any], root: str, pipeline: str) -> JobRequest:
     """Join labels and features point in time, over the pinned Snapshots."""
-    site = Site.at(root, pipeline)
-    outcome, _ = yield (
-        site.request(
-            "build_training_set",
-            scope=_scope(claimed),
-            inputs=[("features", unpack(i["artifact"]), i["partition"]) for i in claimed["inputs"]],
-            params={"as_of": claimed["as_of"]},
-            context=get_current_context(),
-        )
+    return Site.at(root, pipeline).request(
+        "build_training_set",
+        scope=_scope(claimed),
+        inputs=[("features", unpack(i["artifact"]), i["partition"]) for i in claimed["inputs"]],
+        params={"as_of": claimed["as_of"]},
+        context=get_current_context(),
     )
-    log.info("%s: training set: %s", pipeline, outcome.facts)
-    return pack(outcome.outputs["data"])
 
 
-def train(claimed: dict[str, Any], data: Packed, root: str, pipeline: str) -> Steps:
+@training_set.then
+def _joined(done: Done, claimed: dict[str, Any], root: str, pipeline: str) -> Packed:
+    log.info("%s: training set: %s", pipeline, done.outcome.facts)
+    return pack(done.outcome.outputs["data"])
+
+
+@JobTask
+def train(claimed: dict[str, Any], data: Packed, root: str, pipeline: str) -> JobRequest:
     """Train the challenger; one MLflow run per attempt."""
-    site = Site.at(root, pipeline)
-    outcome, result = yield (
-        site.request(
-            "train",
-            scope=_scope(claimed),
-            inputs=[("training_set", unpack(data), None)],
-            params={"learner": claimed["learner"]},
-            context=get_current_context(),
-        )
+    return Site.at(root, pipeline).request(
+        "train",
+        scope=_scope(claimed),
+        inputs=[("training_set", unpack(data), None)],
+        params={"learner": claimed["learner"]},
+        context=get_current_context(),
     )
-    return {"model": pack(outcome.outputs["model"]), "mlflow_run": result.observed.mlflow_run}
 
 
-def evaluate(claimed: dict[str, Any], data: Packed, model: dict[str, Any], root: str, pipeline: str) -> Steps:
+@train.then
+def _trained(done: Done, claimed: dict[str, Any], data: Packed, root: str, pipeline: str) -> dict[str, Any]:
+    return {"model": pack(done.outcome.outputs["model"]), "mlflow_run": done.result.observed.mlflow_run}
+
+
+@JobTask
+def evaluate(claimed: dict[str, Any], data: Packed, model: dict[str, Any], root: str, pipeline: str) -> JobRequest:
     """Judge the challenger by thresholds, and against the champion on the same frozen rows. A fail ends the run."""
     site = Site.at(root, pipeline)
     champion = site.ledger.champion(pipeline)
@@ -103,16 +108,20 @@ def evaluate(claimed: dict[str, Any], data: Packed, model: dict[str, Any], root:
     ]
     if champion is not None and champion.model_digest != unpack(model["model"]).digest:
         inputs.append(("champion", champion.trained.model, None))
-    outcome, result = yield (
-        site.request("evaluate", scope=_scope(claimed), inputs=inputs, context=get_current_context())
-    )
-    require(site, outcome, claimed["until"], "evaluation")
+    return site.request("evaluate", scope=_scope(claimed), inputs=inputs, context=get_current_context())
+
+
+@evaluate.then
+def _judged(
+    done: Done, claimed: dict[str, Any], data: Packed, model: dict[str, Any], root: str, pipeline: str
+) -> dict[str, Any]:
+    outcome = done.outcome
+    require(Site.at(root, pipeline), outcome, claimed["until"], "evaluation")
     duel = outcome.facts.get("duel")
     return {
         "evaluation": pack(outcome.outputs["evaluation"]),
-        "outcome": result.outcome_digest,
+        "outcome": done.result.outcome_digest,
         "duel": {**duel, "champion": outcome.facts["champion"]} if duel else None,
-        "against": champion.version if champion else None,
     }
 
 
