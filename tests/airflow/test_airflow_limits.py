@@ -10,9 +10,9 @@ import pytest
 from kubernetes.client import models as k8s
 from support.project import sample
 
-from millrace.airflow.dags.common import step
 from millrace.airflow.pods.causes import PodFailed, cause_of
 from millrace.airflow.pods.manifest import pod_operator
+from millrace.airflow.runtime.run import step
 from millrace.airflow.runtime.site import Site
 from millrace.core.errors import ContractError, SpecError
 from millrace.spec.compute import Compute

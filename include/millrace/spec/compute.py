@@ -43,6 +43,10 @@ class Toleration(Model):
     )
 
 
+class ProcessProfile(Model):
+    """The task's own process, by the name `process`: it is always there, and has no size of its own."""
+
+
 class ComputeProfile(Model):
     """A pod's size and place. Threads are not said here: they decide the bytes of an outcome, so the spec has them."""
 
@@ -70,6 +74,10 @@ class ComputeProfile(Model):
     larger: ProfileName | None = Field(default=None, description="Taken once when memory was too small.")
     fallback: ProfileName | None = Field(default=None, description="Taken when no node can give the GPU.")
     cost_per_hour: float = Field(default=0.0, ge=0, description="Of one pod, in the currency of the site.")
+
+
+Profile = ProcessProfile | ComputeProfile
+"""Where and with what a job runs: a union, for each of which `airflow/runners` has a module."""
 
 
 class Compute(Model):

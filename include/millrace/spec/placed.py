@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from millrace.core.errors import SpecError
-from millrace.spec.compute import PROCESS, TIME_LIMIT, Compute, ComputeProfile
+from millrace.spec.compute import PROCESS, TIME_LIMIT, Compute, ProcessProfile, Profile
 from millrace.spec.compute_overlay import overlaid
 from millrace.spec.environment import ApprovalSpec, Environment, PipelineOverlay
 from millrace.spec.jobs import CODE_JOBS, POD_JOBS
@@ -146,6 +146,6 @@ class Placed:
         """Seconds that a job may run."""
         return next((limit for name, limit in self.spec.time_limits.items() if name == job), TIME_LIMIT).seconds
 
-    def compute_profile(self, name: str) -> ComputeProfile | None:
-        """A profile as it is here, None for `process`."""
-        return None if name == PROCESS else self.compute.profiles[name]
+    def compute_profile(self, name: str) -> Profile:
+        """A profile as it is here."""
+        return ProcessProfile() if name == PROCESS else self.compute.profiles[name]

@@ -3,29 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
 from typing import Any
 
-from airflow.sdk import DAG, BaseOperator, task
-
+from millrace.airflow.runners import Planned, runner_of
 from millrace.airflow.runtime.retry import RETRIES, RETRY_DELAY, retry_policy
-from millrace.airflow.runtime.run import JobTask, crashes_end_it, in_process
+from millrace.airflow.runtime.run import JobTask
 from millrace.airflow.runtime.site import Site
 
 POOL = "millrace_compute"
 """Airflow pool with cores / threads slots, so that several trainings do not slow each other down tenfold."""
-
-
-def step(function: Callable[..., Any], **arguments: Any) -> Callable[..., Any]:
-    """A task of a plain function; `arguments` are the operator's (task_id, pool, outlets, trigger_rule ...)."""
-
-    @wraps(function)
-    def call(*given: Any, **named: Any) -> Any:
-        crashes_end_it()
-        return function(*given, **named)
-
-    decorated: Callable[..., Any] = task(**arguments)(call)
-    return decorated
 
 
 def job_step(site: Site, work: JobTask, job: str, *, pool: str | None = POOL, **operator: Any) -> Callable[..., Any]:
@@ -33,28 +19,7 @@ def job_step(site: Site, work: JobTask, job: str, *, pool: str | None = POOL, **
     process, None for the default one, and `operator` are the operator's arguments."""
     name = site.placed.profile(job)
     profile = site.placed.compute_profile(name)
-    if profile is None:
-        return step(in_process(work), **({"pool": pool} if pool else {}), **operator)
-    # Named here and not above: a project without pods loads no word of Kubernetes.
-    from millrace.airflow.pods.task import PodTask
-
-    def made(**arguments: Any) -> Any:
-        taken = {"pool": profile.pool, "pool_slots": profile.slots} if profile.pool else {}
-        named = {"task_id": work.ask.__name__, **taken, **operator}
-        return PodTask(work=work, arguments=arguments, profile=name, **named).output
-
-    return made
-
-
-def sweep_pods(site: Site, dag: DAG) -> None:
-    """End a DAG with a sweep of its run's pods, where any of its jobs runs in one. A teardown: it runs however the run
-    went, and does not decide its state."""
-    pods = [each for each in dag.tasks if isinstance(each, BaseOperator) and hasattr(each, "profile")]
-    if pods:
-        from millrace.airflow.pods.sweep import sweep
-
-        swept: Any = step(sweep, task_id="sweep_pods")(root=str(site.tree.root), pipeline=site.name)
-        pods >> swept.operator.as_teardown()
+    return runner_of(profile).task(Planned(work, name, profile, pool, operator))
 
 
 def dag_id(pipeline: str, part: str) -> str:

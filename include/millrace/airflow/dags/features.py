@@ -7,8 +7,10 @@ from typing import Any
 
 from airflow.sdk import DAG, Param, PartitionedAtRuntime, TaskGroup
 
-from millrace.airflow.dags.common import arguments, job_step, step, sweep_pods
+from millrace.airflow import runners
+from millrace.airflow.dags.common import arguments, job_step
 from millrace.airflow.runtime.assets import features_asset, scored_asset
+from millrace.airflow.runtime.run import step
 from millrace.airflow.runtime.site import Site
 from millrace.airflow.runtime.timetable import PartitionTimetable
 from millrace.airflow.tasks import features as tasks
@@ -53,7 +55,7 @@ def build(site: Site) -> DAG:
         if spec.training is not None:
             scoring = job_step(site, tasks.score, "score", pool=None, outlets=[scored_asset(site)])
             materialized >> scoring(features=published, **here)
-        sweep_pods(site, dag)
+        runners.close(site, dag)
     return dag
 
 

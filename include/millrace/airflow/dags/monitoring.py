@@ -5,7 +5,8 @@ from __future__ import annotations
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import DAG, Param, PartitionedAssetTimetable, task
 
-from millrace.airflow.dags.common import arguments, dag_id, job_step, sweep_pods
+from millrace.airflow import runners
+from millrace.airflow.dags.common import arguments, dag_id, job_step
 from millrace.airflow.runtime.assets import scored_asset
 from millrace.airflow.runtime.site import Site
 from millrace.airflow.tasks import monitoring as tasks
@@ -37,5 +38,5 @@ def build(site: Site) -> DAG:
             fail_when_dag_is_paused=True,  # where its run would wait, and nobody would see why
         )
         decision >> retrain
-        sweep_pods(site, dag)
+        runners.close(site, dag)
     return dag

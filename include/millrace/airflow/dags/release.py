@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from airflow.sdk import DAG, Param
 
-from millrace.airflow.dags.common import arguments, step
+from millrace.airflow.dags.common import arguments
+from millrace.airflow.runtime.run import step
 from millrace.airflow.runtime.site import Site
 from millrace.airflow.tasks import release as tasks
 from millrace.airflow.tasks.approval import ReleaseApproval

@@ -7,7 +7,9 @@ from typing import Any
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import DAG, CronTriggerTimetable, Param
 
-from millrace.airflow.dags.common import arguments, dag_id, job_step, step, sweep_pods
+from millrace.airflow import runners
+from millrace.airflow.dags.common import arguments, dag_id, job_step
+from millrace.airflow.runtime.run import step
 from millrace.airflow.runtime.site import Site
 from millrace.airflow.tasks import training as tasks
 
@@ -43,7 +45,7 @@ def build(site: Site) -> DAG:
         settled = step(tasks.settle, trigger_rule="all_done")(**here)
         registered >> release
         registered >> settled
-        sweep_pods(site, dag)
+        runners.close(site, dag)
     return dag
 
 

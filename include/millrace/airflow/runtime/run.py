@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
+from airflow.sdk import task
 from airflow.sdk.exceptions import AirflowFailException
 
 from millrace.airflow.runtime.retry import InfrastructureError, may_retry
@@ -59,6 +60,18 @@ def crashes_end_it() -> None:
     returns: the crash would come again and again."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGSEGV, signal.SIG_DFL)
+
+
+def step(function: Callable[..., Any], **arguments: Any) -> Callable[..., Any]:
+    """A task of a plain function; `arguments` are the operator's (task_id, pool, outlets, trigger_rule ...)."""
+
+    @wraps(function)
+    def call(*given: Any, **named: Any) -> Any:
+        crashes_end_it()
+        return function(*given, **named)
+
+    decorated: Callable[..., Any] = task(**arguments)(call)
+    return decorated
 
 
 def in_process(work: JobTask) -> Callable[..., Any]:
