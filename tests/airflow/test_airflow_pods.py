@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from kubernetes.client import models as k8s
@@ -317,3 +317,29 @@ def test_a_pod_goes_where_the_environment_says(tmp_path: Path) -> None:
     assert operator.node_selector == {"pool": "a"}
     assert {v.name: v.value for v in operator.env_vars}["AWS_REGION"] == "b"
     assert operator.container_resources.requests == {"cpu": "500m", "memory": "1Gi"}
+
+
+@pytest.mark.parametrize(("state", "deleted"), [("running", []), ("failed", ["pod"])])
+def test_a_pod_stays_where_only_its_task_was_lost_and_goes_where_a_person_ended_it(
+    monkeypatch: pytest.MonkeyPatch, state: str, deleted: list[str]
+) -> None:
+    # Given a task that waits for its pod, and is told to end: by whoever starts a lost scheduler anew, or by a person
+    class Client:
+        gone: ClassVar[list[str]] = []
+
+        def delete_namespaced_pod(self, name: str, namespace: str, **more: Any) -> None:
+            self.gone.append("pod")
+
+    operator = pod_operator(request(), "small", COMPUTE.profiles["small"], COMPUTE, Path("/"))
+    operator.pod = k8s.V1Pod(metadata=k8s.V1ObjectMeta(name="p", namespace="n"), status=k8s.V1PodStatus())
+    Client.gone = []
+    operator.__dict__["client"] = Client()
+    monkeypatch.setattr(operator, "_state", lambda: state)
+    operator.on_kill()
+    assert Client.gone == deleted
+    # Then the end of the wait is not the pod's
+    if deleted:
+        operator.cleanup(operator.pod, None)
+    else:
+        with pytest.raises(causes.OutOfSight, match="left to the next try"):
+            operator.cleanup(operator.pod, None)

@@ -69,9 +69,12 @@ def start(site: PodSite, trained: dict[str, str]) -> Callable[..., list[Probe]]:
 
 @pytest.fixture(autouse=True)
 def nothing_is_left(site: PodSite) -> Iterator[None]:
-    """After every test the namespace is empty."""
+    """After every test the namespace is empty; what a failed one left does not fail the next."""
     yield
-    until(lambda: not site.pods(), "pods to be gone", 60)
+    try:
+        until(lambda: not site.pods(), "pods to be gone", 60)
+    finally:
+        site.cluster.core.delete_collection_namespaced_pod(site.namespace, grace_period_seconds=0)
 
 
 def at_work(probes: list[Probe]) -> None:

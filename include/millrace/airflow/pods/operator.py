@@ -41,7 +41,7 @@ class JobPod(KubernetesPodOperator):
         self.quota_wait = quota_wait
         self.cause: Exception | None = None
         self.seen: Any = None
-        self.launched = False
+        self.left = False
         self.timed_out = False
 
     def build_pod_request_obj(self, context: Any = None, **more: Any) -> Any:
@@ -135,7 +135,6 @@ class JobPod(KubernetesPodOperator):
 
         made, full = self._patiently(create)
         if made is not None:
-            self.launched = True
             self.log.info("Made pod %s in namespace %s", made.metadata.name, made.metadata.namespace)
         return made, full
 
@@ -178,7 +177,10 @@ class JobPod(KubernetesPodOperator):
         return super().trigger_reentry(context, event)
 
     def cleanup(self, pod: Any, remote_pod: Any, xcom_result: Any = None, context: Any = None) -> None:
-        """Note why the pod ended, then delete it; leave one that is at work to the next try."""
+        """Note why the pod ended, then delete it. Raises OutOfSight where one that is at work is left to the next
+        try."""
+        if self.left:
+            raise OutOfSight(f"Pod {self.name} is left to the next try") from None
         if self._killed or pod is None:
             return
         name, namespace = pod.metadata.name, pod.metadata.namespace
@@ -224,7 +226,7 @@ class JobPod(KubernetesPodOperator):
         if (state := self._state()) in OVER:
             super().on_kill()
         else:
-            self._killed = True
+            self._killed = self.left = True
             self.log.warning("The task is %s, not ended by a person: pod %s stays", state, self.pod.metadata.name)
 
     def _state(self) -> str:
