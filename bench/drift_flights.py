@@ -33,7 +33,7 @@ class Flights:
         settings = Settings.load(folder, {})
         apply(tree, settings)
         self.bare = Bare(tree, settings, PIPELINE)
-        self.cut = self.bare.spec.partitioning
+        self.partitioning = self.bare.spec.partitioning
         incoming = folder / data.INCOMING
         data.write_planes(incoming)
         locations = Placed.of(tree, settings.environment, PIPELINE).locations()
@@ -79,7 +79,7 @@ class Flights:
     def _as_of(self, month: str) -> dict[str, str]:
         label = self.bare.spec.label
         assert label is not None
-        return {"as_of": label.known_after.after(self.cut.end(month)).isoformat()}
+        return {"as_of": label.known_after.after(self.partitioning.end(month)).isoformat()}
 
     def _performance(self, until: str, month: str) -> Outcome:
         inputs: list[Any] = [
@@ -112,7 +112,7 @@ def governed(flights: Flights, *, outcomes: bool = True, **changes: Any) -> list
         now = Window(month, judged["rows"], seen["drifted"], judged["degraded"] if outcomes else None,
                      judged["excess"] if outcomes else None, tuple(seen["broken"]), outcomes)  # fmt: skip
         last = found[-1][0] if found else None
-        answer = decide(spec, flights.cut, now, history, trained_to=trained, last_retrain=last)
+        answer = decide(spec, flights.partitioning, now, history, trained_to=trained, last_retrain=last)
         history.append(now)
         if answer.action == "retrain":
             found.append((month, answer.reason))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from millrace.drift.check import Found, Given, check
+from millrace.drift.check import DriftResult, Given, check
 from millrace.drift.sketch import PREDICTION, Sketch, make
 from millrace.rules.degradation import degradation
 from millrace.rules.governor import decide
@@ -113,7 +113,7 @@ class World:
         sums = np.array(list(self.blocks(until, month).values()))
         return float(sums[:, 0].sum() / sums[:, 1].sum())
 
-    def check(self, until: int, month: int, rate: float = 0.01) -> Found:
+    def check(self, until: int, month: int, rate: float = 0.01) -> DriftResult:
         """The drift check of a month."""
         booster, _, sketch = self.model(until)
         table, keys = self.stream.months(month, month)

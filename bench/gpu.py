@@ -266,11 +266,11 @@ def _wait(where: torch.device) -> None:
         torch.cuda.synchronize(where)
 
 
-def _line(found: Figure) -> str:
+def _line(figure: Figure) -> str:
     return (
-        f"{found.learner} on {found.device}: {found.rows_per_second:,.0f} rows/s ({found.passes} passes in "
-        f"{found.seconds:.1f} s after {found.setup_seconds:.1f} s of set-up), {found.share:.2%} of the device's "
-        f"{found.limit}, log loss {found.log_loss:.4f}; {'; '.join(found.usage)}"
+        f"{figure.learner} on {figure.device}: {figure.rows_per_second:,.0f} rows/s ({figure.passes} passes in "
+        f"{figure.seconds:.1f} s after {figure.setup_seconds:.1f} s of set-up), {figure.share:.2%} of the device's "
+        f"{figure.limit}, log loss {figure.log_loss:.4f}; {'; '.join(figure.usage)}"
     )
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 def measured(root: Path, folder: Path, file: str) -> dict[str, float]:
     """Run a `measure_*.py` below tests/ and return the numbers that it wrote. Raises RuntimeError with what it said."""
-    told = folder / "rows.json"
-    env = {**os.environ, "BENCH_ROWS": str(told)}
+    path = folder / "rows.json"
+    env = {**os.environ, "BENCH_ROWS": str(path)}
     command = [sys.executable, "-m", "pytest", "-q", file]
     done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True)
-    if done.returncode or not told.is_file():
+    if done.returncode or not path.is_file():
         raise RuntimeError(done.stdout[-3000:] + done.stderr[-1000:])
-    found: dict[str, float] = json.loads(told.read_text())
+    found: dict[str, float] = json.loads(path.read_text())
     return found

@@ -65,14 +65,14 @@ class Bare:
         """Train on these partitions; returns training set, model and evaluation."""
         label = self.spec.label
         assert label is not None
-        cut = self.spec.partitioning
+        partitioning = self.spec.partitioning
         scope = tuple(keys)
         feast = {"registry": self.settings.feast_registry, "online": self.settings.feast_online}
         joined = self.run(
             "build_training_set",
             scope,
             [("features", self.features(k), k) for k in keys],
-            {"as_of": all_known(cut.end(keys[-1]), label.known_after).isoformat()},
+            {"as_of": all_known(partitioning.end(keys[-1]), label.known_after).isoformat()},
             feast,
         ).outputs["data"]
         model = self.run("train", scope, [("training_set", joined, None)], {"learner": None}).outputs["model"]

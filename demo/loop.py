@@ -77,8 +77,8 @@ class Loop:
         """`airflow backfill create` over the partitions, two at a time; waits for the end."""
         if all(self.tables.get(f"{self.pipeline}/features", k) for k in self._cut().range(first, last)):
             return
-        cut = self._cut()
-        begin, end = (wall_clock(cut, key) for key in (first, last))
+        partitioning = self._cut()
+        begin, end = (wall_clock(partitioning, key) for key in (first, last))
         command = [
             *AIRFLOW, "backfill", "create", "--dag-id", self.dag("features"),
             "--from-date", begin, "--to-date", end,
@@ -87,7 +87,7 @@ class Loop:
         done = subprocess.run(command, env=self.env, capture_output=True, text=True)
         if done.returncode:
             raise MillraceError("'airflow backfill create' failed", given=(done.stdout + done.stderr)[-800:])
-        self._wait(lambda: self._all_ended("features", len(list(cut.range(first, last)))))
+        self._wait(lambda: self._all_ended("features", len(list(partitioning.range(first, last)))))
         self._settled("monitoring")
         self._refuse_failed("features")
 
@@ -181,6 +181,6 @@ class Loop:
             time.sleep(0.5)
 
 
-def wall_clock(cut: Partitioning, key: str) -> str:
+def wall_clock(partitioning: Partitioning, key: str) -> str:
     """A partition's start as `airflow backfill create` wants it: it reads the clock time in the DAG's own zone."""
-    return cut.start(key).astimezone(ZoneInfo(cut.timezone)).replace(tzinfo=None).isoformat()
+    return partitioning.start(key).astimezone(ZoneInfo(partitioning.timezone)).replace(tzinfo=None).isoformat()

@@ -13,7 +13,7 @@ def test_looking_writes_nothing_and_asking_keeps_the_bundle(tmp_path: Path) -> N
     # Given a project whose store holds nothing
     site = sample(tmp_path / "project")
     # When its pipeline is looked at, nothing is written
-    assert site.bundle.digest and site.spec.name and site.cut
+    assert site.bundle.digest and site.spec.name and site.partitioning
     assert list(site.objects.list("")) == []
     # When a job is asked for, its bundle is where the job looks
     request = site.request("transform", scope=("2024-01-01",))

@@ -71,12 +71,12 @@ def of(grain, zone, first, last=None) -> PartitionTimetable:
 
 def after(table: PartitionTimetable, last: DagRunInfo | None, *, catchup: bool = False) -> DagRunInfo | None:
     """The next run by the clock, as Airflow asks for it with what the DAG says."""
-    restriction = TimeRestriction(coerce_datetime(table.cut.start(table.start)), None, catchup)
+    restriction = TimeRestriction(coerce_datetime(table.partitioning.start(table.start)), None, catchup)
     return table.next_dagrun_info_v2(last_dagrun_info=last, restriction=restriction)
 
 
 def by_backfill(table: PartitionTimetable, key: str) -> DagRunInfo:
-    start = table.cut.start(key).astimezone(ZoneInfo(table.cut.timezone))
+    start = table.partitioning.start(key).astimezone(ZoneInfo(table.partitioning.timezone))
     (run,) = table.iter_partition_dagrun_infos(earliest=start, latest=start)
     assert run.partition_key == key
     return run
@@ -96,7 +96,7 @@ def caught_up(table: PartitionTimetable) -> list[DagRunInfo]:
 def live(table: PartitionTimetable, clock, keys: list[str]) -> list[DagRunInfo]:
     """The runs of a scheduler that looks a second after each end, beginning before the first partition."""
     runs, last = [], None
-    clock(table.cut.start(keys[0]) - timedelta(days=3))
+    clock(table.partitioning.start(keys[0]) - timedelta(days=3))
     while (run := after(table, last)) is not None:
         clock(run.run_after + timedelta(seconds=1))
         assert after(table, last) == run  # the DAG is parsed once more between the run's hour and its making
@@ -107,25 +107,27 @@ def live(table: PartitionTimetable, clock, keys: list[str]) -> list[DagRunInfo]:
 @pytest.mark.parametrize(("grain", "zone", "first", "last"), CHANGES)
 def test_each_partition_is_asked_for_once_live_by_catch_up_and_by_backfill(grain, zone, first, last, clock):
     # Given a pipeline over a change of clocks
-    cut, table = Partitioning(grain, zone), of(grain, zone, first, last)
-    keys = list(cut.range(first, last))
+    partitioning, table = Partitioning(grain, zone), of(grain, zone, first, last)
+    keys = list(partitioning.range(first, last))
     # When its schedule catches up, is live, or is backfilled
     late = caught_up(table)
     day = timedelta(days=40)
-    filled = list(table.iter_partition_dagrun_infos(earliest=cut.start(first) - day, latest=cut.end(last) + day))
+    filled = list(
+        table.iter_partition_dagrun_infos(earliest=partitioning.start(first) - day, latest=partitioning.end(last) + day)
+    )
     prompt = live(table, clock, keys)
     # Then each asks for each partition once, in order, and the clock's runs come at the partition's end
     for runs in (late, prompt, filled):
         assert [run.partition_key for run in runs] == keys
-        assert [run.partition_date for run in runs] == [cut.start(key) for key in keys]
+        assert [run.partition_date for run in runs] == [partitioning.start(key) for key in keys]
     for runs in (late, prompt):
-        assert [run.run_after for run in runs] == [cut.end(key) for key in keys]
+        assert [run.run_after for run in runs] == [partitioning.end(key) for key in keys]
 
 
 @pytest.mark.parametrize(("grain", "zone", "first", "last"), CHANGES)
 def test_a_backfill_takes_its_dates_as_clock_time_of_the_zone(grain, zone, first, last, clock):
-    cut, table = Partitioning(grain, zone), of(grain, zone, first, last)
-    for key in cut.range(first, last):
+    partitioning, table = Partitioning(grain, zone), of(grain, zone, first, last)
+    for key in partitioning.range(first, last):
         # Given the date that a person writes for a partition, also where no clock ever showed it
         given = {"hour": f"{key}:00", "month": f"{key}-01"}.get(grain, key)
         runs = list(table.iter_partition_dagrun_infos(earliest=naive(given), latest=naive(given)))
@@ -151,20 +153,23 @@ def test_each_partition_is_asked_for_once_in_every_zone_over_twenty_years(grain,
             continue
         seen.add(offsets)
         changes = [day for day, one, other in zip(days[1:], offsets, offsets[1:], strict=False) if one != other]
-        cut = Partitioning(grain, zone)
+        partitioning = Partitioning(grain, zone)
         for change in changes or days[:1]:
             # Given the partitions around a change of a zone's clocks
-            first = last = cut.key_of(change)
+            first = last = partitioning.key_of(change)
             for _ in range(3):
-                first, last = cut.previous(first), cut.next(last)
-            table, keys = of(grain, zone, first, last), list(cut.range(first, last))
+                first, last = partitioning.previous(first), partitioning.next(last)
+            table, keys = of(grain, zone, first, last), list(partitioning.range(first, last))
             # Then catching up, a backfill and a live scheduler ask for each once
-            wide = {"earliest": cut.start(first) - timedelta(days=2), "latest": cut.end(last) + timedelta(days=2)}
+            wide = {
+                "earliest": partitioning.start(first) - timedelta(days=2),
+                "latest": partitioning.end(last) + timedelta(days=2),
+            }
             clock(datetime(2026, 6, 1, tzinfo=UTC))
             assert [run.partition_key for run in caught_up(table)] == keys, zone
             assert [run.partition_key for run in table.iter_partition_dagrun_infos(**wide)] == keys, zone
             prompt = [(run.partition_key, run.run_after) for run in live(table, clock, keys)]
-            assert prompt == [(key, cut.end(key)) for key in keys], zone
+            assert prompt == [(key, partitioning.end(key)) for key in keys], zone
 
 
 @pytest.mark.parametrize("now", ["2024-03-01 10:00", "2024-03-10 10:00", "2024-03-10 00:00:01"])
@@ -237,11 +242,11 @@ def test_a_backfill_leaves_what_has_not_ended_to_the_clock(clock):
 
 def test_airflows_own_steps_land_on_starts(clock):
     table = of("day", "Africa/Cairo", "2024-01-01")
-    start = coerce_datetime(table.cut.start("2024-04-26"))
+    start = coerce_datetime(table.partitioning.start("2024-04-26"))
     assert table._align_to_next(start) == table._align_to_prev(start) == start
-    assert table._get_next(start) == table.cut.start("2024-04-27")
-    assert table._get_prev(start) == table.cut.start("2024-04-25")
-    assert table._get_partition_info(start) == (table.cut.start("2024-04-25"), "2024-04-25")
+    assert table._get_next(start) == table.partitioning.start("2024-04-27")
+    assert table._get_prev(start) == table.partitioning.start("2024-04-25")
+    assert table._get_partition_info(start) == (table.partitioning.start("2024-04-25"), "2024-04-25")
 
 
 @pytest.mark.parametrize("key", ["2024-04", "2024-04-31", "26.04.2024", "2024-4-26", ""])
@@ -249,7 +254,7 @@ def test_a_key_that_names_no_partition_is_refused_by_name(key):
     table = of("day", "Africa/Cairo", "2024-01-01")
     with pytest.raises(InvalidPartitionKeyError, match="is not a day partition"):
         table.resolve_partition_date(key)
-    assert table.resolve_partition_date("2024-04-26") == table.cut.start("2024-04-26")
+    assert table.resolve_partition_date("2024-04-26") == table.partitioning.start("2024-04-26")
 
 
 def test_it_is_registered_and_comes_back_from_the_database_the_same(monkeypatch):
@@ -402,8 +407,11 @@ def test_airflow_keeps_the_schedule_and_knows_what_comes_next(airflow):
     # What has an end in the past asks for nothing more; what has none waits for the present week's end
     assert airflow["dags"]["flight_delays__features"]["next"] is None
     now = datetime.now(UTC)
-    cut = Partitioning("week")
-    assert airflow["dags"]["languages__features"]["next"] in {cut.key_of(now), cut.key_of(now - timedelta(minutes=20))}
+    partitioning = Partitioning("week")
+    assert airflow["dags"]["languages__features"]["next"] in {
+        partitioning.key_of(now),
+        partitioning.key_of(now - timedelta(minutes=20)),
+    }
 
 
 def test_only_a_dag_that_the_clock_would_start_begins_paused(airflow):
@@ -422,9 +430,9 @@ def test_rest_takes_the_key_of_a_partition_and_refuses_others_in_words(airflow):
 
 
 def test_backfills_that_overlap_make_each_partition_once(airflow):
-    cut = Partitioning("day", "Africa/Cairo")
-    assert airflow["once"] == list(cut.range("2024-04-24", "2024-04-28"))
-    assert sorted(airflow["again"]) == list(cut.range("2024-04-22", "2024-05-01"))
+    partitioning = Partitioning("day", "Africa/Cairo")
+    assert airflow["once"] == list(partitioning.range("2024-04-24", "2024-04-28"))
+    assert sorted(airflow["again"]) == list(partitioning.range("2024-04-22", "2024-05-01"))
 
 
 def test_after_a_backfill_the_schedule_still_asks_for_nothing_that_has_ended(airflow):

@@ -52,12 +52,12 @@ def test_a_table_in_postgresql_is_checked_where_it_lies(millrace, monkeypatch):
         assert missing.code != 0 and "nothing" in missing.err and "Traceback" not in missing.err
 
 
-@pytest.mark.parametrize(("words", "told"), [
+@pytest.mark.parametrize(("words", "problem"), [
     (("gate", "city_temperature", "suites/temperature.yaml", "x.parquet"), "suites/temperatures.yaml"),
     ((*ASKED, "no.parquet"), "cannot be read"),
     (ASKED, "--table"),
     ((*ASKED, "--table", "t"), "MILLRACE_DATABASE"),
 ])  # fmt: skip
-def test_a_mistake_is_a_line(millrace, words, told):
+def test_a_mistake_is_a_line(millrace, words, problem):
     said = millrace(*words)
-    assert said.code != 0 and told in said.err and "Traceback" not in said.err
+    assert said.code != 0 and problem in said.err and "Traceback" not in said.err

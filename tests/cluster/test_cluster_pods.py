@@ -75,22 +75,22 @@ def test_process_container_and_pod_give_the_same_outcomes(
 
 def by_process(asked: Path, job: str) -> JobResult:
     """The result of a process of this machine, on its first core."""
-    told = asked.with_name("process.json")
+    result = asked.with_name("process.json")
     command = ["taskset", "--cpu-list", "0", sys.executable, "-m", "millrace.jobs", job]
     env = {**os.environ, "TZ": "America/New_York", "LC_ALL": "C.UTF-8"}
-    subprocess.run([*command, "--request", asked, "--result", told], env=env, check=True, timeout=300)
-    return JobResult.parse(told.read_bytes())
+    subprocess.run([*command, "--request", asked, "--result", result], env=env, check=True, timeout=300)
+    return JobResult.parse(result.read_bytes())
 
 
 def by_container(asked: Path, job: str) -> JobResult:
     """The result of a container of the image that pods run, which sees the store and nothing else."""
-    told = asked.with_name("container.json")
-    told.unlink(missing_ok=True)
+    result = asked.with_name("container.json")
+    result.unlink(missing_ok=True)
     names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_REGION", "PGPASSWORD")
     given = {"TZ": "Asia/Kathmandu", "LC_ALL": "POSIX", "LANG": "tr_TR"}
     words = [f"--env={name}" for name in names] + [f"--env={name}={value}" for name, value in given.items()]
     words += ["--network=host", "--user=4321:8765", "--cpus=1", "--read-only", "--tmpfs=/tmp:mode=1777"]
     words += ["--cap-drop=ALL", f"--volume={asked.parent}:/work"]
-    docker("run", "--rm", *words, IMAGE, job, "--request", f"/work/{asked.name}", "--result", f"/work/{told.name}",
+    docker("run", "--rm", *words, IMAGE, job, "--request", f"/work/{asked.name}", "--result", f"/work/{result.name}",
            timeout=300)  # fmt: skip
-    return JobResult.parse(told.read_bytes())
+    return JobResult.parse(result.read_bytes())

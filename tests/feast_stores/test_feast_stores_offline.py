@@ -131,7 +131,7 @@ def test_a_time_to_live_of_mixed_units_ends_to_the_minute(project: Any) -> None:
     assert distances(project.open(), ("a", "2024-01-02 17:00"), ("a", "2024-01-02 17:01")) == [1, None]
 
 
-def test_of_doubled_rows_the_greatest_counts_wherever_it_stands(project: Any) -> None:
+def test_of_duplicates_the_greatest_counts_wherever_it_stands(project: Any) -> None:
     project.snapshot("2024-01-01", [row("a", "2024-01-01 05:00", n) for n in (1, 5, 2)])
     project.snapshot("2024-01-02", [row("b", "2024-01-02 05:00", n) for n in (7, 3)])
     store = project.open()
@@ -187,8 +187,8 @@ def test_a_bad_table_path_is_refused(path: str) -> None:
 def test_a_view_without_a_schema_gets_the_snapshots_columns(project: Any) -> None:
     project.snapshot("2024-01-01", [row("a", "2024-01-01 05:00", 1)])
     text = feast_project.FEATURES
-    cut = text.index("    schema=["), text.index("trips_v1 =")
-    project.write("trips", text[: cut[0]] + ")\ntrips_v1 = FeatureService(name='trips_v1', features=[trips])\n")
+    bounds = text.index("    schema=["), text.index("trips_v1 =")
+    project.write("trips", text[: bounds[0]] + ")\ntrips_v1 = FeatureService(name='trips_v1', features=[trips])\n")
     project.apply()
     kinds = {field.name: str(field.dtype) for field in project.open().get_feature_view("trips").features}
     assert kinds == {

@@ -61,7 +61,7 @@ def key(vehicle: str) -> EntityKey:
 
 
 def history(seed: int, rows: int = 400) -> list[tuple[str, datetime, datetime | None, int]]:
-    """Rows with distinct (event, created) per vehicle, microseconds apart, many of them doubled."""
+    """Rows with distinct (event, created) per vehicle, microseconds apart, many of them duplicates."""
     chance = random.Random(seed)
     made = [
         (

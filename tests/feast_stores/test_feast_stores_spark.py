@@ -27,7 +27,7 @@ FeastProject, row, at = feast_project.FeastProject, feast_project.row, feast_pro
 
 
 def random_rows(seed: int, count: int, asked: bool) -> list[dict[str, Any]]:
-    """Rows of few keys and few minutes, so that ties, doubles and nulls are many."""
+    """Rows of few keys and few minutes, so that ties, duplicates and nulls are many."""
     choose, start = random.Random(seed), ASOF["START"]
 
     def minute() -> Any:

@@ -15,7 +15,7 @@ import yaml
 from millrace.gates import engine, gx
 from millrace.gates.gx import suite
 from millrace.gates.gx.frame import Frame, kind_of
-from millrace.gates.result import Found
+from millrace.gates.result import CheckResult
 from millrace.gates.sql import rows
 from millrace.gates.sql.proven import PANDAS_ONLY, PROVEN, falls_back
 
@@ -173,13 +173,13 @@ def in_sql() -> list[tuple[str, dict[str, Any]]]:
     return [case for case, entry in zip(CASES, entries, strict=True) if falls_back(entry, KINDS, nulls) is None]
 
 
-def found(rows: int, monkeypatch: pytest.MonkeyPatch, table: pa.Table, given: Any) -> list[Found]:
+def found(rows: int, monkeypatch: pytest.MonkeyPatch, table: pa.Table, given: Any) -> list[CheckResult]:
     """What a gate finds when it takes to SQL from so many rows on."""
     monkeypatch.setattr(engine, "SQL_ROWS", rows)
-    return list(engine.validate(table, suite_of(given), "s.yaml", lambda column: "public").found)
+    return list(engine.validate(table, suite_of(given), "s.yaml", lambda column: "public").results)
 
 
-def told(item: Found) -> Any:
+def summary(item: CheckResult) -> Any:
     """All that an outcome says, but for the order of examples and the sign of zero."""
     counts = {key: value for key, value in item.result.items() if key != "partial_unexpected_list"}
     examples = sorted(str(value).replace("-0.0", "0.0") for value in item.result.get("partial_unexpected_list", []))
@@ -194,7 +194,7 @@ def test_each_type_answers_in_sql_as_in_pandas(in_sql: Any, monkeypatch: pytest.
     monkeypatch.setattr(rows, "Frame", None)  # so that nothing goes to pandas
     both = found(0, monkeypatch, TABLE, in_sql)
     assert len(pandas) == len(both) > len(in_sql) > 400
-    assert [pair for pair in zip(map(told, pandas), map(told, both), strict=True) if pair[0] != pair[1]] == []
+    assert [pair for pair in zip(map(summary, pandas), map(summary, both), strict=True) if pair[0] != pair[1]] == []
     tried = {(kind, KINDS[c]) for kind, kwargs in in_sql for c in columns_of(kind, kwargs)}
     assert tried == {(kind, column) for kind, columns in PROVEN.items() for column in columns}
     verdicts: dict[str, set[bool]] = {}
@@ -251,7 +251,9 @@ def test_without_the_list_sql_would_answer_otherwise(monkeypatch: pytest.MonkeyP
              or (kind in nulls and columns_of(kind, kwargs) == ["n", "n2"])]  # fmt: skip
     pandas = found(10**9, monkeypatch, TABLE, given)
     monkeypatch.setattr(rows, "falls_back", lambda *given: None)
-    wrong = {a.type for a, b in zip(pandas, found(0, monkeypatch, TABLE, given), strict=True) if told(a) != told(b)}
+    wrong = {
+        a.type for a, b in zip(pandas, found(0, monkeypatch, TABLE, given), strict=True) if summary(a) != summary(b)
+    }
     unclear = {"expect_column_kl_divergence_to_be_less_than", "expect_column_value_z_scores_to_be_less_than"}
     assert wrong == (set(PANDAS_ONLY) | set(nulls)) - unclear
 
@@ -273,7 +275,7 @@ def test_many_rows_answer_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     given += [("expect_compound_columns_to_be_unique", {"column_list": ["k", "t"]}),
               ("expect_column_values_to_be_in_set", {"column": "s", "value_set": ["a", "ß"]})]  # fmt: skip
 
-    def counted(item: Found) -> Any:
+    def counted(item: CheckResult) -> Any:
         observed = item.result.get("observed_value")
         return (
             item.check.passed,

@@ -98,7 +98,7 @@ def test_no_value_of_a_private_column_leaves_the_gate(
     with caplog.at_level(logging.DEBUG):
         result = gate(*EVERY)
         html = page.render(result, "raw").decode()
-    assert len(result.found) == 6 + len(EVERY)
+    assert len(result.results) == 6 + len(EVERY)
     assert sum(not c.passed for c in result.verdict.checks) > 25
     assert_clean(result.verdict.model_dump_json())
     assert_clean(json.dumps(result.to_json()))

@@ -53,16 +53,17 @@ given += [("expect_column_values_to_match_regex", {"column": "s", "regex": "^[a-
           ("expect_column_values_to_not_be_null", {"column": "small"}),
           ("expect_column_values_to_not_be_null", {"column": "list"})]
 engine.SQL_ROWS = 10**9
-pandas = engine.validate(cases.TABLE, cases.suite_of(given), "s.yaml", lambda column: "public").found
+pandas = engine.validate(cases.TABLE, cases.suite_of(given), "s.yaml", lambda column: "public").results
 pq.write_table(cases.TABLE, sys.argv[3])
 engine.SQL_ROWS = 0
 opened = []
 init = sql_spark.SparkRows.__init__
 sql_spark.SparkRows.__init__ = lambda self, *a: (opened.append(self), init(self, *a))[1]
 where = engine.Spark("local[2]", sys.argv[3])
-found = engine.validate(cases.TABLE, cases.suite_of(given), "s.yaml", lambda column: "public", spark=where).found
+found = engine.validate(cases.TABLE, cases.suite_of(given), "s.yaml", lambda column: "public", spark=where).results
 assert len(opened) == 1
-differ = [(cases.told(a), cases.told(b)) for a, b in zip(pandas, found, strict=True) if cases.told(a) != cases.told(b)]
+pairs = [(cases.summary(a), cases.summary(b)) for a, b in zip(pandas, found, strict=True)]
+differ = [pair for pair in pairs if pair[0] != pair[1]]
 assert not differ, differ
 
 # The job gives a pipeline whose engine is Spark a gate in Spark.

@@ -85,7 +85,7 @@ def test_both_find_the_same(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         validate_table(url, "raw.rows", SUITE, "s", public, WITHIN),
         validate(TABLE, SUITE, "s", public, WITHIN),
     )
-    for item, other in zip(there.found, here.found, strict=True):
+    for item, other in zip(there.results, here.results, strict=True):
         assert item.check.model_copy(update={"examples": ()}) == other.check.model_copy(update={"examples": ()})
         assert sorted(item.check.examples) == sorted(other.check.examples)
     assert len(there.verdict.failures) > 20
@@ -106,7 +106,7 @@ def test_only_what_pandas_needs_is_fetched(url: str, monkeypatch: pytest.MonkeyP
                                                                        original(self, columns))[1])  # fmt: skip
     items = [{"type": "expect_column_values_to_match_regex", "kwargs": {"column": "s", "regex": "a"}},
              {"type": "expect_column_values_to_be_unique", "kwargs": {"column": "id"}}]  # fmt: skip
-    assert validate_table(url, "raw.rows", {"name": "s", "expectations": items}, "s", public).found[-1].check.passed
+    assert validate_table(url, "raw.rows", {"name": "s", "expectations": items}, "s", public).results[-1].check.passed
     assert fetched == [["s"]]
 
 

@@ -56,19 +56,19 @@ class Both:
         )
 
     def _process(self, request: JobRequest, name: str) -> JobResult:
-        asked, told = self._files("process", request, name)
+        asked, result = self._files("process", request, name)
         env = {**os.environ, "TZ": "America/New_York", "LC_ALL": "C.UTF-8"}
         subprocess.run([sys.executable, "-m", "millrace.jobs", request.identity.job, "--request", asked,
-                        "--result", told], env=env, capture_output=True, cwd=self.folder, timeout=600)  # fmt: skip
-        return JobResult.parse(told.read_bytes())
+                        "--result", result], env=env, capture_output=True, cwd=self.folder, timeout=600)  # fmt: skip
+        return JobResult.parse(result.read_bytes())
 
     def _container(self, request: JobRequest, name: str) -> JobResult:
-        asked, told = self._files("container", request, name)
+        asked, result = self._files("container", request, name)
         done = docker("run", "--rm", *ELSEWHERE, "--volume", f"{self.folder / 'container' / 'state'}:/state",
                       image("jobs"), request.identity.job, "--request", f"/state/{asked.name}",
-                      "--result", f"/state/{told.name}", check=False, timeout=600)  # fmt: skip
-        assert told.is_file(), done.stdout + done.stderr
-        return JobResult.parse(told.read_bytes())
+                      "--result", f"/state/{result.name}", check=False, timeout=600)  # fmt: skip
+        assert result.is_file(), done.stdout + done.stderr
+        return JobResult.parse(result.read_bytes())
 
     def _files(self, side: str, request: JobRequest, name: str) -> tuple[Path, Path]:
         state = self.folder / side / "state"
@@ -116,10 +116,10 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Both:
 
 def read_by(line: Any, month: str, landed: dict[tuple[str, str], Artifact]) -> list[tuple[str, Artifact, str | None]]:
     """Inputs of a month's transform, earlier partitions that it looks back on included."""
-    cut, found = line.spec.partitioning, []
+    partitioning, found = line.spec.partitioning, []
     for source, about in line.spec.sources.items():
         start = line.spec.partition.start
-        keys = [*cut.lookback(month, about.lookback, start), month] if about.partitioned else ["static"]
+        keys = [*partitioning.lookback(month, about.lookback, start), month] if about.partitioned else ["static"]
         found += [(source, landed[source, key], key) for key in keys]
     return found
 

@@ -65,7 +65,7 @@ def test_rows_without_features_before_them_stay_with_nulls(project: Any) -> None
     assert made["driver"].to_pylist() == [None, "ann"]
 
 
-def test_doubled_rows_stay_doubled_with_their_own_labels(project: Any) -> None:
+def test_duplicates_stay_with_their_own_labels(project: Any) -> None:
     rows = [row("a", "2024-01-01 05:00", n, late=n % 2) for n in (1, 2, 3)] + [row("b", "2024-01-01 04:00", 9)]
     made = table(project, project.training_set({"2024-01-01": project.snapshot("2024-01-01", rows)}, LATER))
     assert made["vehicle"].to_pylist() == ["b", "a", "a", "a"]

@@ -55,10 +55,10 @@ def predicted(learner: Any, weights: bytes, given: Matrix) -> Any:
 
 
 def fit(text: str, task: str = "regression", params: dict[str, Any] | None = None, seed: int = 0) -> Weights:
-    told: list[Any] = []
+    points: list[Any] = []
     found = engine(text).fit(rows(seed=seed, task=task), rows(100, 9, task), CustomLearner(params=params or {}),
-                             settings(task), Checkpoints(), told.extend)  # fmt: skip
-    assert told == found.curve
+                             settings(task), Checkpoints(), points.extend)  # fmt: skip
+    assert points == found.curve
     return found
 
 

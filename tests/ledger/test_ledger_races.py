@@ -64,10 +64,10 @@ def many(url, name, go):
 
 def endless(url, name, go):
     """Tell each number once it is written, one byte a number, for ever."""
-    ledger, told = Ledger.open(url), go()
+    ledger, pipe = Ledger.open(url), go()
     for number in range(100_000):
         ledger.record(numbered(name, number, "x" * 2000))
-        os.write(told, b".")
+        os.write(pipe, b".")
 
 
 def test_eight_processes_may_open_a_new_ledger_at_once(url):
@@ -135,7 +135,7 @@ def test_no_entry_is_lost_when_all_write_at_once(ledger, url):
 def test_killed_writers_leave_a_whole_chain_with_all_they_were_told_was_written(ledger, url):
     # given: three rounds of three writers, each killed at some moment after a few entries
     chance = random.Random(5)
-    told: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for attempt in range(3):
         running = []
         for number in range(3):
@@ -144,16 +144,16 @@ def test_killed_writers_leave_a_whole_chain_with_all_they_were_told_was_written(
             running.append((f"{attempt}{number}", process, ours))
             os.close(theirs)
         for name, process, ours in running:
-            told[name] = sum(len(os.read(ours, 1)) for _ in range(chance.randrange(3, 12)))
+            counts[name] = sum(len(os.read(ours, 1)) for _ in range(chance.randrange(3, 12)))
             time.sleep(chance.random() / 50)
             os.kill(process.pid, signal.SIGKILL)
             process.join()
-            told[name] += len(os.read(ours, 100_000))
+            counts[name] += len(os.read(ours, 100_000))
 
     length = ledger.verify()
 
     assert length == len(ledger.entries())
-    for name, count in told.items():
+    for name, count in counts.items():
         written = [e.event.rows for e in ledger.entries(subject=f"test/{name}")]
         assert written == list(range(len(written))) and len(written) >= count
     ledger.record(numbered("after"))

@@ -64,12 +64,12 @@ def test_monitoring_tells_the_newest_of_each_partition_in_order(ledger):
                                      ("2013-05", 11, "e")]:  # fmt: skip
         ledger.record(seen(partition, version, said))
 
-    def told(version=None):
+    def windows(version=None):
         return [(w.partition, w.champion, w.message) for w in ledger.monitoring("flights", version)]
 
-    assert told(1) == [("2013-05", 1, "b"), ("2013-06", 1, "c")]
-    assert told() == [("2013-05", 11, "e"), ("2013-06", 2, "d")]
-    assert told(3) == [] and ledger.monitoring("trains") == []
+    assert windows(1) == [("2013-05", 1, "b"), ("2013-06", 1, "c")]
+    assert windows() == [("2013-05", 11, "e"), ("2013-06", 2, "d")]
+    assert windows(3) == [] and ledger.monitoring("trains") == []
 
 
 def test_a_replay_that_sees_the_same_adds_nothing(ledger):

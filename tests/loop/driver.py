@@ -48,7 +48,7 @@ def main(root: str, pipeline: str, first: str, last: str, by_rest: str, by_hand:
 
 
 def drive(api, tree, settings, pipeline, first, last, by_rest, by_hand) -> dict:
-    cut = tree.spec(pipeline).partitioning
+    partitioning = tree.spec(pipeline).partitioning
     env = {**os.environ, **airflow_environment(tree, settings)}
     dag = {part: f"{pipeline}__{part}" for part in PARTS}
     until(lambda: all(known(api, d) for d in dag.values()), "the DAGs to be parsed")
@@ -64,16 +64,16 @@ def drive(api, tree, settings, pipeline, first, last, by_rest, by_hand) -> dict:
         found = runs(part)
         return len(found) >= count and all(r["state"] in ("success", "failed") for r in found)
 
-    history = list(cut.range(first, last))
+    history = list(partitioning.range(first, last))
     cli(
         "backfill",
         "create",
         "--dag-id",
         dag["features"],
         "--from-date",
-        wall_clock(cut, first),
+        wall_clock(partitioning, first),
         "--to-date",
-        wall_clock(cut, last),
+        wall_clock(partitioning, last),
         "--max-active-runs",
         "2",
         "--run-backwards",
@@ -114,9 +114,9 @@ def drive(api, tree, settings, pipeline, first, last, by_rest, by_hand) -> dict:
     }
 
 
-def wall_clock(cut, key) -> str:
+def wall_clock(partitioning, key) -> str:
     """A partition's start as `airflow backfill create` wants it: clock time in the DAG's own zone."""
-    return cut.start(key).astimezone(ZoneInfo(cut.timezone)).replace(tzinfo=None).isoformat()
+    return partitioning.start(key).astimezone(ZoneInfo(partitioning.timezone)).replace(tzinfo=None).isoformat()
 
 
 def waiting(api, dag_id) -> list[str]:

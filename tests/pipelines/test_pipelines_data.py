@@ -41,9 +41,9 @@ def test_weather_keeps_its_digits_and_its_local_month(tmp_path, flights):
     found = rows(data.write_weather(tmp_path, "2013-01"))
     assert tuple(found[0]) == flights.spec.sources["weather"].columns
     assert found[0]["wind_speed"] == "10.357019999999999" and found[0]["wind_gust"] == ""
-    cut = flights.spec.partitioning
+    partitioning = flights.spec.partitioning
     times = {datetime.fromisoformat(r["time_hour"]) for r in found}
-    assert cut.start("2013-01") <= min(times) and max(times) < cut.end("2013-01")
+    assert partitioning.start("2013-01") <= min(times) and max(times) < partitioning.end("2013-01")
 
 
 def test_temperatures_are_on_standard_time_and_days_on_the_local_clock(tmp_path):

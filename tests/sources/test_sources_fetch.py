@@ -26,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("cut", "key", "filled"),
+    ("partitioning", "key", "filled"),
     [
         (NEW_YORK, "2013-03-09T05", "in/2013/03/09/05.csv"),
         (Partitioning("day", "Asia/Tokyo"), "2024-12-31", "in/2024/12/31/00.csv"),
@@ -34,8 +34,8 @@ def folder(tmp_path: Path) -> Path:
         (Partitioning("month", "America/New_York"), "2013-01", "in/2013/01/01/00.csv"),
     ],
 )
-def test_a_location_is_filled_with_the_local_start(cut: Partitioning, key: str, filled: str) -> None:
-    assert fill("in/{year}/{month}/{day}/{hour}.csv", cut, key) == filled
+def test_a_location_is_filled_with_the_local_start(partitioning: Partitioning, key: str, filled: str) -> None:
+    assert fill("in/{year}/{month}/{day}/{hour}.csv", partitioning, key) == filled
 
 
 def test_a_static_location_is_taken_as_it_is() -> None:

@@ -310,10 +310,10 @@ def test_a_zip_with_damaged_content_is_named(tmp_path: Path, method: int) -> Non
         unpack(path, "zip")
 
 
-@pytest.mark.parametrize("cut", [1, 5, 9, 30])
-def test_a_gzip_cut_anywhere_is_named(tmp_path: Path, cut: int) -> None:
+@pytest.mark.parametrize("missing", [1, 5, 9, 30])
+def test_a_gzip_cut_anywhere_is_named(tmp_path: Path, missing: int) -> None:
     path = tmp_path / "sales.csv.gz"
-    path.write_bytes(gzip.compress(b"".join(b"%d,%d\n" % (n, n * n % 97) for n in range(999)))[:-cut])
+    path.write_bytes(gzip.compress(b"".join(b"%d,%d\n" % (n, n * n % 97) for n in range(999)))[:-missing])
     with pytest.raises(DataError, match=r"^sales\.csv\.gz: the file is not whole, or not gzip"):
         unpack(path, "gzip")
 

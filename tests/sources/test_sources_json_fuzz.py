@@ -67,17 +67,19 @@ def test_any_file_is_read_as_python_reads_it_or_refused(path: Path, data: bytes)
     lines = [line for line in data.decode("utf-8-sig").replace("\r", "\n").split("\n") if line.strip(" \t")]
     assert len(rows) == len(lines)
     for row, line in zip(rows, lines, strict=True):
-        told = json.loads(line, parse_float=str, parse_int=int)
+        delivered = json.loads(line, parse_float=str, parse_int=int)
         for column in WANTED:
-            assert same(row[column], told.get(column), column), (column, row, line)
+            assert same(row[column], delivered.get(column), column), (column, row, line)
 
 
-def same(value: Any, told: Any, column: str) -> bool:
-    if told is None or value is None or (isinstance(told, float) and math.isnan(told)):
-        return value is None and (told is None or isinstance(told, float))
+def same(value: Any, delivered: Any, column: str) -> bool:
+    if delivered is None or value is None or (isinstance(delivered, float) and math.isnan(delivered)):
+        return value is None and (delivered is None or isinstance(delivered, float))
     if column == "x":
-        return float(told) == value and (isinstance(told, str) or value == told or Decimal(repr(value)) == told)
-    return type(value) is type(told) and value == told
+        return float(delivered) == value and (
+            isinstance(delivered, str) or value == delivered or Decimal(repr(value)) == delivered
+        )
+    return type(value) is type(delivered) and value == delivered
 
 
 @given(st.lists(RIGHT.map(json.dumps), min_size=1, max_size=5).map("\n".join))

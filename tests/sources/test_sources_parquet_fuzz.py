@@ -76,17 +76,19 @@ def test_a_value_is_what_the_file_says_or_refused(path: Path, column: pa.Array, 
             assert same(value, given_, kind), (value, given_, column.type)
 
 
-def same(value: Any, told: Any, kind: str) -> bool:
-    if told is None or (isinstance(told, float) and math.isnan(told)):
+def same(value: Any, delivered: Any, kind: str) -> bool:
+    if delivered is None or (isinstance(delivered, float) and math.isnan(delivered)):
         return value is None
     if kind == "number":
-        whole = isinstance(told, int) or (isinstance(told, Decimal) and told == told.to_integral_value())
-        return isinstance(value, float) and value == (told if whole else float(told)) and math.isfinite(value)
+        whole = isinstance(delivered, int) or (
+            isinstance(delivered, Decimal) and delivered == delivered.to_integral_value()
+        )
+        return isinstance(value, float) and value == (delivered if whole else float(delivered)) and math.isfinite(value)
     if kind == "integer":
-        return type(value) is int and value == told
-    if isinstance(told, str) and kind != "string":
+        return type(value) is int and value == delivered
+    if isinstance(delivered, str) and kind != "string":
         return isinstance(value, (datetime, date)) or kind == "time"
-    return isinstance(told, type(value)) and value == told  # nanoseconds are pandas' own kind of datetime
+    return isinstance(delivered, type(value)) and value == delivered  # nanoseconds are pandas' own kind of datetime
 
 
 @given(

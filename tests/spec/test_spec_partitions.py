@@ -61,36 +61,36 @@ def utc(text: str) -> datetime:
     ],
 )
 def test_bounds_are_local(grain, zone, key, start, end):
-    cut = Partitioning(grain, zone)
-    assert (cut.start(key), cut.end(key)) == (utc(start), utc(end))
+    partitioning = Partitioning(grain, zone)
+    assert (partitioning.start(key), partitioning.end(key)) == (utc(start), utc(end))
     # and both edges fall where they should
-    assert cut.key_of(cut.start(key)) == key
-    assert cut.key_of(cut.end(key)) == cut.next(key)
-    assert cut.key_of(cut.end(key) - timedelta(microseconds=1)) == key
+    assert partitioning.key_of(partitioning.start(key)) == key
+    assert partitioning.key_of(partitioning.end(key)) == partitioning.next(key)
+    assert partitioning.key_of(partitioning.end(key) - timedelta(microseconds=1)) == key
 
 
 def test_what_is_shown_a_second_time_after_midnight_stays_in_the_day_that_began():
     # Given clocks that go back at a minute past midnight, into the day before
-    cut = Partitioning("day", "America/St_Johns")
+    partitioning = Partitioning("day", "America/St_Johns")
     for moment in ("2006-10-29 02:30", "2006-10-29 02:31", "2006-10-29 03:29", "2006-10-29 03:30"):
-        assert cut.key_of(utc(moment)) == "2006-10-29"
-    assert cut.key_of(utc("2006-10-29 02:29")) == "2006-10-28"
+        assert partitioning.key_of(utc(moment)) == "2006-10-29"
+    assert partitioning.key_of(utc("2006-10-29 02:29")) == "2006-10-28"
 
 
 @given(
     moment=st.datetimes(datetime(1990, 1, 1), datetime(2035, 1, 1), timezones=st.just(UTC)),
-    cut=st.sampled_from(
+    partitioning=st.sampled_from(
         [Partitioning(g, z) for g in ("day", "week", "month") for z in ("UTC", NEW_YORK, *AT_MIDNIGHT)]
         + [Partitioning("hour", z) for z in ("UTC", "Etc/GMT+5")]
     ),
 )
-def test_every_moment_lies_in_its_one_partition(moment, cut):
-    key = cut.key_of(moment)
-    assert cut.start(key) <= moment < cut.end(key)
+def test_every_moment_lies_in_its_one_partition(moment, partitioning):
+    key = partitioning.key_of(moment)
+    assert partitioning.start(key) <= moment < partitioning.end(key)
     # and partitions leave no gap and do not overlap
-    assert cut.end(key) == cut.start(cut.next(key))
-    assert cut.previous(cut.next(key)) == key
-    assert cut.check(key) == key
+    assert partitioning.end(key) == partitioning.start(partitioning.next(key))
+    assert partitioning.previous(partitioning.next(key)) == key
+    assert partitioning.check(key) == key
 
 
 @pytest.mark.parametrize(
@@ -114,16 +114,16 @@ def test_what_is_no_key_is_refused(grain, key):
     ],
 )
 def test_a_day_that_never_was_is_no_partition(zone, never, before, after):
-    cut = Partitioning("day", zone)
+    partitioning = Partitioning("day", zone)
     # Then it is refused by name, with its neighbours
-    for ask in (cut.check, cut.start, cut.end):
+    for ask in (partitioning.check, partitioning.start, partitioning.end):
         with pytest.raises(SpecError, match=f"left out that day; allowed: {before} before it, {after} after it"):
             ask(never)
     # and skipped wherever days are counted
-    assert (cut.next(before), cut.previous(after)) == (after, before)
-    assert list(cut.range(before, after)) == [before, after]
-    assert cut.key_of(cut.end(before)) == after
-    assert cut.lookback(after, Duration("P2D")) == [before]
+    assert (partitioning.next(before), partitioning.previous(after)) == (after, before)
+    assert list(partitioning.range(before, after)) == [before, after]
+    assert partitioning.key_of(partitioning.end(before)) == after
+    assert partitioning.lookback(after, Duration("P2D")) == [before]
     # while its week and month go on
     assert Partitioning("month", zone).check(never[:7])
 
@@ -146,7 +146,7 @@ def test_ranges_have_both_ends():
 
 
 @pytest.mark.parametrize(
-    ("cut", "last", "duration", "first", "count"),
+    ("partitioning", "last", "duration", "first", "count"),
     [
         (Partitioning("month", NEW_YORK), "2013-04", "P2M", "2013-03", 2),  # across the change of clocks
         (Partitioning("month", NEW_YORK), "2013-12", "P12M", "2013-01", 12),
@@ -160,13 +160,13 @@ def test_ranges_have_both_ends():
         (Partitioning("hour"), "2024-01-01T01", "PT3H", "2023-12-31T23", 3),
     ],
 )
-def test_a_window_ends_with_its_last_partition(cut, last, duration, first, count):
-    keys = cut.window(last, Duration(duration))
+def test_a_window_ends_with_its_last_partition(partitioning, last, duration, first, count):
+    keys = partitioning.window(last, Duration(duration))
     assert (keys[0], keys[-1], len(keys)) == (first, last, count)
 
 
 @pytest.mark.parametrize(
-    ("cut", "key", "duration", "keys"),
+    ("partitioning", "key", "duration", "keys"),
     [
         (Partitioning("month", NEW_YORK), "2013-04", "PT7H", ["2013-03"]),
         (Partitioning("month", NEW_YORK), "2013-04", "P1M", ["2013-03"]),
@@ -179,14 +179,14 @@ def test_a_window_ends_with_its_last_partition(cut, last, duration, first, count
         (Partitioning("hour", "Etc/GMT+5"), "2013-03-10T01", "PT2H", ["2013-03-09T23", "2013-03-10T00"]),
     ],
 )
-def test_a_lookback_reaches_what_a_reader_needs(cut, key, duration, keys):
-    assert cut.lookback(key, Duration(duration)) == keys
+def test_a_lookback_reaches_what_a_reader_needs(partitioning, key, duration, keys):
+    assert partitioning.lookback(key, Duration(duration)) == keys
 
 
 def test_a_lookback_stops_at_the_first_partition():
-    cut = Partitioning("month")
-    assert cut.lookback("2013-02", Duration("P6M"), not_before="2013-01") == ["2013-01"]
-    assert cut.lookback("2013-01", Duration("P6M"), not_before="2013-01") == []
+    partitioning = Partitioning("month")
+    assert partitioning.lookback("2013-02", Duration("P6M"), not_before="2013-01") == ["2013-01"]
+    assert partitioning.lookback("2013-01", Duration("P6M"), not_before="2013-01") == []
 
 
 @pytest.mark.parametrize(
@@ -210,9 +210,13 @@ def test_hours_need_clocks_that_never_change(zone, keeps):
 
 def test_hours_that_the_clocks_once_left_out_are_no_partitions():
     # Given a zone whose clocks have not changed since 2000, but did before
-    cut = Partitioning("hour", "Pacific/Kwajalein")
-    assert cut.next("1993-08-20T23") == "1993-08-22T00"
-    assert list(cut.range("1993-08-20T23", "1993-08-22T01")) == ["1993-08-20T23", "1993-08-22T00", "1993-08-22T01"]
+    partitioning = Partitioning("hour", "Pacific/Kwajalein")
+    assert partitioning.next("1993-08-20T23") == "1993-08-22T00"
+    assert list(partitioning.range("1993-08-20T23", "1993-08-22T01")) == [
+        "1993-08-20T23",
+        "1993-08-22T00",
+        "1993-08-22T01",
+    ]
 
 
 @pytest.mark.fuzz
@@ -229,17 +233,20 @@ def test_every_zone_over_twenty_years(grain, share, zones):
         # Given what the zone's clocks showed: the partitions are those that begin before the next one does
         starts = list(first_shown(named, zones[zone]))
         expected = {k: (a, b) for k, a, b in zip(keys, starts, starts[1:], strict=False) if a < b}
-        cut = Partitioning(grain, zone)
-        assert list(cut.range(keys[0], list(expected)[-1])) == list(expected), zone
+        partitioning = Partitioning(grain, zone)
+        assert list(partitioning.range(keys[0], list(expected)[-1])) == list(expected), zone
         around = list(pairwise(expected.items()))
         for number, ((key, (start, end)), (after, (begin, over))) in enumerate(around):
-            assert cut.start(key) == start, (zone, key)
+            assert partitioning.start(key) == start, (zone, key)
             # Then also all else is as it should be, where the length changes and here and there
             if end - start != over - begin or number % 100 == 0:
                 for each, one, other in ((key, start, end), (after, begin, over)):
-                    assert (cut.start(each), cut.end(each)) == (one, other), (zone, each)
-                    assert cut.key_of(one) == cut.key_of(other - timedelta(microseconds=1)) == each, (zone, each)
-                assert (cut.next(key), cut.previous(after)) == (after, key), (zone, key)
+                    assert (partitioning.start(each), partitioning.end(each)) == (one, other), (zone, each)
+                    assert partitioning.key_of(one) == partitioning.key_of(other - timedelta(microseconds=1)) == each, (
+                        zone,
+                        each,
+                    )
+                assert (partitioning.next(key), partitioning.previous(after)) == (after, key), (zone, key)
 
 
 @pytest.mark.fuzz

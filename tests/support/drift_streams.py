@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from millrace.drift.check import Found, Given, check
+from millrace.drift.check import DriftResult, Given, check
 from millrace.drift.sketch import PREDICTION, Sketch, make
 
 EVIL = "<script>alert(1)</script>"
@@ -60,7 +60,7 @@ def predicted(table: pa.Table) -> Any:
 
 
 def compare(reference: Sketch, table: pa.Table, keys: Any, *, columns: list[str] | None = None,
-            rate: float = 0.01, minimum_rows: int = 500) -> Found:  # fmt: skip
+            rate: float = 0.01, minimum_rows: int = 500) -> DriftResult:  # fmt: skip
     """Check features, label and prediction of a window."""
     given = [Given(c, table[c], keys) for c in columns or [*reference.names, "late"]]
     if columns is None:

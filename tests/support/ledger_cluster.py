@@ -55,8 +55,8 @@ def cluster() -> Iterator[str]:
     )
     try:
         until = time.monotonic() + 30
-        told = folder / "data" / "postmaster.pid"  # its last line is the server's own word of its state
-        while not (told.exists() and told.read_text().rstrip().endswith("ready")):
+        state = folder / "data" / "postmaster.pid"  # its last line is the server's own word of its state
+        while not (state.exists() and state.read_text().rstrip().endswith("ready")):
             assert server.poll() is None and time.monotonic() < until, "PostgreSQL did not start"
             time.sleep(0.05)
         yield f"postgresql://postgres@/postgres?host={folder}"

@@ -68,7 +68,7 @@ class Pipeline:
         """The features of a partition; other inputs or other SQL where given."""
         from millrace.jobs.transform import connect, plain, select
 
-        cut = self.spec.partitioning
+        partitioning = self.spec.partitioning
         with tempfile.TemporaryDirectory() as folder:
             connection = connect(folder, self.spec.partition.timezone)
             for name, table in (inputs or self.inputs(key)).items():
@@ -76,7 +76,7 @@ class Pipeline:
             connection.execute(
                 "CREATE TABLE scope AS SELECT ?::VARCHAR AS partition_key, ?::TIMESTAMPTZ AS start_time, "
                 "?::TIMESTAMPTZ AS end_time",
-                [key, cut.start(key), cut.end(key)],
+                [key, partitioning.start(key), partitioning.end(key)],
             )
             try:
                 return plain(select(connection, sql or self.sql), self.spec)

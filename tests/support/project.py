@@ -33,7 +33,7 @@ def features(site: Site, partition: str, rows: int = 3, dataset: str = "features
     """A small features Snapshot, no two alike."""
     import pyarrow as pa
 
-    moments = [site.cut.start(partition)] * rows
+    moments = [site.partitioning.start(partition)] * rows
     table = pa.table(
         {
             "visit_id": [f"{partition}-{number}" for number in range(rows)],

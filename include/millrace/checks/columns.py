@@ -19,10 +19,10 @@ STORED = (*NUMBERS, "UHUGEINT", "VARCHAR", "ENUM", "UUID", "JSON", "DATE")
 
 
 def check_columns(
-    tree: ProjectTree, found: Readable, made: dict[str, str] | None, served: list[str] | None
+    tree: ProjectTree, readable: Readable, made: dict[str, str] | None, served: list[str] | None
 ) -> list[str]:
     """One line for each column that is not there. `made` or `served` None: not known, because that is wrong itself."""
-    spec = found.spec
+    spec = readable.spec
     assert spec is not None
     path = tree.folder(spec.name) / "pipeline.yaml"
     sql = path.with_name("transform.sql")
@@ -38,8 +38,8 @@ def check_columns(
     ]
     return problems + [
         f"{path}:{line_of(path, *loc)}: {'.'.join(map(str, loc))}: {text}"
-        for loc, text in [*_made(spec, made), *_served(spec, served), *_classified(found, made)]
-        if found.knows(*loc)
+        for loc, text in [*_made(spec, made), *_served(spec, served), *_classified(readable, made)]
+        if readable.knows(*loc)
     ]
 
 
@@ -90,10 +90,10 @@ def _served(spec: PipelineSpec, served: list[str] | None) -> Iterator[tuple[tupl
             )
 
 
-def _classified(found: Readable, made: dict[str, str] | None) -> Iterator[tuple[tuple[str | int, ...], str]]:
+def _classified(readable: Readable, made: dict[str, str] | None) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """A misspelt column would keep the default classification without a word."""
-    spec = found.spec
-    if made is None or spec is None or not found.knows("sources"):
+    spec = readable.spec
+    if made is None or spec is None or not readable.knows("sources"):
         return
     known = [*made, *(c for source in spec.sources.values() for c in source.columns)]
     for column in spec.columns:

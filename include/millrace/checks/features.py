@@ -54,21 +54,21 @@ def check_features(
     return problems, [ref.partition(":")[2] for ref in found.services[service]]
 
 
-def _views(spec: PipelineSpec, found: Definitions, made: dict[str, str] | None) -> Iterator[tuple[str, str]]:
+def _views(spec: PipelineSpec, definitions: Definitions, made: dict[str, str] | None) -> Iterator[tuple[str, str]]:
     """(word whose line is meant, problem) for the views over this pipeline's features."""
     wanted = f"millrace://{spec.name}/features"
-    ours = [view for view, source in found.sources.items() if source.path == wanted]
+    ours = [view for view, source in definitions.sources.items() if source.path == wanted]
     if not ours:
-        paths = [source.path for source in found.sources.values()]
+        paths = [source.path for source in definitions.sources.values()]
         yield (paths or [""])[0], f"no feature view reads {wanted}" + near(wanted, paths)
     for view in ours:
-        source = found.sources[view]
-        if set(found.join_keys[view]) != set(spec.features.entity):
+        source = definitions.sources[view]
+        if set(definitions.join_keys[view]) != set(spec.features.entity):
             yield (
                 view,
                 (
-                    f"view '{view}' joins on {_words(found.join_keys[view])}; features.entity in pipeline.yaml says "
-                    f"{_words(spec.features.entity)}"
+                    f"view '{view}' joins on {_words(definitions.join_keys[view])}; features.entity in pipeline.yaml "
+                    f"says {_words(spec.features.entity)}"
                 ),
             )
         for key, said, asked in (
@@ -83,7 +83,7 @@ def _views(spec: PipelineSpec, found: Definitions, made: dict[str, str] | None) 
                         f"pipeline.yaml says {_words([asked] if asked else [])}"
                     ),
                 )
-        for feature, declared in {**found.views[view], **found.join_keys[view]}.items():
+        for feature, declared in {**definitions.views[view], **definitions.join_keys[view]}.items():
             if made is not None and (problem := _type(feature, declared, made)):
                 yield feature, problem
 

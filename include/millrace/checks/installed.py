@@ -18,20 +18,20 @@ _EXTRA = {"pyspark": "millrace[spark]"}
 """Library -> what brings it, where that is not millrace[jobs]."""
 
 
-def check_installed(tree: ProjectTree, found: Readable, placed: list[Placed]) -> list[str]:
+def check_installed(tree: ProjectTree, readable: Readable, placed: list[Placed]) -> list[str]:
     """One line for each library that a job would miss. What runs in pods in every environment is left to its image."""
-    spec = found.spec
+    spec = readable.spec
     assert spec is not None
     path = tree.folder(spec.name) / "pipeline.yaml"
     needed: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = []
-    if spec.training is not None and found.knows("training", "learner"):
+    if spec.training is not None and readable.knows("training", "learner"):
         needed.append(("train", ("training", "learner", "kind"), _engine(spec.training.learner)))
-    if spec.features.embedding is not None and found.knows("features", "embedding"):
+    if spec.features.embedding is not None and readable.knows("features", "embedding"):
         needed.append(("transform", ("features", "embedding", "kind"), _engine(spec.features.embedding)))
     if spec.features.engine == "spark":
         needed.append(("transform", ("features", "engine"), ("pyspark",)))
     for name, source in spec.sources.items():
-        if found.knows("sources", name):
+        if readable.knows("sources", name):
             needed.append(("land", ("sources", name, "kind"), _engine(source)))
     problems = []
     for job, loc, modules in needed:

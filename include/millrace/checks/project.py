@@ -110,22 +110,22 @@ def _pipeline(tree: ProjectTree, pipeline: str, environments: list[str], files: 
     return problems + lines + check_columns(tree, found, made, served)
 
 
-def _made(sql: Path, found: Readable, problems: list[str]) -> dict[str, str] | None:
+def _made(sql: Path, readable: Readable, problems: list[str]) -> dict[str, str] | None:
     """Columns that the SQL makes, None where nothing is known; only their names where it is wrong, or what it reads."""
-    spec = found.spec
+    spec = readable.spec
     assert spec is not None
     keys = (("features", "embedding"), ("features", "engine"), ("partition", "timezone"))
-    if not all(found.knows(*key) for key in keys) or not all(found.knows_columns(name) for name in spec.sources):
+    if not all(readable.knows(*key) for key in keys) or not all(readable.knows_columns(name) for name in spec.sources):
         attempt(problems, lambda: sql_syntax(sql))
         return sql_names(sql, spec)
     return attempt(problems, lambda: sql_columns(sql, spec)) or sql_names(sql, spec)
 
 
-def _rooms(tree: ProjectTree, pipeline: str, found: Readable) -> Iterator[str]:
+def _rooms(tree: ProjectTree, pipeline: str, readable: Readable) -> Iterator[str]:
     """What must stand elsewhere for the pipeline to run."""
     from millrace.spec.jobs import JOBS
 
-    folder, spec = tree.folder(pipeline), found.spec
+    folder, spec = tree.folder(pipeline), readable.spec
     for file in (
         folder / "transform.sql",
         tree.features_file(pipeline),

@@ -74,8 +74,8 @@ def read_spec(tree: ProjectTree, pipeline: str, problems: list[str]) -> Readable
             spec = PipelineSpec.model_validate(document)
         except ValidationError as err:
             # What is said of a section that a value was taken out of may be no mistake of the file.
-            told = frozenset(wrong)
-            lines = explain(err, PipelineSpec, value, path, node, partial(_is_new, told))
+            earlier = frozenset(wrong)
+            lines = explain(err, PipelineSpec, value, path, node, partial(_is_new, earlier))
             problems += lines.splitlines()
             for kind, loc in sorted(((e["type"], _key(e["loc"])) for e in err.errors()), key=_last_first):
                 wrong.add(loc)
@@ -110,8 +110,8 @@ def _overlap(one: Loc, other: Loc) -> bool:
     return one[:shared] == other[:shared]
 
 
-def _is_new(told: frozenset[Loc], loc: Loc) -> bool:
-    sections = {other[:2] for other in told if other[0] not in _ALONE}
+def _is_new(earlier: frozenset[Loc], loc: Loc) -> bool:
+    sections = {other[:2] for other in earlier if other[0] not in _ALONE}
     return loc[:2] not in sections and all(len(section) > 1 for section in sections)
 
 

@@ -75,14 +75,15 @@ def _blocks(count: int, block: str) -> str:
 def _most(spec: PipelineSpec, window: Duration | None, unknown: Duration | None = None) -> int:
     """Most holdout blocks that a window has, the `unknown` end of it left out, over many windows."""
     assert spec.training is not None
-    cut, block, zone, most = spec.partitioning, spec.training.holdout.block, ZoneInfo(spec.partition.timezone), 0
+    partitioning, zone = spec.partitioning, ZoneInfo(spec.partition.timezone)
+    block, most = spec.training.holdout.block, 0
     for last in islice(_keys(spec), _LOOKED_AT):
-        end, begin = cut.end(last), cut.start(last)
+        end, begin = partitioning.end(last), partitioning.start(last)
         if window:
             local = end.astimezone(zone).replace(tzinfo=None) - window.calendar
-            begin = min(begin, cut.start(cut.key_of(cut.first_moment(local) - window.clock)))
+            begin = min(begin, partitioning.start(partitioning.key_of(partitioning.first_moment(local) - window.clock)))
         if spec.partition.end is not None:  # no data before, and none to come
-            begin = max(begin, cut.start(spec.partition.start))
+            begin = max(begin, partitioning.start(spec.partition.start))
         if unknown is not None:
             end = unknown.before(end)
         if begin < end:
@@ -93,13 +94,13 @@ def _most(spec: PipelineSpec, window: Duration | None, unknown: Duration | None 
 
 def _keys(spec: PipelineSpec) -> Iterator[str]:
     """Partitions from the last one back, or from the first one on where there is no last."""
-    cut, first, last = spec.partitioning, spec.partition.start, spec.partition.end
+    partitioning, first, last = spec.partitioning, spec.partition.start, spec.partition.end
     key = last or first
     while True:
         yield key
         if last is not None and key == first:
             return
-        key = cut.next(key) if last is None else cut.previous(key)
+        key = partitioning.next(key) if last is None else partitioning.previous(key)
 
 
 def _number(moments: tuple[datetime, datetime], block: str) -> int:

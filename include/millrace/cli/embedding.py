@@ -32,16 +32,17 @@ def fit(tree: ProjectTree, settings: Settings, pipeline: str, first: str | None,
     from millrace.store import Tables, bundles, open_store
 
     spec = tree.spec(pipeline)
-    asked, cut = spec.features.embedding, spec.partitioning
+    asked, partitioning = spec.features.embedding, spec.partitioning
     if asked is None:
         raise SpecError("the pipeline has no embedding (features.embedding)", given=pipeline)
     objects = open_store(settings.store)
     tables, table = Tables(objects), f"{pipeline}/raw.{asked.source}"
-    bounds = [cut.start(cut.check(key)) if key else None for key in (first, last)]
+    start = partitioning.start
+    begin, end = (start(partitioning.check(key)) if key else None for key in (first, last))
     keys = [
         key for key in tables.partitions(table)
         if not spec.sources[asked.source].partitioned
-        or ((bounds[0] is None or cut.start(key) >= bounds[0]) and (bounds[1] is None or cut.start(key) <= bounds[1]))
+        or ((begin is None or start(key) >= begin) and (end is None or start(key) <= end))
     ]  # fmt: skip
     if not keys:
         raise NotFound(

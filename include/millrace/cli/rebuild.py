@@ -66,10 +66,10 @@ def rebuild(
     One backfill where Airflow would make exactly these; else, as in an environment without a schedule, a run each, one
     after the other, waited for. Raises MillraceError where no Airflow of this project runs, or its DAG is paused.
     """
-    cut = tree.spec(pipeline).partitioning
+    partitioning = tree.spec(pipeline).partitioning
     for given in (first, last):
         if given is not None:
-            cut.check(given)
+            partitioning.check(given)
     wanted = [
         key
         for key in stale(tree, settings, pipeline).made_by
@@ -85,16 +85,18 @@ def rebuild(
             next_step="Start it with 'millrace up'. Elsewhere run the DAG for each of them, oldest first: "
             f'airflow dags trigger {dag} --conf \'{{"partition": "{wanted[0]}", "rebuild": true}}\'',
         )
-    make_anew(running.api, dag, cut, wanted, say)
+    make_anew(running.api, dag, partitioning, wanted, say)
     return len(wanted)
 
 
-def make_anew(api: AirflowApi, dag: str, cut: Partitioning, wanted: list[str], say: Callable[[str], None]) -> None:
+def make_anew(
+    api: AirflowApi, dag: str, partitioning: Partitioning, wanted: list[str], say: Callable[[str], None]
+) -> None:
     """Run the features DAG for these partitions, in order. Raises MillraceError for a paused DAG or a failed run."""
     if api.call("GET", f"/dags/{dag}")["is_paused"]:
         raise MillraceError("the DAG is paused, so that nothing it is asked for would begin", given=dag,
                             next_step=f"Unpause it in the UI, or with 'airflow dags unpause {dag}'")  # fmt: skip
-    body = _backfill(api, dag, cut, wanted)
+    body = _backfill(api, dag, partitioning, wanted)
     if body is not None:
         try:
             number = api.call("POST", "/backfills", body)["id"]
@@ -110,10 +112,13 @@ def make_anew(api: AirflowApi, dag: str, cut: Partitioning, wanted: list[str], s
         say(f"{dag}: {key} made anew")
 
 
-def _backfill(api: AirflowApi, dag: str, cut: Partitioning, wanted: list[str]) -> dict[str, object] | None:
+def _backfill(api: AirflowApi, dag: str, partitioning: Partitioning, wanted: list[str]) -> dict[str, object] | None:
     """The backfill of just these partitions, None where Airflow refuses it or would make others too."""
-    for zone in (ZoneInfo(cut.timezone), UTC):  # Airflow reads the dates of a partitioned DAG as clock time in its zone
-        first, last = (cut.start(key).astimezone(zone).replace(tzinfo=UTC) for key in (wanted[0], wanted[-1]))
+    for zone in (
+        ZoneInfo(partitioning.timezone),
+        UTC,
+    ):  # Airflow reads the dates of a partitioned DAG as clock time in its zone
+        first, last = (partitioning.start(key).astimezone(zone).replace(tzinfo=UTC) for key in (wanted[0], wanted[-1]))
         body: dict[str, object] = {
             "dag_id": dag,
             "from_date": first.isoformat(),

@@ -61,11 +61,11 @@ def delivered(tree: ProjectTree, settings: Settings, pipeline: str, say: Say) ->
 
 
 def _from_the_last(spec: PipelineSpec) -> Iterator[str]:
-    cut, first = spec.partitioning, spec.partition.start
-    key = spec.partition.end or cut.key_of(datetime.now(UTC))
-    while cut.start(key) >= cut.start(first):
+    partitioning, first = spec.partitioning, spec.partition.start
+    key = spec.partition.end or partitioning.key_of(datetime.now(UTC))
+    while partitioning.start(key) >= partitioning.start(first):
         yield key
-        key = cut.previous(key)
+        key = partitioning.previous(key)
 
 
 @dataclass

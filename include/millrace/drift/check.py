@@ -47,7 +47,7 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Found:
+class DriftResult:
     """What a check found. `judged`: column -> its items; `weights`: share of the model's attributions."""
 
     judged: dict[str, tuple[Judged, ...]]
@@ -99,7 +99,7 @@ class Found:
         ]
 
 
-def check(sketch: Sketch, columns: Iterable[Given], *, rate: float, minimum_rows: int, seed: int) -> Found:
+def check(sketch: Sketch, columns: Iterable[Given], *, rate: float, minimum_rows: int, seed: int) -> DriftResult:
     """Judge the columns of a window against the sketch, at a false-alarm rate over all of them together.
 
     Nothing is judged with fewer than `minimum_rows` rows, or where the reference has too few blocks to resample.
@@ -133,7 +133,7 @@ def check(sketch: Sketch, columns: Iterable[Given], *, rate: float, minimum_rows
     broken = {
         name: why for name, here in seen.items() if (why := _broken(here, constant.get(name), rate, minimum_rows))
     }
-    return Found({n: tuple(j) for n, j in judged.items() if j}, seen, _weights(sketch, seen), broken, enough)
+    return DriftResult({n: tuple(j) for n, j in judged.items() if j}, seen, _weights(sketch, seen), broken, enough)
 
 
 def _window_blocks(sketch: Sketch, part: Part, given: Given, column: ColumnSketch) -> int:

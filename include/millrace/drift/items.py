@@ -155,8 +155,8 @@ def _constant(numbers: Floats) -> bool:
 def _categories(
     column: ColumnSketch, table: Floats, values: pa.ChunkedArray, rows: int
 ) -> tuple[Item | None, int, int, bool]:
-    texts, found = texts_of(values)
-    codes, new = codes_of(column, texts, found)
+    texts, places = texts_of(values)
+    codes, new = codes_of(column, texts, places)
     here = codes >= 0
     missing = rows - int(here.sum())
     if not here.any() or not table.sum():

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from millrace.drift.check import Found, Judged
+from millrace.drift.check import DriftResult, Judged
 from millrace.drift.distances import LEAST_NORM, norm_of
 from millrace.drift.items import Item, names_of
 
@@ -25,10 +25,10 @@ POLICY = (
 STYLE = "font-family: sans-serif; max-width: 60em; margin: 2em auto; line-height: 1.4"
 
 
-def page(found: Found, title: str, seed: int = 0) -> str:
+def page(result: DriftResult, title: str, seed: int = 0) -> str:
     """HTML without anything from elsewhere: what was found in words, then Evidently's metrics column by column."""
-    head = _summary(found, title)
-    judged = {_name(j): j for items in found.judged.values() for j in items}
+    head = _summary(result, title)
+    judged = {_name(j): j for items in result.judged.values() for j in items}
     if not judged:
         return f"<html><head>{_policy()}</head><body>{head}<p>No column could be compared.</p></body></html>"
     text: str = evidently(judged, seed).get_html_str(as_iframe=False)
@@ -93,18 +93,18 @@ def _policy() -> str:
     return f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
 
 
-def _summary(found: Found, title: str) -> str:
+def _summary(result: DriftResult, title: str) -> str:
     e = html.escape
-    moved = [name for name in found.judged if found.drifted(name)]
+    moved = [name for name in result.judged if result.drifted(name)]
     parts = [f"<h1>{e(title)}</h1>"]
-    if not found.enough:
+    if not result.enough:
         parts.append("<p>Too few rows or too few blocks of time to judge: the thresholds are Evidently's own.</p>")
-    parts.append(f"<p>{len(moved)} of {len(found.judged)} columns moved further than they do while nothing changes; "
-                 f"they carry {found.share:.0%} of the model's attributions.</p>")  # fmt: skip
-    if found.broken:
-        listed = "".join(f"<li>{e(name)}: {e(why)}</li>" for name, why in sorted(found.broken.items()))
+    parts.append(f"<p>{len(moved)} of {len(result.judged)} columns moved further than they do while nothing changes; "
+                 f"they carry {result.share:.0%} of the model's attributions.</p>")  # fmt: skip
+    if result.broken:
+        listed = "".join(f"<li>{e(name)}: {e(why)}</li>" for name, why in sorted(result.broken.items()))
         parts.append(f"<h2>Broken</h2><ul>{listed}</ul>")
-    if causes := found.causes():
+    if causes := result.causes():
         rows = "".join(
             f"<tr><td>{e(c['column'])}</td><td>{c['part']:.0%}</td><td>{c['weight']:.0%}</td><td>{_words(c)}</td></tr>"
             for c in causes

@@ -166,12 +166,12 @@ def _column(name: str, role: Role, values: pa.ChunkedArray, index: Counts, block
     if is_number(values.type):
         numbers = numbers_of(values)
         gone = np.isnan(numbers)
-        made = ColumnSketch(name=name, role=role, public=public, counts=(), missing=(), **_cut(numbers[~gone]))
+        made = ColumnSketch(name=name, role=role, public=public, counts=(), missing=(), **_binned(numbers[~gone]))
         codes = np.where(gone, -1, np.searchsorted(np.array(made.edges), numbers, side="right"))
     else:
-        texts, found = texts_of(values)
-        made = _categories(name, role, texts, found, public)
-        codes = codes_of(made, texts, found)[0]
+        texts, places = texts_of(values)
+        made = _categories(name, role, texts, places, public)
+        codes = codes_of(made, texts, places)[0]
     return made.model_copy(update=_tabulate(codes, index, blocks, made.bins))
 
 
@@ -180,7 +180,7 @@ def _tabulate(codes: Counts, index: Counts, blocks: int, bins: int) -> dict[str,
     return {"counts": tuple(map(tuple, flat[:, 1:].tolist())), "missing": tuple(flat[:, 0].tolist())}
 
 
-def _cut(values: Floats) -> dict[str, Any]:
+def _binned(values: Floats) -> dict[str, Any]:
     """Edges, points and range: one bin a value where there are few values, quantile bins otherwise."""
     if not len(values):
         return {}
@@ -218,8 +218,8 @@ def _fenced(ordered: Floats) -> Floats:
     return np.asarray(np.clip(ordered, low - (high - low), high + (high - low)))
 
 
-def _categories(name: str, role: Role, texts: list[str], found: Counts, public: bool) -> ColumnSketch:
-    counts = np.bincount(found[found >= 0], minlength=len(texts))
+def _categories(name: str, role: Role, texts: list[str], places: Counts, public: bool) -> ColumnSketch:
+    counts = np.bincount(places[places >= 0], minlength=len(texts))
     ranked = sorted(range(len(texts)), key=lambda n: (-int(counts[n]), texts[n]))
     kept = [n for n in ranked if counts[n] >= RARE * max(1, int(counts.sum()))][:CATEGORIES]
     return ColumnSketch(
@@ -233,7 +233,7 @@ def _categories(name: str, role: Role, texts: list[str], found: Counts, public: 
     )
 
 
-def codes_of(column: ColumnSketch, texts: list[str], found: Counts) -> tuple[Counts, NDArray[np.bool_]]:
+def codes_of(column: ColumnSketch, texts: list[str], places: Counts) -> tuple[Counts, NDArray[np.bool_]]:
     """Code of each row of a category column: -1 missing, its place among the kept, or `bins` for all others; and
     whether the reference never had it (False everywhere where that is not known)."""
     place = {text: n for n, text in enumerate(column.categories or ())}
@@ -242,7 +242,7 @@ def codes_of(column: ColumnSketch, texts: list[str], found: Counts) -> tuple[Cou
     codes = np.array([place.get(t if column.public else h, column.bins) for t, h in zip(texts, hashes, strict=True)]
                      + [-1], dtype=np.int64)  # fmt: skip
     new = np.array([known is not None and h not in known for h in hashes] + [False])
-    return codes[found], new[found]
+    return codes[places], new[places]
 
 
 def is_number(kind: pa.DataType) -> bool:

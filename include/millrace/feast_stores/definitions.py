@@ -79,20 +79,22 @@ def define(objects: Iterable[Any], where: str) -> Definitions:
     return found
 
 
-def _add_view(found: Definitions, view: Any) -> None:
+def _add_view(definitions: Definitions, view: Any) -> None:
     keys = {column.name: str(column.dtype) for column in getattr(view, "entity_columns", []) or []}
-    found.views[view.name] = {f.name: str(f.dtype) for f in view.features if f.name not in keys}
-    names = [found.entities[name] for name in getattr(view, "entities", None) or [] if name in found.entities]
-    found.join_keys[view.name] = {**dict.fromkeys(names, ""), **keys}
+    definitions.views[view.name] = {f.name: str(f.dtype) for f in view.features if f.name not in keys}
+    names = [
+        definitions.entities[name] for name in getattr(view, "entities", None) or [] if name in definitions.entities
+    ]
+    definitions.join_keys[view.name] = {**dict.fromkeys(names, ""), **keys}
     source = getattr(view, "batch_source", None)
     if source is not None:
-        found.sources[view.name] = Source(
+        definitions.sources[view.name] = Source(
             path=str(getattr(source, "path", source.name)),
             timestamp_field=source.timestamp_field or "",
             created_timestamp_column=source.created_timestamp_column or None,
         )
     ttl = getattr(view, "ttl", None)
-    found.ttl[view.name] = ttl.total_seconds() if ttl else 0.0
+    definitions.ttl[view.name] = ttl.total_seconds() if ttl else 0.0
 
 
 def _line(err: BaseException, where: str) -> str:

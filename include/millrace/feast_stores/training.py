@@ -22,7 +22,7 @@ _ROW = "__millrace_row"
 
 
 def entity_rows(files: Sequence[tuple[str, Path]], columns: Sequence[str]) -> pa.Table:
-    """Read these columns of (partition, Parquet file) in order: one row per row of the files, doubles included.
+    """Read these columns of (partition, Parquet file) in order: one row per row of the files, duplicates included.
 
     `columns` are the join keys, the event time and the label. Raises DataError naming the partition for a column
     that is missing or has types with nothing in common, and for join keys or event times that are null.

@@ -19,7 +19,7 @@ from millrace.gates import gx, mismatch, words
 from millrace.gates.checks import builtin
 from millrace.gates.gx.frame import Frame, Rows
 from millrace.gates.gx.suite import COLUMN_KEYS, NULL_TYPES, Entry, read
-from millrace.gates.result import Found, GateResult
+from millrace.gates.result import CheckResult, GateResult
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -92,7 +92,7 @@ def judge(
             found = [gate.run(entry) for entry in entries]
     else:
         found = [_not_run(entry, "not evaluated: the table has no usable columns") for entry in entries]
-    ours = [Found(c, f"millrace_{c.name}", {"column": c.column} if c.column else {}, {}) for c in checks]
+    ours = [CheckResult(c, f"millrace_{c.name}", {"column": c.column} if c.column else {}, {}) for c in checks]
     all_found = (*ours, *found)
     verdict = Verdict(passed=all(f.check.passed for f in all_found), checks=tuple(f.check for f in all_found))
     name = suite.get("name") if isinstance(suite, Mapping) else None
@@ -142,8 +142,8 @@ class _Gate:
             touched |= mentioned
         return all(self.classify(column) == "public" for column in touched)
 
-    def run(self, entry: Entry) -> Found:
-        """Evaluate one expectation; whatever it does, the answer is one Found."""
+    def run(self, entry: Entry) -> CheckResult:
+        """Evaluate one expectation; whatever it does, the answer is one CheckResult."""
         public = self.public(entry)
         if entry.problem is not None:
             return _not_run(
@@ -169,7 +169,7 @@ class _Gate:
         if isinstance(observed, float) and math.isnan(observed):
             empty = empty or "it cannot be computed from these values"
         passed = (answer.success is True or str(answer.success) == "True") and empty is None
-        return self._found(entry, public, passed, result, empty)
+        return self._result(entry, public, passed, result, empty)
 
     def expected(self, entry: Entry, public: bool) -> str:
         """What the expectation asks, in words."""
@@ -204,7 +204,9 @@ class _Gate:
         # pandas reads texts as times where a column holds times, but not as dates.
         return not any(texts) if self.rows.kinds[column] in ("text", "time", "zoned", "clock") else all(texts)
 
-    def _found(self, entry: Entry, public: bool, passed: bool, result: dict[str, Any], empty: str | None) -> Found:
+    def _result(
+        self, entry: Entry, public: bool, passed: bool, result: dict[str, Any], empty: str | None
+    ) -> CheckResult:
         total = result.get("element_count")
         unexpected = result.get("unexpected_count") if total is not None else None
         observed = words.plain(result.get("observed_value"))
@@ -236,7 +238,7 @@ class _Gate:
             kept["observed_value"] = observed
         if sample:
             kept["partial_unexpected_list"] = sample
-        return Found(check, entry.type, _kwargs(entry, public), kept)
+        return CheckResult(check, entry.type, _kwargs(entry, public), kept)
 
 
 def _kwargs(entry: Entry, public: bool) -> dict[str, Any]:
@@ -246,7 +248,7 @@ def _kwargs(entry: Entry, public: bool) -> dict[str, Any]:
     return {key: words.plain(value) for key, value in kept.items()}
 
 
-def _not_run(entry: Entry, why: str, error: str | None = None, expected: str | None = None) -> Found:
+def _not_run(entry: Entry, why: str, error: str | None = None, expected: str | None = None) -> CheckResult:
     asked = f"{expected} expected; " if expected else ""
     check = Check(
         name=entry.type,
@@ -254,7 +256,7 @@ def _not_run(entry: Entry, why: str, error: str | None = None, expected: str | N
         message=f"{words.subject(entry.columns)}: {asked}{why}" if expected else f"{entry.type}: {why}",
         column=entry.columns[0] if len(entry.columns) == 1 else None,
     )
-    return Found(check, entry.type, _kwargs(entry, False), {}, error)
+    return CheckResult(check, entry.type, _kwargs(entry, False), {}, error)
 
 
 def _error(info: Mapping[str, Any] | None, public: bool) -> str | None:

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 from millrace.gates import gx, words
-from millrace.gates.result import Found, GateResult
+from millrace.gates.result import CheckResult, GateResult
 from millrace.gates.style import CSS
 
 CSP = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -35,8 +35,8 @@ def render(gate: GateResult, title: str) -> bytes:
     from great_expectations.render.view import DefaultJinjaPageView
 
     with gx.quiet():
-        results = [_result(found) for found in gate.found]
-        passed = sum(found.check.passed for found in gate.found)
+        results = [_result(each) for each in gate.results]
+        passed = sum(each.check.passed for each in gate.results)
         validation = ExpectationSuiteValidationResult(
             success=gate.verdict.passed,
             suite_name=_shield(gate.suite),
@@ -62,26 +62,26 @@ def render(gate: GateResult, title: str) -> bytes:
     return page.encode()
 
 
-def _result(found: Found) -> Any:
+def _result(item: CheckResult) -> Any:
     """One row of the page. The carrier's type decides only under which heading the row stands."""
     from great_expectations.core import ExpectationValidationResult
     from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
 
-    check = found.check
+    check = item.check
     column = {"column": _shield(check.column)} if check.column is not None else {}
     carrier = "expect_column_to_exist" if column else "expect_table_row_count_to_be_between"
     kwargs: dict[str, Any] = column or {"min_value": 1}
-    result = {k: v for k, v in found.result.items() if k not in ("observed_value", "partial_unexpected_list")}
+    result = {k: v for k, v in item.result.items() if k not in ("observed_value", "partial_unexpected_list")}
     if "unexpected_percent" not in result:
         result.pop("unexpected_count", None)  # of distinct values: GX's page would look for their share of rows
-    if (observed := found.result.get("observed_value")) is not None:
+    if (observed := item.result.get("observed_value")) is not None:
         result["observed_value"] = _shield(words.shown(observed, 200))
-    if sample := found.result.get("partial_unexpected_list"):
+    if sample := item.result.get("partial_unexpected_list"):
         result["partial_unexpected_list"] = [_shield(words.shown(value)) for value in sample]
     return ExpectationValidationResult(
         success=check.passed,
         expectation_config=ExpectationConfiguration(
-            type=carrier, kwargs=kwargs, description=_shield(f"{check.message} ({found.type})")
+            type=carrier, kwargs=kwargs, description=_shield(f"{check.message} ({item.type})")
         ),
         result=result,
         exception_info={"raised_exception": False, "exception_message": None, "exception_traceback": None},

@@ -10,7 +10,7 @@ from millrace.contract import Check, Verdict
 
 
 @dataclass(frozen=True)
-class Found:
+class CheckResult:
     """One Check with what GX said: type and kwargs as far as they may be shown, result scrubbed."""
 
     check: Check
@@ -26,13 +26,13 @@ class GateResult:
 
     suite: str
     verdict: Verdict
-    found: tuple[Found, ...]
+    results: tuple[CheckResult, ...]
 
-    def with_checks(self, more: Sequence[Found]) -> GateResult:
+    def with_checks(self, more: Sequence[CheckResult]) -> GateResult:
         """The result with further checks; it passes only if they do."""
-        found = (*self.found, *more)
-        verdict = Verdict(passed=all(f.check.passed for f in found), checks=tuple(f.check for f in found))
-        return GateResult(self.suite, verdict, found)
+        results = (*self.results, *more)
+        verdict = Verdict(passed=all(f.check.passed for f in results), checks=tuple(f.check for f in results))
+        return GateResult(self.suite, verdict, results)
 
     def to_json(self) -> dict[str, Any]:
         """The result as JSON, in GX's names, without run times, ids or versions."""
@@ -40,8 +40,8 @@ class GateResult:
             "suite_name": self.suite,
             "success": self.verdict.passed,
             "statistics": {
-                "evaluated_expectations": len(self.found),
-                "successful_expectations": sum(f.check.passed for f in self.found),
+                "evaluated_expectations": len(self.results),
+                "successful_expectations": sum(f.check.passed for f in self.results),
                 "unsuccessful_expectations": len(self.verdict.failures),
             },
             "results": [
@@ -52,6 +52,6 @@ class GateResult:
                     "exception_info": {"raised_exception": f.error is not None, "exception_message": f.error},
                     "check": f.check.model_dump(mode="json"),
                 }
-                for f in self.found
+                for f in self.results
             ],
         }

@@ -34,7 +34,7 @@ class Params(BaseModel):
 def run(work: Work, params: Params) -> Outcome:
     """Join the rows of the input Snapshots, and of no others, with the FeatureService of the spec.
 
-    Rows come out ordered by event time and entity, doubles included: entity columns, event time, features in the
+    Rows come out ordered by event time and entity, duplicates included: entity columns, event time, features in the
     service's order, label. Left out and counted are rows whose label is not known at `as_of`, or null where the spec
     drops those. Raises DataError for labels that the task cannot have, when a row that was asked for does not come
     back, or when none is left.

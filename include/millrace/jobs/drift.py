@@ -13,7 +13,7 @@ from millrace.contract import Outcome
 from millrace.core.canonical import canonical_json
 from millrace.core.errors import DataError
 from millrace.drift.blocks import sample
-from millrace.drift.check import Found, Given, check
+from millrace.drift.check import DriftResult, Given, check
 from millrace.drift.report import page
 from millrace.drift.sketch import PREDICTION, Sketch
 from millrace.jobs.work import Work
@@ -47,18 +47,18 @@ def run(work: Work, params: Params) -> Outcome:
         return Outcome(facts={"rows": rows, "enough_rows": False, "columns": {}, "broken": {}, "drifted": None})
     spec = work.spec
     sketch = Sketch.model_validate_json(stored).shown(lambda column: spec.classification(column) == "public")
-    found = check(
+    result = check(
         sketch,
         _given(work, sketch, table, params.as_of),
         rate=monitoring.drift_false_alarm_rate,
         minimum_rows=min(monitoring.minimum_rows, monitoring.sample),  # no more rows than that are read
         seed=seed,
     )
-    facts = _facts(found, sketch, rows, monitoring.drift_share)
+    facts = _facts(result, sketch, rows, monitoring.drift_share)
     # The page carries random ids, so it is no part of the outcome; its place follows from the request.
     key = layout.document("reports", work.spec.name, work.request.request_digest, "drift.html")
     title = f"{work.spec.name}: {' '.join(work.request.identity.scope[-1:])} against the champion's reference"
-    work.objects.put(key, page(found, title, seed).encode())
+    work.objects.put(key, page(result, title, seed).encode())
     work.links["report"] = work.objects.url(key)
     artifact = work.put("reports", "drift.json", canonical_json(facts), "report", "application/json")
     return Outcome(outputs={"result": artifact}, facts=facts)
@@ -99,17 +99,17 @@ def _given(work: Work, sketch: Sketch, table: pa.Table, as_of: datetime) -> list
     return given
 
 
-def _facts(found: Found, sketch: Sketch, rows: int, least: float) -> dict[str, Any]:
+def _facts(result: DriftResult, sketch: Sketch, rows: int, least: float) -> dict[str, Any]:
     named: dict[str, str] = {c.role: c.name for part in sketch.parts for c in part.columns if c.role != "feature"}
-    sides: dict[str, Any] = {role: found.column(name) for role, name in sorted(named.items()) if name in found.judged}
+    sides: dict[str, Any] = {role: result.column(name) for role, name in sorted(named.items()) if name in result.judged}
     return {
         "rows": rows,
         "reference_rows": sketch.rows,
-        "enough_rows": found.enough,
-        "columns": found.columns(),
+        "enough_rows": result.enough,
+        "columns": result.columns(),
         **sides,
-        "broken": found.broken,
-        "share": round(found.share, 6),
-        "drifted": found.share >= least if found.enough else None,
-        "causes": found.causes(),
+        "broken": result.broken,
+        "share": round(result.share, 6),
+        "drifted": result.share >= least if result.enough else None,
+        "causes": result.causes(),
     }

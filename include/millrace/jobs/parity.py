@@ -65,12 +65,12 @@ def run(work: Work, params: Params) -> Outcome:
     return Outcome(facts={"partition": work.partition, "compared": compared}, verdict=verdict)
 
 
-def _details(work: Work, found: list[Difference]) -> str:
+def _details(work: Work, differences: list[Difference]) -> str:
     """The first differences in words."""
     spec = work.spec
     said = []
     open_keys = all(spec.classification(key) == "public" for key in spec.features.entity)
-    for difference in found[:SHOWN]:
+    for difference in differences[:SHOWN]:
         values = [str(value) for value in difference.entity]
         key = " ".join(values) if open_keys else f"with key digest {digest(values)[7:19]}"
         if difference.column is None:
@@ -79,5 +79,5 @@ def _details(work: Work, found: list[Difference]) -> str:
             said.append(f"entity {key}, {difference.column}: {difference.offline} offline, {difference.online} online")
         else:
             said.append(f"entity {key}, {difference.column}")
-    more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    more = f"; and {len(differences) - SHOWN} more" if len(differences) > SHOWN else ""
     return f": {'; '.join(said)}{more}" if said else ""

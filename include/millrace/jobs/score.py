@@ -80,10 +80,10 @@ def run(work: Work, params: Params) -> Outcome:
     )
 
 
-def _predictions(found: Floats, card: Card) -> list[tuple[str, pa.Array]]:
+def _predictions(predictions: Floats, card: Card) -> list[tuple[str, pa.Array]]:
     import pyarrow as pa
 
     if card.task != "multiclass":
-        return [("prediction", pa.array(found, pa.float64()))]
-    shares = [(PROBABILITY.format(n), pa.array(found[:, n], pa.float64())) for n in range(len(card.classes))]
-    return [("prediction", likeliest(found, card.classes)), *shares]
+        return [("prediction", pa.array(predictions, pa.float64()))]
+    shares = [(PROBABILITY.format(n), pa.array(predictions[:, n], pa.float64())) for n in range(len(card.classes))]
+    return [("prediction", likeliest(predictions, card.classes)), *shares]

@@ -47,8 +47,10 @@ def run(work: Work, params: Params) -> Outcome:
         raise SpecError("the pipeline has no such suite", where=work.spec.name, given=params.suite, allowed=suites)
     within = None
     if params.event_time is not None and work.partition != STATIC:
-        cut = work.spec.partitioning
-        within = builtin.Within(params.event_time, work.partition, cut.start(work.partition), cut.end(work.partition))
+        partitioning = work.spec.partitioning
+        within = builtin.Within(
+            params.event_time, work.partition, partitioning.start(work.partition), partitioning.end(work.partition)
+        )
     item = work.request.input("data")
     table = work.read(item)
     suite = suites[params.suite]

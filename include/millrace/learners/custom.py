@@ -54,13 +54,13 @@ class Custom(CustomCode):
         report(curve)
         return Weights(data, curve)
 
-    def _kept(self, found: Any) -> dict[str, Any]:
+    def _kept(self, weights: Any) -> dict[str, Any]:
         """Weights as they are saved, sorted by name. Raises CodeError for what is no array of finite numbers."""
         asked = "a dict of numpy arrays by name"
-        if not isinstance(found, dict) or not found:
-            raise self.wrong("fit", "fit returned no weights", given=type(found).__name__, allowed=asked)
+        if not isinstance(weights, dict) or not weights:
+            raise self.wrong("fit", "fit returned no weights", given=type(weights).__name__, allowed=asked)
         kept = {}
-        for name, value in found.items():
+        for name, value in weights.items():
             if not isinstance(name, str) or name == "__metadata__":
                 raise self.wrong("fit", "a name of weights is not usable", given=name, allowed=asked)
             if not isinstance(value, np.ndarray | np.generic):

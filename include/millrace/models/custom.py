@@ -91,17 +91,17 @@ class CustomCode:
         """What is wrong with a function of trainer.py, at its line."""
         return CodeError(message, where=f"{self.code.name}:{self.lines[function]}", **parts)
 
-    def _usable(self, found: Any, rows: int, settings: Settings) -> Floats:
+    def _usable(self, answer: Any, rows: int, settings: Settings) -> Floats:
         """Predictions as float64. Raises CodeError for another shape, what is no finite number, no probability."""
         shape = (rows, settings.classes) if settings.task == "multiclass" else (rows,)
-        if not isinstance(found, np.ndarray) or found.dtype.kind not in KINDS:
-            given = f"array of {found.dtype}" if isinstance(found, np.ndarray) else type(found).__name__
+        if not isinstance(answer, np.ndarray) or answer.dtype.kind not in KINDS:
+            given = f"array of {answer.dtype}" if isinstance(answer, np.ndarray) else type(answer).__name__
             raise self.wrong("predict", "predict returned no array of numbers", given=given,
                               allowed=f"a numpy array of shape {shape}")  # fmt: skip
-        if found.shape != shape:
+        if answer.shape != shape:
             raise self.wrong("predict", f"predict returned another shape for {rows} rows of a {settings.task} label",
-                              given=found.shape, allowed=str(shape))  # fmt: skip
-        prediction = np.asarray(found, dtype=np.float64)
+                              given=answer.shape, allowed=str(shape))  # fmt: skip
+        prediction = np.asarray(answer, dtype=np.float64)
         if wrong := int((~usable(prediction)).sum()):
             raise self.wrong("predict", f"predictions of {wrong} of {rows} rows are NaN, infinite or beyond float32",
                               next_step="A missing number in the rows is NaN: fill it as in fit")  # fmt: skip

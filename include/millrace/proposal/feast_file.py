@@ -8,10 +8,10 @@ _FEAST = {"string": "String", "integer": "Int64", "number": "Float64", "boolean"
 _KEYS = {"string": "STRING", "integer": "INT64"}
 
 
-def feast_file(found: Guess, name: str) -> str:
+def feast_file(guess: Guess, name: str) -> str:
     """The text of the Feast file."""
-    keys = {found.names[c]: found.main.kinds[c].type for c in found.entity}
-    fields = {key: _FEAST[kind] for key, kind in {**keys, **found.features}.items()}
+    keys = {guess.names[c]: guess.main.kinds[c].type for c in guess.entity}
+    fields = {key: _FEAST[kind] for key, kind in {**keys, **guess.features}.items()}
     entities = [f"{key.lower()}_entity" for key in keys]
     lines = [
         f'"""Features of {name}."""',

@@ -76,9 +76,9 @@ def guess(deliveries: Sequence[Delivery]) -> Guess:
 def one_partition(files: Sequence[Named]) -> None:
     """Raise SpecError where the names of files are not those of one pipeline's sources in one partition."""
     names = [file.source for file in files]
-    if double := next((name for name in names if names.count(name) > 1), None):
-        given = ", ".join(str(file.path) for file in files if file.source == double)
-        raise SpecError(f"{names.count(double)} files would be the source '{double}'", given=given,
+    if repeated := next((name for name in names if names.count(name) > 1), None):
+        given = ", ".join(str(file.path) for file in files if file.source == repeated)
+        raise SpecError(f"{names.count(repeated)} files would be the source '{repeated}'", given=given,
                         next_step="Give one file for each source: the others of its name are found by it")  # fmt: skip
     dated = {(file.grain, file.key): file.path.name for file in files if file.key is not None}
     if not dated:
@@ -90,9 +90,11 @@ def one_partition(files: Sequence[Named]) -> None:
                         next_step="Give those of one, all cut by hours, by days or by months")  # fmt: skip
 
 
-def _moment(main: Delivery, cut: Partitioning, key: str) -> Moment:
+def _moment(main: Delivery, partitioning: Partitioning, key: str) -> Moment:
     """The first column of moments, else of dates, that lie in the partition; else one of which some do."""
-    start, end = (pa.scalar(moment, pa.timestamp("us", "UTC")) for moment in (cut.start(key), cut.end(key)))
+    start, end = (
+        pa.scalar(moment, pa.timestamp("us", "UTC")) for moment in (partitioning.start(key), partitioning.end(key))
+    )
     some = Moment()
     for kind in ("timestamp", "date"):
         for column in (column for column in main.of(kind) if main.full(column)):

@@ -24,31 +24,31 @@ _PACES: dict[Grain, dict[str, str]] = {
 """Grain -> durations with which training and monitoring can begin."""
 
 
-def spec_file(found: Guess, root: Path, words_of: Mapping[str, str]) -> str:
+def spec_file(guess: Guess, root: Path, words_of: Mapping[str, str]) -> str:
     """The text of pipeline.yaml. `words_of` are what templates call the pipeline's name, owner and schema."""
-    lines = [*_head(found, words_of), *_partition(found), "", "sources:"]
-    for delivery in found.deliveries:
-        lines += _source(delivery, found, root)
-    lines += ["", *_features(found, words_of["__NAME__"]), "", *_columns()]
-    return "\n".join(lines) + "\n\n" + _model(found, words_of)
+    lines = [*_head(guess, words_of), *_partition(guess), "", "sources:"]
+    for delivery in guess.deliveries:
+        lines += _source(delivery, guess, root)
+    lines += ["", *_features(guess, words_of["__NAME__"]), "", *_columns()]
+    return "\n".join(lines) + "\n\n" + _model(guess, words_of)
 
 
-def _head(found: Guess, words_of: Mapping[str, str]) -> Iterator[str]:
+def _head(guess: Guess, words_of: Mapping[str, str]) -> Iterator[str]:
     yield f"# yaml-language-server: $schema={words_of['__SCHEMA__']}"
-    yield f"# Proposed from {', '.join(word(d.named.path.name) for d in found.deliveries)}."
+    yield f"# Proposed from {', '.join(word(d.named.path.name) for d in guess.deliveries)}."
     yield "# What was told from their names and values is a guess: read each line that says so."
     yield "version: 1"
     yield f"name: {words_of['__NAME__']}"
     yield f"owner: {word(words_of['__OWNER__'])}"
-    yield f"description: Features of {found.main.name}.{guessed('say in words what they are for')}"
+    yield f"description: Features of {guess.main.name}.{guessed('say in words what they are for')}"
     yield ""
 
 
-def _partition(found: Guess) -> Iterator[str]:
-    grain, key = found.main.named.grain, found.partition
-    first, last = (found.keys[0], found.keys[-1]) if found.keys else (key, key)
+def _partition(guess: Guess) -> Iterator[str]:
+    grain, key = guess.main.named.grain, guess.partition
+    first, last = (guess.keys[0], guess.keys[-1]) if guess.keys else (key, key)
     yield "partition:"
-    yield f"  grain: {grain}{guessed('the date in the name of ' + word(found.main.named.path.name))}"
+    yield f"  grain: {grain}{guessed('the date in the name of ' + word(guess.main.named.path.name))}"
     zone = guessed("partitions begin at this zone's midnight, and transform.sql reads hours and dates on its clocks")
     yield f"  timezone: {ZONE}{zone}"
     yield f"  start: {first}{guessed('the first file of this name that is there')}"
@@ -56,7 +56,7 @@ def _partition(found: Guess) -> Iterator[str]:
     yield "  missing: fail"
 
 
-def _source(delivery: Delivery, found: Guess, root: Path) -> Iterator[str]:
+def _source(delivery: Delivery, guess: Guess, root: Path) -> Iterator[str]:
     named, static = delivery.named, delivery.named.key is None
     yield f"  {delivery.name}:"
     yield "    kind: files"
@@ -76,8 +76,8 @@ def _source(delivery: Delivery, found: Guess, root: Path) -> Iterator[str]:
         yield f"    timezone: {ZONE}{guessed(why)}"
     if static:
         yield f"    partitioned: false{guessed('no date in the name of the file: one for all partitions')}"
-    elif delivery is found.main:
-        yield from _event_time(found)
+    elif delivery is guess.main:
+        yield from _event_time(guess)
     yield f"    gate: suites/{delivery.name}.yaml"
     yield f"    columns: {words(delivery.kinds)}"
     yield from (f"    # left out: {word(column)}: {why}" for column, why in delivery.left_out.items())
@@ -85,12 +85,12 @@ def _source(delivery: Delivery, found: Guess, root: Path) -> Iterator[str]:
     yield from (f"      {word(column)}: {kind.type}{guessed(kind.why)}" for column, kind in delivery.kinds.items())
 
 
-def _event_time(found: Guess) -> Iterator[str]:
-    moment, rows = found.moment, found.main.table.num_rows
+def _event_time(guess: Guess) -> Iterator[str]:
+    moment, rows = guess.moment, guess.main.table.num_rows
     if moment.column is not None and moment.outside:
         yield (
             f"    # event_time: {word(moment.column)}  # {moment.outside:,} of {rows:,} rows lie outside of "
-            f"{found.partition}: is partition.timezone right?"
+            f"{guess.partition}: is partition.timezone right?"
         )
     elif moment.column is not None and moment.type == "timestamp":
         yield f"    event_time: {word(moment.column)}{guessed('all its times lie in the partition')}"
@@ -111,12 +111,12 @@ def _value(value: object) -> str:
     return '"\\t"' if text == "\t" else f"'{text}'" if text != "'" else '"\'"'
 
 
-def _features(found: Guess, name: str) -> Iterator[str]:
-    beside = "" if found.main.unique(*found.entity) else f" with {found.moment.column}"
+def _features(guess: Guess, name: str) -> Iterator[str]:
+    beside = "" if guess.main.unique(*guess.entity) else f" with {guess.moment.column}"
     yield "features:"
-    yield f"  entity: {words(found.names[c] for c in found.entity)}{guessed('no two rows are alike in it' + beside)}"
+    yield f"  entity: {words(guess.names[c] for c in guess.entity)}{guessed('no two rows are alike in it' + beside)}"
     yield f"  event_time: {EVENT_TIME}"
-    yield f"  gate: {features_suite(found)}"
+    yield f"  gate: {features_suite(guess)}"
     yield f"  service: {name}"
 
 
@@ -126,17 +126,17 @@ def _columns() -> Iterator[str]:
     yield "#   some_column: public"
 
 
-def _model(found: Guess, words_of: Mapping[str, str]) -> str:
+def _model(guess: Guess, words_of: Mapping[str, str]) -> str:
     """A label and what follows from it, as a comment."""
     text = (files("millrace") / "templates" / "proposal" / "model.yaml").read_text(encoding="utf-8")
-    task = next(iter(found.labels), "binary")
-    label = found.labels.get(task, ["label"])[0]
-    pace = _PACES[found.main.named.grain or "day"]
-    known = "; ".join(f"{name}: {', '.join(columns)}" for name, columns in found.labels.items())
+    task = next(iter(guess.labels), "binary")
+    label = guess.labels.get(task, ["label"])[0]
+    pace = _PACES[guess.main.named.grain or "day"]
+    known = "; ".join(f"{name}: {', '.join(columns)}" for name, columns in guess.labels.items())
     meant = {
         "__CANDIDATES__": known or "none of the columns", "__LABEL__": label, "__TASK__": task,
         "__THRESHOLDS__": _THRESHOLDS[task],
-        "__DRIFTING__": words(name for name in found.features if name != label) if len(found.features) > 1 else "[]",
+        "__DRIFTING__": words(name for name in guess.features if name != label) if len(guess.features) > 1 else "[]",
         **{f"__{name.upper()}__": duration for name, duration in pace.items()},
     }  # fmt: skip
     return filled(text, {**words_of, **meant})

@@ -9,32 +9,32 @@ from millrace.proposal.guess import EVENT_TIME, Guess, key_of
 from millrace.proposal.texts import guessed, words
 
 
-def suites(found: Guess) -> dict[str, str]:
+def suites(guess: Guess) -> dict[str, str]:
     """File -> text: one suite for each source, and one for the features."""
-    made = {delivery.name: _source(delivery, found) for delivery in found.deliveries}
+    made = {delivery.name: _source(delivery, guess) for delivery in guess.deliveries}
     name = "features" if "features" not in made else "made"
-    return {f"suites/{key}.yaml": text for key, text in (made | {name: _features(found)}).items()}
+    return {f"suites/{key}.yaml": text for key, text in (made | {name: _features(guess)}).items()}
 
 
-def features_suite(found: Guess) -> str:
+def features_suite(guess: Guess) -> str:
     """File of the suite of the features: another name where a source has that one."""
-    return list(suites(found))[-1]
+    return list(suites(guess))[-1]
 
 
-def _source(delivery: Delivery, found: Guess) -> str:
+def _source(delivery: Delivery, guess: Guess) -> str:
     key: Sequence[str] = key_of(delivery) or ()
-    if delivery is found.main:
-        beside = [] if delivery.unique(*found.entity) or not found.moment.column else [found.moment.column]
-        key = [*found.entity, *beside]
+    if delivery is guess.main:
+        beside = [] if delivery.unique(*guess.entity) or not guess.moment.column else [guess.moment.column]
+        key = [*guess.entity, *beside]
     full = [column for column in delivery.kinds if delivery.full(column)]
     return _text(delivery.name, list(delivery.kinds), key, full)
 
 
-def _features(found: Guess) -> str:
-    entity = [found.names[c] for c in found.entity]
-    key = entity if found.main.unique(*found.entity) else [*entity, EVENT_TIME]
-    full = [name for column, name in found.names.items() if found.main.full(column)]
-    return _text("features", [*entity, EVENT_TIME, *found.features], key, [*full, EVENT_TIME])
+def _features(guess: Guess) -> str:
+    entity = [guess.names[c] for c in guess.entity]
+    key = entity if guess.main.unique(*guess.entity) else [*entity, EVENT_TIME]
+    full = [name for column, name in guess.names.items() if guess.main.full(column)]
+    return _text("features", [*entity, EVENT_TIME, *guess.features], key, [*full, EVENT_TIME])
 
 
 def _text(name: str, columns: Sequence[str], key: Sequence[str], full: Sequence[str]) -> str:

@@ -29,7 +29,7 @@ class Decision:
 
 def decide(
     spec: MonitoringSpec,
-    cut: Partitioning,
+    partitioning: Partitioning,
     now: Window,
     history: Sequence[Window],
     *,
@@ -46,17 +46,19 @@ def decide(
     where it is so for `SILENT` windows in a row.
     """
     key = now.partition
-    if cut.start(key) <= cut.start(trained_to):
+    if partitioning.start(key) <= partitioning.start(trained_to):
         return Decision("none", "in_training", f"{key} lies in what the champion was trained on (to {trained_to})")
-    newer = [w.partition for w in history if cut.start(w.partition) > cut.start(key)]
+    newer = [w.partition for w in history if partitioning.start(w.partition) > partitioning.start(key)]
     if newer:
         return Decision("none", "older", f"{key} is a replay; {max(newer)} was judged already")
     if now.broken:
         names = ", ".join(sorted(now.broken))
         return Decision("alert", "broken", f"broken column: {names}; mend the source first")
-    if last_retrain is not None and spec.cooldown and _within(cut, last_retrain, key, spec):
+    if last_retrain is not None and spec.cooldown and _within(partitioning, last_retrain, key, spec):
         return Decision("none", "cooldown", f"retrained for {last_retrain}, less than {spec.cooldown} ago")
-    seen = Situation(spec, cut, now, sorted(history, key=lambda w: cut.start(w.partition)), trained_to)
+    seen = Situation(
+        spec, partitioning, now, sorted(history, key=lambda w: partitioning.start(w.partition)), trained_to
+    )
     if decision := _first([trigger for trigger in TRIGGERS if not trigger.needs_rows], seen):
         return decision
     if now.rows < spec.minimum_rows:
@@ -87,6 +89,6 @@ def _too_few(seen: Situation) -> Decision:
     )
 
 
-def _within(cut: Partitioning, last: str, key: str, spec: MonitoringSpec) -> bool:
+def _within(partitioning: Partitioning, last: str, key: str, spec: MonitoringSpec) -> bool:
     """Whether `key` comes less than the cooldown after the last retraining; the same partition is a replay."""
-    return cut.start(key) <= cut.start(last) or last in cut.window(key, spec.cooldown)
+    return partitioning.start(key) <= partitioning.start(last) or last in partitioning.window(key, spec.cooldown)

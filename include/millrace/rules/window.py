@@ -30,7 +30,7 @@ class Situation:
     """
 
     spec: MonitoringSpec
-    cut: Partitioning
+    partitioning: Partitioning
     now: Window
     earlier: Sequence[Window]
     trained_to: str

@@ -37,11 +37,11 @@ def engine_of(source: Any) -> SourceEngine:
     return engine
 
 
-def fill(pattern: str, cut: Partitioning, partition: str | None) -> str:
+def fill(pattern: str, partitioning: Partitioning, partition: str | None) -> str:
     """Fill a location pattern with the partition's local start, zero-padded; a static source has no partition."""
     if partition is None:
         return pattern
-    start: datetime = cut.start(partition).astimezone(ZoneInfo(cut.timezone))
+    start: datetime = partitioning.start(partition).astimezone(ZoneInfo(partitioning.timezone))
     return pattern.format(
         year=f"{start:%Y}", month=f"{start:%m}", day=f"{start:%d}", hour=f"{start:%H}"
     )  # fmt: skip

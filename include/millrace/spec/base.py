@@ -28,15 +28,15 @@ class Mistakes:
     """
 
     def __init__(self) -> None:
-        self._found: list[InitErrorDetails] = []
+        self._mistakes: list[InitErrorDetails] = []
 
     def add(self, message: str, *loc: str | int, **parts: Any) -> None:
         """Note a mistake at `loc`, keys from the model down; `parts` are those of MillraceError."""
         text = str(SpecError(message, **parts))
         kind = PydanticCustomError("mistake", "{text}", {"text": text})
-        self._found.append(InitErrorDetails(type=kind, loc=loc, input=None))
+        self._mistakes.append(InitErrorDetails(type=kind, loc=loc, input=None))
 
     def done(self) -> None:
         """Raise ValidationError when anything was noted; inside a validator pydantic puts `loc` below the model's."""
-        if self._found:
-            raise ValidationError.from_exception_data("spec", self._found)
+        if self._mistakes:
+            raise ValidationError.from_exception_data("spec", self._mistakes)

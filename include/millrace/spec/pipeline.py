@@ -53,12 +53,12 @@ class PartitionSpec(Model):
         if known and self.grain == "hour" and not keeps_its_clocks(self.timezone):
             wrong.add("hours need a time zone whose clocks never change: a changed hour has two names or none",
                       "timezone", given=self.timezone, allowed=["UTC", "Etc/GMT+5"])  # fmt: skip
-        cut = Partitioning(self.grain, self.timezone if known else "UTC")
+        partitioning = Partitioning(self.grain, self.timezone if known else "UTC")
         found = {}
         for key in ("start", "end"):
             if (given := getattr(self, key)) is not None:
                 try:
-                    found[key] = cut.start(given)
+                    found[key] = partitioning.start(given)
                 except SpecError as err:
                     wrong.add(err.message, key, allowed=err.allowed)
         if len(found) == 2 and found["end"] < found["start"]:

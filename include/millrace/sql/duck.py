@@ -65,9 +65,9 @@ def without_nan(path: Path, folder: str) -> Path:
     footer = pq.read_metadata(path)
     groups = [footer.row_group(n) for n in range(footer.num_row_groups)]
     chunks = [group.column(n) for group in groups for n in range(group.num_columns)]
-    told = {c.path_in_schema for c in chunks if c.physical_type in ("FLOAT", "DOUBLE") and c.statistics is not None}
-    if not told or not any(
-        pc.any(pc.is_nan(column)).as_py() for column in pq.read_table(path, columns=[*told]).columns
+    floats = {c.path_in_schema for c in chunks if c.physical_type in ("FLOAT", "DOUBLE") and c.statistics is not None}
+    if not floats or not any(
+        pc.any(pc.is_nan(column)).as_py() for column in pq.read_table(path, columns=[*floats]).columns
     ):
         return path
     table = pq.read_table(path)

@@ -82,11 +82,11 @@ def show(connection: duckdb.DuckDBPyConnection, sources: Mapping[str, Sequence[s
     Raises SpecError where DuckDB's clocks of the scope's zone are not those by which the partition was cut.
     """
 
-    def told(moments: Sequence[int]) -> list[int]:
+    def local_times(moments: Sequence[int]) -> list[int]:
         query = "SELECT epoch_us(make_timestamptz(m)::TIMESTAMP) FROM (SELECT unnest(?::BIGINT[]) AS m)"
         return [row[0] for row in connection.execute(query, [list(moments)]).fetchall()]
 
-    agree("DuckDB", scope.timezone, scope.start_time, scope.end_time, told)
+    agree("DuckDB", scope.timezone, scope.start_time, scope.end_time, local_times)
     connection.execute(
         "CREATE TABLE scope AS SELECT ?::VARCHAR AS partition_key, ?::TIMESTAMPTZ AS start_time, "
         "?::TIMESTAMPTZ AS end_time", [scope.partition_key, scope.start_time, scope.end_time],

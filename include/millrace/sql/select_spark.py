@@ -37,16 +37,16 @@ def select(
         query = translate(connection, sql).checked()
     spark = session(master)
 
-    def told(moments: Sequence[int]) -> list[int]:
+    def local_times(moments: Sequence[int]) -> list[int]:
         rows = spark.createDataFrame(pa.table({"n": range(len(moments)), "m": pa.array(moments, pa.int64())}))
         clock = local(scope.timezone, "timestamp_micros(m)")
         made = rows.selectExpr("n", f"unix_micros(CAST({clock} AS TIMESTAMP)) AS clock").toArrow()
-        found: list[int] = made.sort_by("n")["clock"].to_pylist()
-        return found
+        clocks: list[int] = made.sort_by("n")["clock"].to_pylist()
+        return clocks
 
     def run() -> pa.Table:
         if scope.timezone != "UTC":
-            agree("Spark's Java", scope.timezone, scope.start_time, scope.end_time, told)
+            agree("Spark's Java", scope.timezone, scope.start_time, scope.end_time, local_times)
         for name, paths in files.items():
             spark.read.parquet(*paths).createOrReplaceTempView(name)
         spark.createDataFrame(known).createOrReplaceTempView("scope")

@@ -26,8 +26,8 @@ def agree(
     """
     first = start - (end - start)
     moments = [first + n * _STEP for n in range((end - first) // _STEP + 1)]
-    told = clocks([_micros(moment) for moment in moments])
-    for moment, clock in zip(moments, told, strict=True):
+    answers = clocks([_micros(moment) for moment in moments])
+    for moment, clock in zip(moments, answers, strict=True):
         local = moment.astimezone(ZoneInfo(zone))
         if clock != _micros(local.replace(tzinfo=UTC)):
             raise SpecError(

@@ -19,21 +19,21 @@ from millrace.airflow.tasks import online
 
 def build(site: Site) -> DAG:
     """Build `<pipeline>__features`: serves the schedule, backfill, REST with a partition key, and a manual run."""
-    spec, cut = site.spec, site.cut
+    spec, partitioning = site.spec, site.partitioning
     here = {"root": str(site.tree.root), "pipeline": spec.name}
     does = "Lands one partition, checks it, makes features, publishes and scores them."
     with DAG(
         **arguments(site, "features", does, by_clock=_by_clock(site)),
         schedule=_schedule(site),
         # No end_date: Airflow gives a run by hand no tasks after it, and calls that success. The schedule has the end.
-        start_date=cut.start(spec.partition.start),
+        start_date=partitioning.start(spec.partition.start),
         max_active_runs=4,
         params={
             "partition": Param(
                 None,
                 type=["null", "string"],
                 title="Partition",
-                description=f"One {cut.grain}, such as {spec.partition.start}. Needed when started by hand.",
+                description=f"One {partitioning.grain}, such as {spec.partition.start}. Needed when started by hand.",
             ),
             "rebuild": Param(
                 False,
@@ -62,11 +62,11 @@ def build(site: Site) -> DAG:
 def _by_clock(site: Site) -> bool:
     """Whether the clock will start runs: not where the environment says so, nor after the last partition's end."""
     end = site.spec.partition.end
-    return site.placed.scheduled and (end is None or site.cut.end(end) > datetime.now(UTC))
+    return site.placed.scheduled and (end is None or site.partitioning.end(end) > datetime.now(UTC))
 
 
 def _schedule(site: Site) -> Any:
     if not site.placed.scheduled:
         return PartitionedAtRuntime()
-    cut, spec = site.cut, site.spec.partition
-    return PartitionTimetable(cut.grain, timezone=cut.timezone, start=spec.start, end=spec.end)
+    partitioning, spec = site.partitioning, site.spec.partition
+    return PartitionTimetable(partitioning.grain, timezone=partitioning.timezone, start=spec.start, end=spec.end)

@@ -22,7 +22,7 @@ def build(site: Site) -> DAG:
     schedule = spec.training.schedule if site.placed.scheduled else None
     with DAG(
         **arguments(site, "training", "Trains a challenger on the newest window and registers it."),
-        schedule=CronTriggerTimetable(schedule, timezone=site.cut.timezone) if schedule else None,
+        schedule=CronTriggerTimetable(schedule, timezone=site.partitioning.timezone) if schedule else None,
         max_active_runs=1,
         params=_form(site),
     ) as dag:

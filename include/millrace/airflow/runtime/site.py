@@ -44,7 +44,7 @@ class Site:
         return self.placed.spec.name
 
     @property
-    def cut(self) -> Partitioning:
+    def partitioning(self) -> Partitioning:
         """The pipeline's partition arithmetic."""
         return self.placed.spec.partitioning
 

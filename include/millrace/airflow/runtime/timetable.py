@@ -28,14 +28,21 @@ class PartitionTimetable(CronPartitionTimetable):
     """
 
     def __init__(self, grain: Grain, *, timezone: str, start: str, end: str | None = None) -> None:
-        self.cut = Partitioning(grain, timezone)
-        super().__init__(self.cut.cron, timezone=timezone, run_offset=-1, key_format=self.cut.key_format)
+        self.partitioning = Partitioning(grain, timezone)
+        super().__init__(
+            self.partitioning.cron, timezone=timezone, run_offset=-1, key_format=self.partitioning.key_format
+        )
         self.start, self.end = start, end
         self.description = f"At the end of each {grain} in {timezone}, from {start} {f'to {end}' if end else 'on'}"
 
     def serialize(self) -> dict[str, Any]:
         """Arguments of the constructor."""
-        return {"grain": self.cut.grain, "timezone": self.cut.timezone, "start": self.start, "end": self.end}
+        return {
+            "grain": self.partitioning.grain,
+            "timezone": self.partitioning.timezone,
+            "start": self.start,
+            "end": self.end,
+        }
 
     @classmethod
     def deserialize(cls, data: dict[str, Any]) -> PartitionTimetable:
@@ -56,10 +63,10 @@ class PartitionTimetable(CronPartitionTimetable):
         if restriction.earliest is not None:
             keys.append(self._first_from(restriction.earliest))
         if last_dagrun_info is not None:
-            keys.append(self.cut.next(self._key_of(last_dagrun_info)))
+            keys.append(self.partitioning.next(self._key_of(last_dagrun_info)))
         if not restriction.catchup:
             keys.append(self._newest(last_dagrun_info))
-        info = self._run(max(keys, key=self.cut.start))
+        info = self._run(max(keys, key=self.partitioning.start))
         if not self._reaches(info.partition_key) or (restriction.latest and restriction.latest < info.run_after):
             return None
         return info
@@ -69,17 +76,19 @@ class PartitionTimetable(CronPartitionTimetable):
 
         Those that have not ended are the clock's, which does not look at what a backfill made.
         """
-        first = max(self.start, self._first_from(self.localize_partition_datetime(earliest)), key=self.cut.start)
-        last = self.cut.key_of(self.localize_partition_datetime(latest))
-        for key in self.cut.range(first, last):
-            if not self._reaches(key) or self.cut.end(key) > _now():
+        first = max(
+            self.start, self._first_from(self.localize_partition_datetime(earliest)), key=self.partitioning.start
+        )
+        last = self.partitioning.key_of(self.localize_partition_datetime(latest))
+        for key in self.partitioning.range(first, last):
+            if not self._reaches(key) or self.partitioning.end(key) > _now():
                 return
             # As Airflow's own: a backfill's run may begin with its partition. See `_by_clock`.
-            yield self._run(key)._replace(run_after=coerce_datetime(self.cut.start(key)))
+            yield self._run(key)._replace(run_after=coerce_datetime(self.partitioning.start(key)))
 
     def localize_partition_datetime(self, dt: datetime) -> Any:
         """The first moment at which the zone's clocks show the same reading as `dt`."""
-        return coerce_datetime(self.cut.first_moment(dt.replace(tzinfo=None, fold=0)))
+        return coerce_datetime(self.partitioning.first_moment(dt.replace(tzinfo=None, fold=0)))
 
     def _newest(self, last: DagRunInfo | None) -> str:
         """Key of the first partition that is not left to backfill.
@@ -88,29 +97,29 @@ class PartitionTimetable(CronPartitionTimetable):
         no backfill came near, it is the one that runs now: so unpausing the DAG of historical data asks for nothing.
         """
         now = _now()
-        ended = self.cut.previous(self.cut.key_of(now))
-        if last is not None and (self._by_clock(last) or self.cut.next(self._key_of(last)) == ended):
+        ended = self.partitioning.previous(self.partitioning.key_of(now))
+        if last is not None and (self._by_clock(last) or self.partitioning.next(self._key_of(last)) == ended):
             return ended
-        return self.cut.key_of(now - GRACE)
+        return self.partitioning.key_of(now - GRACE)
 
     def _run(self, key: str) -> DagRunInfo:
         return DagRunInfo(
-            run_after=coerce_datetime(self.cut.end(key)),
+            run_after=coerce_datetime(self.partitioning.end(key)),
             data_interval=None,
-            partition_date=coerce_datetime(self.cut.start(key)),
+            partition_date=coerce_datetime(self.partitioning.start(key)),
             partition_key=key,
         )
 
     def _first_from(self, moment: datetime) -> str:
         """Key of the first partition that starts at or after a moment."""
-        key = self.cut.key_of(moment)
-        return key if self.cut.start(key) == moment else self.cut.next(key)
+        key = self.partitioning.key_of(moment)
+        return key if self.partitioning.start(key) == moment else self.partitioning.next(key)
 
     def _reaches(self, key: str) -> bool:
-        return self.end is None or self.cut.start(key) <= self.cut.start(self.end)
+        return self.end is None or self.partitioning.start(key) <= self.partitioning.start(self.end)
 
     def _key_of(self, info: DagRunInfo) -> str:
-        return self.cut.key_of(info.partition_date or self._get_prev(info.run_after))
+        return self.partitioning.key_of(info.partition_date or self._get_prev(info.run_after))
 
     def _by_clock(self, info: DagRunInfo) -> bool:
         """Whether the clock made a run: after its partition's end, where a backfill's run carries its start."""
@@ -119,17 +128,17 @@ class PartitionTimetable(CronPartitionTimetable):
     # Airflow's own steps, which also its calendar and the REST API take.
 
     def _get_next(self, current: datetime) -> Any:
-        return coerce_datetime(self.cut.end(self.cut.key_of(current)))
+        return coerce_datetime(self.partitioning.end(self.partitioning.key_of(current)))
 
     def _get_prev(self, current: datetime) -> Any:
-        return coerce_datetime(self.cut.start(self.cut.key_of(current - _INSTANT)))
+        return coerce_datetime(self.partitioning.start(self.partitioning.key_of(current - _INSTANT)))
 
     def _format_key(self, partition_date: datetime) -> str:
-        return self.cut.key_of(partition_date)
+        return self.partitioning.key_of(partition_date)
 
     def _decode_partition_date(self, partition_key: str) -> datetime:
         try:
-            return self.cut.start(partition_key)
+            return self.partitioning.start(partition_key)
         except SpecError as err:
             raise InvalidPartitionKeyError(str(err)) from err
 

@@ -37,7 +37,7 @@ def land(source: str, root: str, pipeline: str) -> list[Packed]:
     if not spec.partitioned:
         return [_land_one(site, source, STATIC, partition)]
     found: list[Packed] = []
-    for key in site.cut.lookback(partition, spec.lookback, site.spec.partition.start):
+    for key in site.partitioning.lookback(partition, spec.lookback, site.spec.partition.start):
         landed = _landed(site, source, key)
         if landed is None:
             log.info(
@@ -71,7 +71,7 @@ def _land_one(site: Site, source: str, key: str, of: str) -> Packed:
         log.info("%s: %s has no file any more; its features are made anew from what was landed", source, key)
         return landed
     missing = site.spec.partition
-    if datetime.now(UTC) < missing.missing_after.after(site.cut.end(of)):
+    if datetime.now(UTC) < missing.missing_after.after(site.partitioning.end(of)):
         raise NotYet(f"{result.error.message}. The partition ends or ended only just; trying again later")
     if missing.missing == "skip":
         raise AirflowSkipException(f"{result.error.message}. The pipeline says: skip a missing partition")
@@ -247,8 +247,12 @@ def _looked_at(site: Site, dataset: str, partition: str, checks: list[Any]) -> l
     if partition == STATIC:
         keys = [STATIC] if trailing(checks) else []
     else:
-        before = [key for key in site.tables.partitions(table) if site.cut.start(key) < site.cut.start(partition)]
-        keys = sorted(before, key=site.cut.start)[len(before) - min(trailing(checks), len(before)) :]
+        before = [
+            key
+            for key in site.tables.partitions(table)
+            if site.partitioning.start(key) < site.partitioning.start(partition)
+        ]
+        keys = sorted(before, key=site.partitioning.start)[len(before) - min(trailing(checks), len(before)) :]
     wanted = [("trailing", table, key) for key in keys]
     for source in references(checks):
         partitioned = site.spec.sources[source].partitioned

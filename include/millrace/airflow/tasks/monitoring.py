@@ -115,7 +115,7 @@ def decide(
     last = site.ledger.last_retrain(pipeline, partition)
     answer = govern(
         spec,
-        site.cut,
+        site.partitioning,
         now,
         history,
         trained_to=champion.trained.trained_to,
@@ -160,14 +160,14 @@ def _as_of(site: Site, partition: str) -> datetime:
     label is due, or now if that is earlier."""
     label = site.spec.label
     assert label is not None
-    due = all_known(site.cut.end(partition), label.known_after)
+    due = all_known(site.partitioning.end(partition), label.known_after)
     return min(due, datetime.now(UTC).replace(minute=0, second=0, microsecond=0))
 
 
 def _window(site: Site, partition: str) -> list[str]:
     spec = site.spec.monitoring
     assert spec is not None
-    return site.cut.window(partition, spec.window) if spec.window else [partition]
+    return site.partitioning.window(partition, spec.window) if spec.window else [partition]
 
 
 def _current(site: Site, dataset: str, keys: list[str]) -> list[tuple[str, Artifact]]:

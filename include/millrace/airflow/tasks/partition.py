@@ -24,11 +24,11 @@ def partition_of(site: Site) -> str:
             f"(for example: {example}), through REST with a partition_key, by backfill, or let the schedule run it."
         )
     try:
-        site.cut.check(str(key))
+        site.partitioning.check(str(key))
     except SpecError as err:
         raise AirflowFailException(f"{err}. For example: {example}") from err
-    if site.cut.start(key) < site.cut.start(spec.start) or (
-        spec.end and site.cut.start(key) > site.cut.start(spec.end)
+    if site.partitioning.start(key) < site.partitioning.start(spec.start) or (
+        spec.end and site.partitioning.start(key) > site.partitioning.start(spec.end)
     ):
         raise AirflowFailException(
             f"Partition {key} lies outside the pipeline's {spec.start} to {spec.end or 'now'} "

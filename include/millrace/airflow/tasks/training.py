@@ -40,9 +40,9 @@ def claim(root: str, pipeline: str) -> dict[str, Any]:
         raise AirflowFailException(
             f"No partition of {pipeline} is published yet. Run the DAG {pipeline}__features for some partitions first"
         )
-    until = site.cut.check(params.get("until") or published[-1])
+    until = site.partitioning.check(params.get("until") or published[-1])
     window = Duration(params.get("window") or str(training.window))
-    partitions = [key for key in site.cut.window(until, window) if key in set(published)]
+    partitions = [key for key in site.partitioning.window(until, window) if key in set(published)]
     if not partitions:
         raise AirflowFailException(f"No published partition lies in the {window} up to {until}")
     found = {key: site.tables.resolve(f"{pipeline}/features", key) for key in partitions}
@@ -58,7 +58,7 @@ def claim(root: str, pipeline: str) -> dict[str, Any]:
         "until": until,
         "inputs": pinned,
         "learner": _learner(site, params.get("learner") or {}),
-        "as_of": all_known(site.cut.end(until), site.spec.label.known_after).isoformat(),
+        "as_of": all_known(site.partitioning.end(until), site.spec.label.known_after).isoformat(),
     }
 
 

@@ -64,7 +64,7 @@ class TableOfflineStore(OfflineStore):
         end_date: datetime | None = None,
         filter_by_created_timestamp: bool = False,
     ) -> RetrievalJob:
-        """Features of every entity row at its moment, in the rows' order, doubles included; null where none is known.
+        """Features of every entity row at its moment, in the rows' order, duplicates too; null where none is known.
 
         Entity rows come as a DataFrame, as SQL over the registry's sources by name, or, left out, as the rows of the
         views between two dates. With `filter_by_created_timestamp` a value counts from its created time on.

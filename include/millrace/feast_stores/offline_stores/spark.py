@@ -66,7 +66,7 @@ class TableOfflineStore(duckdb.TableOfflineStore):
         end_date: datetime | None = None,
         filter_by_created_timestamp: bool = False,
     ) -> RetrievalJob:
-        """Features of every entity row at its moment, in the rows' order, doubles included; null where none is known.
+        """Features of every entity row at its moment, in the rows' order, duplicates too; null where none is known.
 
         Raises SpecError for entity rows that are no DataFrame, and for data that Spark cannot read.
         """

@@ -112,8 +112,8 @@ class EntityRowOnlineStore(RowStore):
                 config.online_store.path, autocommit=True, connect_timeout=CONNECT_S
             )
             self._local.owner = owner
-        found: psycopg.Connection = self._local.connection
-        return found
+        connection: psycopg.Connection = self._local.connection
+        return connection
 
 
 def _place(config: RepoConfig) -> str:

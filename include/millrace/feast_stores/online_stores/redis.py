@@ -121,8 +121,8 @@ class EntityRowOnlineStore(RowStore):
                 given.path, socket_connect_timeout=CONNECT_S, socket_timeout=CONNECT_S, **_password(password)
             )
             self._local.owner = owner
-        found: redis.Redis = self._local.client
-        return found
+        client: redis.Redis = self._local.client
+        return client
 
 
 def _password(password: str | None) -> dict[str, Any]:

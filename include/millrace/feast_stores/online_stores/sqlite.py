@@ -100,8 +100,8 @@ class EntityRowOnlineStore(RowStore):
             connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
             _use_wal(connection)
             self._local.owner, self._local.connection = owner, connection
-        found: sqlite3.Connection = self._local.connection
-        return found
+        opened: sqlite3.Connection = self._local.connection
+        return opened
 
     @contextmanager
     def _errors(self, config: RepoConfig, view: str | None) -> Iterator[None]:

@@ -16,7 +16,7 @@ from millrace.contract import Check
 from millrace.core.errors import MillraceError
 from millrace.gates import words
 from millrace.gates.gx.frame import nan_as_null
-from millrace.gates.result import Found
+from millrace.gates.result import CheckResult
 from millrace.spec.gate import Bias, Freshness, Reference, Rule, Schema, UniqueAcross, Volume
 from millrace.sql.duck import Limits, connection, name
 
@@ -43,8 +43,10 @@ class Surroundings:
     sources: Mapping[str, Callable[[Sequence[str]], pa.Table]] = field(default_factory=dict)
 
 
-def run(table: pa.Table, checks: Sequence[Any], classify: Callable[[str], str], around: Surroundings) -> list[Found]:
-    """Evaluate checks on a table and return one Found each, in order. NaN is null, here as in an expectation."""
+def run(
+    table: pa.Table, checks: Sequence[Any], classify: Callable[[str], str], around: Surroundings
+) -> list[CheckResult]:
+    """Evaluate checks on a table and return one CheckResult each, in order. NaN is null, here as in an expectation."""
     plain = _plain(table) if checks else table
     return [_run(plain, check, classify, around) for check in checks]
 
@@ -55,7 +57,7 @@ def _plain(table: pa.Table) -> pa.Table:
     return pa.table([nan_as_null(column) for column in table.columns], names=table.column_names)
 
 
-def _run(table: pa.Table, check: Any, classify: Callable[[str], str], around: Surroundings) -> Found:
+def _run(table: pa.Table, check: Any, classify: Callable[[str], str], around: Surroundings) -> CheckResult:
     kind = f"millrace_{check.type}"
     columns = _columns(check)
     missing = [column for column in columns if column not in table.column_names]
@@ -68,8 +70,8 @@ def _run(table: pa.Table, check: Any, classify: Callable[[str], str], around: Su
             made = _EVALUATE[type(check)](table, check, classify, around)
     except Exception as err:
         why = str(err) if isinstance(err, MillraceError) else type(err).__name__  # others may quote values
-        return Found(_failed(check, f"could not be evaluated: {why}"), kind, {}, {}, why)
-    return Found(made, kind, {"column_list": columns} if columns else {}, {})
+        return CheckResult(_failed(check, f"could not be evaluated: {why}"), kind, {}, {}, why)
+    return CheckResult(made, kind, {"column_list": columns} if columns else {}, {})
 
 
 def _columns(check: Any) -> list[str]:

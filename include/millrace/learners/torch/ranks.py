@@ -106,14 +106,14 @@ def _run(folder: Path, ranks: int, settings: Settings, report: Report) -> list[P
             start_new_session=True,
             preexec_fn=lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGTERM),  # end when this process does, however it did
         )
-        told = False
+        stopped = False
         try:
             while process.poll() is None:
                 curve = _tell(folder, curve, report)
-                if interruption.asked() and not told:
+                if interruption.asked() and not stopped:
                     process.terminate()  # torchrun passes it on to the ranks
-                    told = True
-                if told and not interruption.seconds_left():
+                    stopped = True
+                if stopped and not interruption.seconds_left():
                     break
                 time.sleep(0.1)
         finally:

@@ -49,8 +49,8 @@ def fit(
                 continue
             training.begin(segment)
             points = curve[first:]  # of an epoch that a checkpoint inside this segment has
-            told = len(points)
-            for epoch in range(first + told, stop):
+            restored = len(points)
+            for epoch in range(first + restored, stop):
                 if not training.epoch(epoch):
                     kept = [*curve[:first], *points]
                     if training.done(epoch):
@@ -63,7 +63,7 @@ def fit(
             check_finite(points)
             curve = [*curve[:first], *points]
             checkpoints.save(segment, training.state(), curve)
-            report(points[told:])
+            report(points[restored:])
         return Weights(save(net.tensors()), curve)
 
 

@@ -9,7 +9,7 @@ from millrace.rules.window import Situation
 def fires(seen: Situation) -> str | None:
     """Where no partition that the champion was trained on lies in the `max_age` that ends with this one."""
     limit = seen.spec.max_age
-    if not limit or seen.trained_to in seen.cut.window(seen.now.partition, limit):
+    if not limit or seen.trained_to in seen.partitioning.window(seen.now.partition, limit):
         return None
     return f"the champion was trained to {seen.trained_to}, {limit} or more before"
 

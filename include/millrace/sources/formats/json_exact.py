@@ -75,7 +75,7 @@ def _batches(path: Path, name: str) -> Iterator[list[tuple[int, dict[str, Any]]]
 
 
 def _object(line: str, where: str) -> dict[str, Any]:
-    begins, cut = line.strip(_SPACE)[0], not line.endswith("\n")
+    begins, unended = line.strip(_SPACE)[0], not line.endswith("\n")
     next_step = f"{_LINES}; jq -c '.[]' writes an array so" if begins == "[" else _LINES
     try:
         value = _DECODER.decode(line)
@@ -85,7 +85,7 @@ def _object(line: str, where: str) -> dict[str, Any]:
         why = f"{err.msg}, at character {err.pos + 1}"
         if err.msg == "Extra data":
             why = f"it ends at character {err.pos}, and more stands behind it"
-        elif cut and begins == "{":
+        elif unended and begins == "{":
             next_step = "The file ends here: it was probably cut off"
         elif begins == "{" and err.pos >= len(line.rstrip(_SPACE)):
             why, next_step = "it goes on in the next line", f"{_LINES}; jq -c . writes objects so"

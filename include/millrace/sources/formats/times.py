@@ -163,9 +163,9 @@ def _in_doubt(micros: int, whole_day: bool, clocks: ZoneInfo) -> int | str:
     if first == second:
         return first
     if whole_day:
-        local, cut = _EPOCH + timedelta(microseconds=micros), Partitioning("day", clocks.key)
-        start = cut.first_moment(local)
-        if start < cut.first_moment(local + timedelta(days=1)):
+        local, partitioning = _EPOCH + timedelta(microseconds=micros), Partitioning("day", clocks.key)
+        start = partitioning.first_moment(local)
+        if start < partitioning.first_moment(local + timedelta(days=1)):
             return (local - start.replace(tzinfo=None)) // timedelta(microseconds=1)
     what, change = ("never was", "forward") if first < second else ("was twice", "back")
     return f"{what}: the clocks of {clocks.key} went {change} over it"
