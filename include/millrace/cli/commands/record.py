@@ -1,0 +1,85 @@
+"""Commands about releases and the ledger: promote, champion, ledger verify, ledger show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from millrace.cli.options import ProjectOption
+from millrace.core.settings import Settings
+from millrace.spec import ProjectTree
+
+if TYPE_CHECKING:
+    from millrace.ledger import Ledger
+
+
+def promote(
+    pipeline: Annotated[str, typer.Argument(help="Whose champion.")],
+    to: Annotated[int, typer.Option("--to", help="A challenger's version, or one that was champion: a rollback.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why; kept in the ledger.")],
+    project: ProjectOption = None,
+) -> None:
+    """Ask for the release of a version, new or old, by a run of the pipeline's release DAG."""
+    from millrace.cli.promotion import promote as ask
+
+    tree = ProjectTree.at(project)
+    started = ask(tree, Settings.load(tree.root), _ledger(project), pipeline, to, reason)
+    what = "rollback" if started.rollback else "release"
+    print(f"started the {what} of {pipeline} to version {to}: run {started.run_id} of {started.dag_id}")
+    print(f"  {started.url}")
+    if started.by == "human":
+        print("It waits for an approval in Airflow, under Required actions")
+    if started.paused:
+        print(f"The DAG is paused: the run waits until somebody unpauses {started.dag_id}")
+
+
+def champion(
+    pipeline: Annotated[str, typer.Argument(help="Whose champion.")],
+    at: Annotated[str | None, typer.Option("--at", help="A time with its zone; default: now.")] = None,
+    project: ProjectOption = None,
+) -> None:
+    """Say which version is champion, or was at a time."""
+    from millrace.cli.promotion import champion_at
+
+    tree = ProjectTree.at(project)
+    tree.spec(pipeline)
+    found, moment = champion_at(_ledger(project), pipeline, at)
+    when = f" at {moment.isoformat()}" if moment else ""
+    if found is None:
+        print(f"{pipeline}: no champion{when}")
+        return
+    print(f"{pipeline}: version {found.version}{when}, since {found.since:%Y-%m-%d %H:%M:%S} UTC "
+          f"(generation {found.generation})")  # fmt: skip
+    print(f"  trained to {found.trained.trained_to} because: {found.trained.reason}")
+    if found.reason:
+        print(f"  released because: {found.reason}")
+    print(f"  model {found.model_digest}, Evidence {found.evidence_digest}")
+
+
+def verify(project: ProjectOption = None) -> None:
+    """Check the hash chain."""
+    ledger = _ledger(project)
+    print(f"{ledger.verify()} entries, unbroken; head {ledger.head()}")
+
+
+def show(
+    pipeline: Annotated[str | None, typer.Argument(help="Default: all.")] = None,
+    last: Annotated[int, typer.Option("--last", help="How many.", min=1)] = 20,
+    project: ProjectOption = None,
+) -> None:
+    """Print the newest entries."""
+    import json
+
+    for entry in _ledger(project).entries(pipeline, limit=last):
+        text = json.dumps(entry.body)
+        print(f"{entry.seq:6} {entry.at:%Y-%m-%d %H:%M:%S} {entry.pipeline} {entry.kind} {entry.subject} {text[:160]}")
+
+
+def _ledger(project: Path | None) -> Ledger:
+    from millrace.ledger import Ledger
+
+    settings = Settings.load(ProjectTree.at(project).root)
+    settings.home.mkdir(parents=True, exist_ok=True)
+    return Ledger.open(settings.ledger)

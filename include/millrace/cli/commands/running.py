@@ -1,0 +1,60 @@
+"""Commands for what runs on this machine, and what it leaves: up, down, env, collect."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from millrace.cli.options import ProjectOption
+from millrace.core.settings import Settings
+from millrace.spec import ProjectTree
+
+
+def up(
+    project: ProjectOption = None,
+    also: Annotated[list[Path] | None, typer.Option("--also", help="Further projects for the same Airflow.")] = None,
+) -> None:
+    """Start Airflow and the MLflow UI for this project on free ports."""
+    from millrace.local.stack import up as start
+
+    tree = ProjectTree.at(project)
+    running = start(tree, Settings.load(tree.root), [ProjectTree.at(path) for path in also or []])
+    print(f"Airflow: {running.airflow_url}   user {running.user}   password {running.password}")
+    print(f"MLflow:  {running.mlflow_url}")
+    print('The airflow command in this shell:  eval "$(millrace env)"')
+    print("Stop both with: millrace down")
+
+
+def down(project: ProjectOption = None) -> None:
+    """Stop what `up` started; state stays."""
+    from millrace.local.stack import down as stop
+
+    tree = ProjectTree.at(project)
+    print("stopped" if stop(Settings.load(tree.root)) else "nothing was running")
+
+
+def env(project: ProjectOption = None) -> None:
+    """Print the shell variables with which the `airflow` command speaks to this project's Airflow."""
+    from millrace.local.stack import airflow_environment
+
+    tree = ProjectTree.at(project)
+    settings = Settings.load(tree.root)
+    whose = f"project '{tree.project.name}' ({tree.root}), environment '{settings.environment}'"
+    print(f"# {whose}")
+    for name, value in airflow_environment(tree, settings).items():
+        print(f"export {name}={shlex.quote(value)}")
+    print(f"airflow: {whose}", file=sys.stderr)  # not for the shell: for who evaluates the rest
+    print(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH")
+
+
+def collect(project: ProjectOption = None) -> None:
+    """Remove what killed writers left in the store, older than a day."""
+    from millrace.store import SnapshotStore, open_store
+
+    tree = ProjectTree.at(project)
+    left = SnapshotStore(open_store(Settings.load(tree.root).store)).collect()
+    print(f"{len(left)} leftover object{'' if len(left) == 1 else 's'} removed")
