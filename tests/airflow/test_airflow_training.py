@@ -46,8 +46,8 @@ def here(site: Site) -> dict[str, str]:
     return {"root": str(site.tree.root), "pipeline": site.name}
 
 
-def claim(site: Site, run_id: str = "manual__1", **form: Any) -> dict[str, Any]:
-    with running(f"{PIPELINE}__training", "claim", run_id=run_id, params=FORM | form):
+def claim(site: Site, run_id: str = "manual__1", run_type: str = "manual", **form: Any) -> dict[str, Any]:
+    with running(f"{PIPELINE}__training", "claim", run_id=run_id, run_type=run_type, params=FORM | form):
         return tasks.claim(**here(site))
 
 
@@ -142,6 +142,9 @@ def test_without_a_published_partition_nothing_is_trained(tmp_path):
     empty = sample(tmp_path / "shop")
     with pytest.raises(AirflowFailException, match="No partition of orders is published yet"):
         claim(empty)
+    # and what the clock asks for before there is data is no failure
+    with pytest.raises(AirflowSkipException, match="nothing is trained"):
+        claim(empty, "scheduled__1", "scheduled")
 
 
 def test_a_waiting_decision_is_taken_up_by_one_run_and_by_that_run_again_after_a_kill(site):

@@ -28,7 +28,13 @@ SPECS = [
     ("four weeks in weeks", {"partition": {"end": None}, "training": {"window": "P26W", "holdout": {"block": "week"}},
      "monitoring": {"window": "P21D"}}, ["monitoring.window"]),
     ("data of four days", {"partition": {"end": "2024-01-04"}},
-     ["monitoring.window", "training.holdout", "training.window"]),
+     ["monitoring.window", "training.holdout", "monitoring.max_age", "training.window"]),
+    ("an age that no champion reaches", {"partition": {"start": "2024-01-01", "end": "2024-02-29"}, "monitoring":
+     {"max_age": "P60D"}}, ["monitoring.max_age"]),
+    ("an age that the first champion may reach", {"partition": {"start": "2024-01-01", "end": "2024-02-29"},
+     "monitoring": {"max_age": "P59D"}}, []),
+    ("an age that no champion reaches, which does not matter", {"partition": {"start": "2024-01-01", "end":
+     "2024-02-29"}, "monitoring": {"max_age": "P60D", "retrain_on": {"age": False}}}, []),
     ("few days held out", {"training": {"holdout": {"share": 0.2}}}, ["training.holdout"]),
     ("few days held out, which do not matter", {"training": {"holdout": {"share": 0.2}},
      "monitoring": {"retrain_on": {"performance": False}}}, []),

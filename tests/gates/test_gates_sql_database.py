@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from support import ledger_cluster as cluster
 
-from millrace.core.errors import SpecError, Unavailable
+from millrace.core.errors import DataError, SpecError, Unavailable
 from millrace.gates.checks.builtin import Within
 from millrace.gates.database import PostgreSQLRows, validate_table
 from millrace.gates.engine import validate
@@ -75,6 +75,8 @@ def url() -> Iterator[str]:
                 connection.exec_driver_sql(
                     f"INSERT INTO raw.rows VALUES ({', '.join(['%s'] * TABLE.num_columns)})", tuple(row.values())
                 )
+            connection.exec_driver_sql("CREATE TABLE raw.large (v numeric)")
+            connection.exec_driver_sql("INSERT INTO raw.large VALUES (1), (1e400::numeric)")
             connection.exec_driver_sql("INSERT INTO raw.nulls (id) SELECT * FROM generate_series(1, 3)")
         engine.dispose()
         yield address
@@ -97,6 +99,13 @@ def test_nothing_to_check_fails(url: str, table: str) -> None:
     found = validate_table(url, table, {"name": "s", "expectations": [item]}, "s", public)
     assert "no value to check" in found.verdict.checks[-1].message
     assert not found.verdict.checks[-1].passed
+
+
+def test_a_number_that_no_double_holds_is_said_as_such(url: str) -> None:
+    item = {"type": "expect_column_values_to_be_between", "kwargs": {"column": "v", "min_value": 1}}
+    with pytest.raises(DataError, match="a number that no double holds") as end:
+        validate_table(url, "raw.large", {"name": "s", "expectations": [item]}, "s", public)
+    assert "0000" not in str(end.value)
 
 
 def test_only_what_pandas_needs_is_fetched(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

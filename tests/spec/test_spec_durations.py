@@ -48,6 +48,14 @@ def test_what_is_no_duration_is_refused(text):
         Duration(text)
 
 
+@pytest.mark.parametrize("text", ["P1001Y", "P99999M", "P99999Y", "P60000W"])
+def test_what_no_date_can_be_reckoned_by_is_refused(text):
+    with pytest.raises(ValueError, match=f"'{text}' is longer than 1000 years"):
+        Duration(text)
+    for longest in ("P1000Y", "P12000M", "P99999D"):
+        assert Duration(longest).before(datetime(2024, 1, 1)).year < Duration(longest).after(datetime(2024, 1, 1)).year
+
+
 def test_alike_when_they_mean_the_same():
     assert Duration("P1W") == Duration("P7D") and hash(Duration("P1W")) == hash(Duration("P7D"))
     assert Duration("PT60M") == Duration("PT1H")

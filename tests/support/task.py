@@ -35,6 +35,7 @@ class DagRun:
     run_id: str
     partition_key: str | None = None
     conf: dict[str, Any] = field(default_factory=dict)
+    run_type: str = "manual"
 
 
 @contextmanager
@@ -47,11 +48,12 @@ def running(
     params: dict[str, Any] | None = None,
     xcoms: dict[str, Any] | None = None,
     try_number: int = 1,
+    run_type: str = "manual",
 ) -> Iterator[dict[str, Any]]:
     """Be inside a task: `get_current_context()` gives what is yielded here, as in a task of a real run."""
     context = {
         "ti": TaskInstance(dag_id, task_id, run_id, try_number, xcoms or {}),
-        "dag_run": DagRun(run_id, partition_key, params or {}),
+        "dag_run": DagRun(run_id, partition_key, params or {}, run_type),
         "params": params or {},
         "outlet_events": OutletEventAccessors(),
         "run_id": run_id,

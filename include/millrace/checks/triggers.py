@@ -59,6 +59,14 @@ def _unable(spec: PipelineSpec) -> Iterator[tuple[tuple[str, ...], str]]:
                 f"{MINIMUM_BLOCKS} or more; train on a longer window, hold out a larger share, {instead}"
             )
             yield ("training", "holdout"), text
+    age = monitoring.max_age if on.age is not False else None
+    first, last = spec.partition.start, spec.partition.end
+    if age and last is not None and first in spec.partitioning.window(last, age):
+        text = (
+            f"age can never fire: partition.end is {last}, and even a champion that was trained to the first partition "
+            f"({first}) is no older than {age} then; shorten it, or leave it out"
+        )
+        yield ("monitoring", "max_age"), text
     if on.drift and trained < LEAST_BLOCKS:
         text = (
             f"drift can never fire: {training.window} has {_blocks(trained, holdout.block)} (training.holdout.block), "

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from millrace.core.errors import SpecError, Unavailable
+from millrace.core.errors import DataError, SpecError, Unavailable
 from millrace.gates.checks import builtin
 from millrace.gates.engine import judge
 from millrace.gates.gx.suite import Entry
@@ -50,10 +50,12 @@ def validate_table(
 
     `url` is SQLAlchemy's, `table` a name or `schema.name`. Columns that an expectation needs in pandas are fetched,
     the others not. Everything is read in one transaction, so that writers meanwhile change no count. Raises SpecError
-    where there is no such table or another database, Unavailable where it cannot be reached.
+    where there is no such table or another database, DataError for numbers beyond a double, Unavailable where it cannot
+    be reached.
     """
     from sqlalchemy import create_engine
     from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import DataError as OutOfRange
     from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
     from sqlalchemy.pool import StaticPool
 
@@ -88,6 +90,9 @@ def validate_table(
         )  # fmt: skip
     except ProgrammingError:
         raise SpecError("the table cannot be read; is it there, and may it be read?", where=where,
+                        given=table) from None  # fmt: skip
+    except OutOfRange:
+        raise DataError("a column holds a number that no double holds; gates compare doubles", where=where,
                         given=table) from None  # fmt: skip
     except SQLAlchemyError as err:
         raise Unavailable(f"the database cannot be reached ({type(err).__name__})", where=where) from None

@@ -13,6 +13,9 @@ from pydantic_core import core_schema
 _PART = r"(?:([0-9]{1,5})%s)?"
 PATTERN = "^P(?=.)" + "".join(_PART % u for u in "YMWD") + "(?:T(?=.)" + "".join(_PART % u for u in "HMS") + ")?$"
 
+LONGEST_YEARS = 1000
+"""Python's last year is 9999, and its first 1."""
+
 
 class Duration:
     """A duration in two parts: the calendar's (years to days) and the clock's (hours to seconds).
@@ -25,6 +28,8 @@ class Duration:
         if not match:
             raise ValueError(f"'{text}' is not a duration; write ISO 8601 such as P1M, P28D or PT3H")
         years, months, weeks, days, hours, minutes, seconds = (int(g or 0) for g in match.groups())
+        if years + months / 12 + (weeks * 7 + days) / 365 > LONGEST_YEARS:
+            raise ValueError(f"'{text}' is longer than {LONGEST_YEARS} years, which no date can be reckoned by")
         self.text = text
         self.calendar = relativedelta(years=years, months=months, weeks=weeks, days=days)
         self.clock = timedelta(hours=hours, minutes=minutes, seconds=seconds)

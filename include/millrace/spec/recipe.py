@@ -15,7 +15,7 @@ from millrace.spec.pipeline import UNRECORDED, PipelineSpec
 
 TRANSFORM_VERSION = 1
 """Raised when landing or the transform would make other features of the same files, SQL and spec."""
-_ELSEWHERE = {"location", "compression", "gate", "connection"}
+_ELSEWHERE = {"location", "compression", "gate"}
 """Of a source: where its bytes come from and what refuses them, which does not change what they mean."""
 
 

@@ -151,12 +151,9 @@ class FilesSource(_Source):
 
 
 class S3Source(_Source):
-    """Objects in a bucket; location is `s3://bucket/key`. `connection` names an Airflow Connection, never a secret."""
+    """Objects in a bucket; location is `s3://bucket/key`. The environment's AWS variables give address and keys."""
 
     kind: Literal["s3"] = "s3"
-    connection: str | None = Field(
-        default=None, description="Name of an Airflow Connection; not read yet: the AWS variables are."
-    )
     engine: ClassVar[str] = "millrace.sources.s3:S3SourceEngine"
 
     def location_problem(self, location: str) -> str | None:
