@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import xgboost as xgb
@@ -25,6 +27,17 @@ _OBJECTIVE = {
 }
 
 
+@contextmanager
+def _memory() -> Iterator[None]:
+    """XGBoost's own error for a lack of memory becomes a MemoryError."""
+    try:
+        yield
+    except xgb.core.XGBoostError as err:
+        if any(words in str(err) for words in ("out of memory", "bad_alloc", "MemoryAllocation")):
+            raise MemoryError("XGBoost ran out of memory") from err
+        raise
+
+
 class XGBoost(Trees):
     """Histogram trees. Sampling draws anew from `seed + segment`, and every segment starts from stored bytes.
 
@@ -35,6 +48,7 @@ class XGBoost(Trees):
     devices: ClassVar[tuple[Device, ...]] = ("cpu", "cuda")
     several: ClassVar[bool] = False
 
+    @_memory()
     def fit(
         self,
         train: Matrix,
@@ -45,22 +59,6 @@ class XGBoost(Trees):
         report: Report,
     ) -> Weights:
         """Train; see `Learner.fit`. Raises NoGPU, MillraceError for a build without GPU, MemoryError."""
-        try:
-            return self._fit(train, holdout, params, settings, checkpoints, report)
-        except xgb.core.XGBoostError as err:
-            if any(words in str(err) for words in ("out of memory", "bad_alloc", "MemoryAllocation")):
-                raise MemoryError("XGBoost ran out of memory") from err
-            raise
-
-    def _fit(
-        self,
-        train: Matrix,
-        holdout: Matrix,
-        params: XGBoostLearner,
-        settings: Settings,
-        checkpoints: Checkpoints,
-        report: Report,
-    ) -> Weights:
         native = _native(params, settings)
         metric = native["eval_metric"]
         if settings.task == "multiclass":

@@ -62,16 +62,10 @@ class ProjectTree:
         folder = self.root / "include" / "environments"
         if name not in self.environments():
             raise SpecError("no such environment", where=str(folder), given=name, allowed=self.environments())
-        found = load(Environment, folder / f"{name}.yaml")
-        if found.name != name:
-            path = folder / f"{name}.yaml"
-            raise SpecError(
-                "the file's name and the environment's differ",
-                where=f"{path}:{line_of(path, 'name')}",
-                given=found.name,
-                allowed=[name],
-            )
-        return found
+        path = folder / f"{name}.yaml"
+        environment = load(Environment, path)
+        _check_name(path, environment.name, name, "the file's name and the environment's differ")
+        return environment
 
     @cached_property
     def compute(self) -> Compute:
@@ -106,13 +100,7 @@ class ProjectTree:
         """The pipeline's spec as written. Raises SpecError with file and line."""
         path = self.folder(pipeline) / "pipeline.yaml"
         spec = load(PipelineSpec, path)
-        if spec.name != pipeline:
-            raise SpecError(
-                "the folder's name and the pipeline's differ",
-                where=f"{path}:{line_of(path, 'name')}",
-                given=spec.name,
-                allowed=[pipeline],
-            )
+        _check_name(path, spec.name, pipeline, "the folder's name and the pipeline's differ")
         return spec
 
     def features_file(self, pipeline: str) -> Path:
@@ -147,3 +135,9 @@ class ProjectTree:
         if embedding is None or not (folder / embedding.file).is_file():
             return {}
         return {embedding.file: base64.b64encode((folder / embedding.file).read_bytes()).decode()}
+
+
+def _check_name(path: Path, given: str, name: str, message: str) -> None:
+    """Raise SpecError where a file says another name than that of its place."""
+    if given != name:
+        raise SpecError(message, where=f"{path}:{line_of(path, 'name')}", given=given, allowed=[name])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from airflow.sdk import Param
+
 from millrace.airflow.runners import Planned, runner_of
 from millrace.airflow.runtime.retry import RETRIES, RETRY_DELAY, retry_policy
 from millrace.airflow.runtime.run import JobTask
@@ -20,6 +22,11 @@ def job_step(site: Site, work: JobTask, job: str, *, pool: str | None = POOL, **
     name = site.placed.profile(job)
     profile = site.placed.compute_profile(name)
     return runner_of(profile).task(Planned(work, name, profile, pool, operator))
+
+
+def optional_text(title: str, **more: Any) -> Param:
+    """A field of a run's form that may stay empty; `more` as in JSON Schema."""
+    return Param(None, type=["null", "string"], title=title, **more)
 
 
 def dag_id(pipeline: str, part: str) -> str:

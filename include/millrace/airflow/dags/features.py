@@ -8,7 +8,7 @@ from typing import Any
 from airflow.sdk import DAG, Param, PartitionedAtRuntime, TaskGroup
 
 from millrace.airflow import runners
-from millrace.airflow.dags.common import arguments, job_step
+from millrace.airflow.dags.common import arguments, job_step, optional_text
 from millrace.airflow.runtime.assets import features_asset, scored_asset
 from millrace.airflow.runtime.run import step
 from millrace.airflow.runtime.site import Site
@@ -29,10 +29,8 @@ def build(site: Site) -> DAG:
         start_date=partitioning.start(spec.partition.start),
         max_active_runs=4,
         params={
-            "partition": Param(
-                None,
-                type=["null", "string"],
-                title="Partition",
+            "partition": optional_text(
+                "Partition",
                 description=f"One {partitioning.grain}, such as {spec.partition.start}. Needed when started by hand.",
             ),
             "rebuild": Param(

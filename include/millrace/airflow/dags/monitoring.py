@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
-from airflow.sdk import DAG, Param, PartitionedAssetTimetable, task
+from airflow.sdk import DAG, PartitionedAssetTimetable, task
 
 from millrace.airflow import runners
-from millrace.airflow.dags.common import arguments, dag_id, job_step
+from millrace.airflow.dags.common import arguments, dag_id, job_step, optional_text
 from millrace.airflow.runtime.assets import scored_asset
 from millrace.airflow.runtime.site import Site
 from millrace.airflow.tasks import monitoring as tasks
@@ -20,7 +20,7 @@ def build(site: Site) -> DAG:
         **arguments(site, "monitoring", "Compares the newest window with what the champion was trained on; decides."),
         schedule=PartitionedAssetTimetable(assets=scored_asset(site)),
         max_active_runs=1,
-        params={"partition": Param(None, type=["null", "string"], title="Partition")},
+        params={"partition": optional_text("Partition")},
     ) as dag:
         drift = job_step(site, tasks.drift, "drift")(**here)
         performance = job_step(site, tasks.performance, "performance")(**here)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from airflow.sdk import DAG, Param
+from airflow.sdk import DAG
 
-from millrace.airflow.dags.common import arguments
+from millrace.airflow.dags.common import arguments, optional_text
 from millrace.airflow.runtime.run import step
 from millrace.airflow.runtime.site import Site
 from millrace.airflow.tasks import release as tasks
@@ -22,23 +22,17 @@ def build(site: Site) -> DAG:
         # A waiting approval holds its run's slot; newer challengers must not queue behind it.
         max_active_runs=16,
         params={
-            "version": Param(
-                None,
-                type=["null", "string"],
+            "version": optional_text(
+                "Model version",
                 pattern="^[0-9]+$",
-                title="Model version",
                 description="A challenger, or for a rollback a version that was champion before.",
             ),
-            "evidence": Param(
-                None,
-                type=["null", "string"],
-                title="Evidence digest",
+            "evidence": optional_text(
+                "Evidence digest",
                 description="Leave empty to take what the version was registered with.",
             ),
-            "reason": Param(
-                None,
-                type=["null", "string"],
-                title="Reason",
+            "reason": optional_text(
+                "Reason",
                 description="Kept in the ledger; a rollback needs one.",
             ),
         },

@@ -8,7 +8,7 @@ from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOpe
 from airflow.sdk import DAG, CronTriggerTimetable, Param
 
 from millrace.airflow import runners
-from millrace.airflow.dags.common import arguments, dag_id, job_step
+from millrace.airflow.dags.common import arguments, dag_id, job_step, optional_text
 from millrace.airflow.runtime.run import step
 from millrace.airflow.runtime.site import Site
 from millrace.airflow.tasks import training as tasks
@@ -54,10 +54,8 @@ def _form(site: Site) -> dict[str, Param]:
     assert training is not None
     return {
         "reason": Param("by hand", type="string", minLength=1, title="Reason", description="Kept in the ledger."),
-        "until": Param(
-            None,
-            type=["null", "string"],
-            title="Last partition",
+        "until": optional_text(
+            "Last partition",
             description="Window ends with this partition; the newest published one if empty.",
         ),
         "window": Param(
@@ -70,7 +68,5 @@ def _form(site: Site) -> dict[str, Param]:
             description=f"Overrides of the {training.learner.kind} learner's parameters; those of the spec are "
             f"{training.learner.model_dump_json(exclude={'kind'})}.",
         ),
-        "decision": Param(
-            None, type=["null", "string"], title="Decision", description="Set by monitoring; leave empty by hand."
-        ),
+        "decision": optional_text("Decision", description="Set by monitoring; leave empty by hand."),
     }
