@@ -8,10 +8,12 @@ from importlib.metadata import entry_points
 
 import pytest
 
+HEAVY = ("feast", "torch", "altair", "scipy.stats")
+
 
 def imported(code: str) -> set[str]:
-    """Those of Feast and torch that a process has imported after running the code."""
-    code += "\nimport sys; print(*{'feast', 'torch'} & set(sys.modules))"
+    """Those of the heavy libraries that a process has imported after running the code."""
+    code += f"\nimport sys; print(*{set(HEAVY)} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return set(done.stdout.split())
@@ -41,3 +43,10 @@ assert len(list(registry._request_header_provider_registry)) >= 2
 def test_feast_does_not_bring_torch(module: str) -> None:
     assert imported(f"import millrace.feast_stores.{module}") == {"feast"}
     assert imported(f"import millrace.feast_stores.{module}\nimport torch; torch.ones(1)") == {"feast", "torch"}
+
+
+def test_great_expectations_brings_no_charts_and_no_statistics() -> None:
+    loaded = "from millrace.gates import gx\ngx.load()"
+    assert imported(loaded) == set()
+    needed = "\nfrom great_expectations.expectations.core import expect_column_kl_divergence_to_be_less_than as kl"
+    assert imported(f"{loaded}{needed}\nassert kl.stats.entropy([1.0]) == 0") == {"scipy.stats"}

@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from millrace.core.imports import hidden
+from millrace.core.imports import deferred, hidden, uncollected
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SILENT = logging.CRITICAL + 1
+_NEEDS_SQL: dict[type, bool] = {}
+"""What `needs_sql` has found, by the class of the expectation."""
 
 
 @contextmanager
@@ -37,7 +39,8 @@ def load(spark: bool = False) -> Any:
 
     GX imports pyspark wherever it is installed: seconds that no other engine needs, and from a program without a file
     (`python -c`) pyspark ends the process. A GX that came without is forgotten and imported again where Spark is
-    asked for: it looks for pyspark at import alone.
+    asked for: it looks for pyspark at import alone. Altair and SciPy's statistics, which are for a few types of
+    expectations, wait until one of them is evaluated.
     """
     os.environ["GX_ANALYTICS_ENABLED"] = "False"
     if spark and "pyspark" not in sys.modules:
@@ -47,9 +50,11 @@ def load(spark: bool = False) -> Any:
         for module in [m for m in sys.modules if m.partition(".")[0] == "great_expectations"]:
             del sys.modules[module]
         class_validators._FUNCS -= {name for name in class_validators._FUNCS if name.startswith("great_expectations.")}
-    with quiet(), hidden("pyspark"):
-        import great_expectations
-        import great_expectations.expectations  # registers every expectation
+    if "great_expectations.expectations" not in sys.modules:
+        with quiet(), hidden("pyspark"), deferred("altair"), deferred("scipy.stats"), uncollected():
+            import great_expectations.expectations
+    import great_expectations.expectations  # registers every expectation
+
     return great_expectations
 
 
@@ -100,7 +105,14 @@ def types() -> list[str]:
 
 
 def needs_sql(expectation: Any) -> bool:
-    """Whether an expectation rests on a metric that GX cannot compute in pandas."""
+    """Whether an expectation rests on a metric that GX cannot compute in pandas. Its type decides and is asked once."""
+    kind = type(expectation)
+    if kind not in _NEEDS_SQL:
+        _NEEDS_SQL[kind] = _rests_on_sql(expectation)
+    return _NEEDS_SQL[kind]
+
+
+def _rests_on_sql(expectation: Any) -> bool:
     from great_expectations.exceptions import MetricProviderError
     from great_expectations.execution_engine import PandasExecutionEngine
     from great_expectations.expectations.registry import get_metric_provider
