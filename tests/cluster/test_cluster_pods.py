@@ -77,8 +77,8 @@ def by_process(asked: Path, job: str) -> JobResult:
     """The result of a process of this machine, on its first core."""
     result = asked.with_name("process.json")
     command = ["taskset", "--cpu-list", "0", sys.executable, "-m", "millrace.jobs", job]
-    # Which kernel of OpenBLAS computes decides the last bits of what numpy multiplies; pods and containers choose theirs
-    # by the processor.
+    # OpenBLAS's kernel decides the last bits of what numpy multiplies; pods and containers choose theirs by the
+    # processor.
     kept = {name: value for name, value in os.environ.items() if not name.startswith("OPENBLAS_")}
     env = {**kept, "TZ": "America/New_York", "LC_ALL": "C.UTF-8"}
     subprocess.run([*command, "--request", asked, "--result", result], env=env, check=True, timeout=300)
