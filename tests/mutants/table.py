@@ -68,7 +68,7 @@ MUTANTS = [
         "include/millrace/gates/checks/builtin.py",
         "passed=table.num_rows > 0, message=message, total=table.num_rows)",
         "passed=True, message=message, total=table.num_rows)",
-        ("tests/gates/test_gates_vacuous.py",),
+        ("tests/gates/test_gates_engine.py",),
     ),
     Mutant(
         5,
@@ -76,7 +76,7 @@ MUTANTS = [
         "include/millrace/gates/checks/builtin.py",
         'name="suite", passed=bool(entries)',
         'name="suite", passed=True',
-        ("tests/gates/test_gates_vacuous.py",),
+        ("tests/gates/test_gates_engine.py",),
     ),
     Mutant(
         5,
@@ -84,7 +84,7 @@ MUTANTS = [
         "include/millrace/gates/checks/builtin.py",
         "if nulls[name] == table.num_rows and name not in waived",
         "if nulls[name] > table.num_rows and name not in waived",
-        ("tests/gates/test_gates_vacuous.py",),
+        ("tests/gates/test_gates_engine.py",),
     ),
     Mutant(
         5,
