@@ -75,7 +75,7 @@ def test_the_same_moment_in_any_unit_and_zone_is_known_at_the_same_time(unit: st
 def test_no_event_and_events_of_other_ages() -> None:
     assert known(events(), "time", Duration("P1M"), at("2024-01-01")).to_pylist() == []
     old = pa.table({"time": pa.array([-(10**17), 10**17], pa.timestamp("us", "UTC"))})
-    assert known(old, "time", Duration("P1000Y"), at("0500-01-01")).to_pylist() == [False, False]
+    assert known(old, "time", Duration("P1000Y"), at("0500-01-01")).to_pylist() == [True, False]
     assert known(old, "time", Duration("P9Y"), at("2024-01-01")).to_pylist() == [True, False]
 
 
