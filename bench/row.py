@@ -22,6 +22,11 @@ class Row:
         """ours / reference."""
         return self.ours / self.reference if self.reference else float("nan")
 
+    @classmethod
+    def of_json(cls, given: dict[str, Any]) -> Row:
+        """The row that bench.json has."""
+        return cls(**{name: value for name, value in given.items() if name != "ratio"})
+
     def to_json(self) -> dict[str, Any]:
         """The row as bench.json has it."""
         return {**asdict(self), "ours": round(self.ours, 4), "reference": round(self.reference, 4),
