@@ -27,6 +27,7 @@ DEFAULT_MODULES = (
     "airflow.providers.standard.operators.trigger_dagrun",
     "airflow.providers.standard.operators.hitl",
     "millrace.jobs.guard",
+    "millrace.airflow.dags.build",
 )
 """What `start()` imports; `MILLRACE_WARM_MODULES` (comma-separated, may be empty) replaces the list, or adds to it
 where it begins with `+`: `+millrace.airflow.pods.manifest` for jobs in pods."""
