@@ -84,7 +84,7 @@ def at_work(probes: list[Probe]) -> None:
 
 
 def went_well(probes: list[Probe], *, more: int = 1) -> None:
-    """Each ended with its outcome, by one pod, with at most so many more tries beside those that the scheduler takes."""
+    """Each ended with its outcome, by one pod, with at most so many more tries beside those of the scheduler itself."""
     for probe in probes:
         assert probe.ended() == "success", probe.log()
         assert len(probe.pods()) == 1, probe.pods()
