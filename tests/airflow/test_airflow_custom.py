@@ -149,13 +149,13 @@ def test_a_pods_scores_are_published_and_emitted_by_its_task(shop: Shop, monkeyp
 
     monkeypatch.setattr(PodTask, "_operator", lambda self, site, request, profile: _kept(self, Pod(request)))
     task = PodTask(task_id="score", work=tasks.score, arguments=shop.asked, profile="own")
-    value = task.execute({})
+    value = task.execute(get_current_context())
     assert value["version"] == 3 and value["rows"] > 0
     assert published(shop) == [DAYS[-1]]
     assert shop.emitted == [("shop.orders.scored", DAYS[-1])]
     # and when it is run again, the stored result does
     monkeypatch.setattr(PodTask, "_operator", None)
-    assert task.execute({}) == value
+    assert task.execute(get_current_context()) == value
 
 
 def _kept(task: PodTask, pod: Any) -> Any:
@@ -190,7 +190,7 @@ def test_while_a_pod_is_at_work_its_request_is_what_was_asked_whatever_has_chang
     monkeypatch.setattr(PodTask, "_operator", lambda self, site, request, profile: _kept(self, Pod(request)))
     task = PodTask(task_id="score", work=tasks.score, arguments=shop.asked, profile="own")
     with pytest.raises(OutOfSight, match="deferred"):
-        task.execute({})
+        task.execute(get_current_context())
     # when another champion is promoted before the triggerer sees the end
     promoted(shop.site.ledger, 4, pipeline="orders", model=stored(shop.site, "model", "another"))
     context = get_current_context()
@@ -205,3 +205,40 @@ def test_while_a_pod_is_at_work_its_request_is_what_was_asked_whatever_has_chang
     for name in ("", "sha256:" + "0" * 64):
         with pytest.raises(OutOfSight, match="asking again"):
             task.trigger_reentry(context, {**event, "request": name})
+
+
+def test_a_pod_that_failed_for_good_is_made_again_only_when_somebody_cleared_the_task(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from millrace.airflow.pods import task as pods
+    from millrace.airflow.pods.causes import PodFailed
+
+    shop.only_pods()
+    monkeypatch.setattr(pods, "out_of_reach", lambda *given: [])
+    made: list[JobRequest] = []
+
+    class Pod:
+        deferrable, seen = False, None
+
+        def __init__(self, request: JobRequest) -> None:
+            made.append(request)
+            self.cause = PodFailed("the image cannot be had")
+
+        def execute_sync(self, context: Any) -> None:
+            raise AirflowFailException("failed")
+
+    monkeypatch.setattr(PodTask, "_operator", lambda self, site, request, profile: _kept(self, Pod(request)))
+    context: Any = get_current_context()
+
+    def tried(max_tries: int) -> int:
+        """Pods that were made when the task was tried, which fails with the same reason."""
+        context["ti"].max_tries, before = max_tries, len(made)
+        with pytest.raises(AirflowFailException, match="the image cannot be had"):
+            PodTask(task_id="score", work=tasks.score, arguments=shop.asked, profile="own").execute(context)
+        return len(made) - before
+
+    # Airflow's scheduler tries again by itself, and leaves max_tries as it is; a person's clear raises it
+    assert [tried(3), tried(3), tried(3), tried(5), tried(5)] == [1, 0, 0, 1, 0]
+    # and another run is another's
+    context["ti"].run_id = "manual__2"
+    assert tried(5) == 1

@@ -43,12 +43,6 @@ class Probe:
     def tries(self) -> int:
         return int(self.task()["try_number"])
 
-    def taken(self) -> int:
-        """Tries that Airflow's scheduler took by itself: where a trigger fires before the executor's word of the
-        deferral is read, it finds "success" of a task that is queued again, and tries once more."""
-        said = f"reported that the task instance <TaskInstance: {self.dag}.train {self.run} "
-        return (self.site.settings.home / "logs" / "scheduler.log").read_text(errors="replace").count(said)
-
     def ended(self) -> str:
         return self.site.ended(self.dag, self.run)
 

@@ -84,11 +84,15 @@ def at_work(probes: list[Probe]) -> None:
 
 
 def went_well(probes: list[Probe], *, more: int = 1) -> None:
-    """Each ended with its outcome, by one pod, with at most so many more tries beside those of the scheduler itself."""
+    """Each ended with its outcome, by one pod, with at most so many more tries.
+
+    Airflow's scheduler may take one by itself: where a trigger fires before the executor's word of the deferral is
+    read, it finds "success" of a task that is queued again, and tries once more.
+    """
     for probe in probes:
         assert probe.ended() == "success", probe.log()
         assert len(probe.pods()) == 1, probe.pods()
-        assert probe.tries() <= 1 + more + max(1, probe.taken())  # a killed one does not say so
+        assert probe.tries() <= 1 + more + 1
         assert [a["end"] for a in probe.attempts()] == ["outcome"]
 
 
@@ -234,9 +238,7 @@ def test_what_cannot_run_says_why_and_what_can_is_helped(site: PodSite, start: C
         "huge": r"cannot fit into namespace .* requests.memory=\d+, and quota 'room' allows 80Gi",
     }.items():
         for probe in started[name]:
-            more = probe.taken()
-            assert probe.tries() == 1 + more, (name, probe.log())
-            assert len(probe.pods()) <= 1 + more and 1 <= len(probe.attempts()) <= 1 + more, name
+            assert len(probe.pods()) <= 1 and len(probe.attempts()) == 1, name
             assert re.search(said, probe.log()), (name, probe.log())
     # who may list nodes is told at once that there is no GPU
     assert "No node has 1 nvidia.com/gpu now" in started["gpu"][RIGHTS.index("admin")].log()

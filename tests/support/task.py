@@ -21,6 +21,7 @@ class TaskInstance:
     task_id: str
     run_id: str
     try_number: int = 1
+    max_tries: int = 3
     xcoms: dict[str, Any] = field(default_factory=dict)
     log_url: str | None = None
 
@@ -52,7 +53,7 @@ def running(
 ) -> Iterator[dict[str, Any]]:
     """Be inside a task: `get_current_context()` gives what is yielded here, as in a task of a real run."""
     context = {
-        "ti": TaskInstance(dag_id, task_id, run_id, try_number, xcoms or {}),
+        "ti": TaskInstance(dag_id, task_id, run_id, try_number, xcoms=xcoms or {}),
         "dag_run": DagRun(run_id, partition_key, params or {}, run_type),
         "params": params or {},
         "outlet_events": OutletEventAccessors(),

@@ -25,7 +25,7 @@ def gpu_limits(asked: str, used: str, compute: Compute) -> dict[str, str]:
 
 @dataclass
 class Attempts:
-    """Attempts at one request, oldest first: {run, profile, end}."""
+    """Attempts at one request, oldest first: {run, profile, end, given_up}."""
 
     objects: ObjectStore
     request: JobRequest
@@ -105,6 +105,24 @@ class Attempts:
             last |= {"pod": pod.metadata.name, "node": pod.spec.node_name,
                      "image": statuses[0].image_id if statuses else None}  # fmt: skip
         self._write()
+
+    def give_up(self, why: str, max_tries: int) -> None:
+        """Note that no other try would help; `max_tries` is the task's, which a person's clear raises."""
+        if self.made:
+            self.made[-1]["given_up"] = {"why": why, "max_tries": max_tries}
+            self._write()
+
+    def given_up(self, max_tries: int) -> str | None:
+        """Why this run's task ended for good, None where it did not or was cleared since.
+
+        Airflow's scheduler may try such a task again by itself: where it reads the executor's word of a deferral only
+        after the trigger has fired.
+        """
+        run = self.request.run
+        if not self.made or self.made[-1]["run"] != f"{run.dag_id}/{run.run_id}":
+            return None
+        ended = self.made[-1].get("given_up")
+        return ended["why"] if ended and ended["max_tries"] == max_tries else None
 
     def _write(self) -> None:
         self.objects.put(self._key, json.dumps(self.made, indent=1).encode())

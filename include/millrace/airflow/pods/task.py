@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
@@ -49,6 +49,8 @@ class PodTask(BaseOperator):
                 self._operator(site, request, used).take_away()  # it ended while nobody looked
                 self._note(site, attempts, request, result)
             return self._close(request, result)
+        if (why := attempts.given_up(context["ti"].max_tries)) is not None:
+            raise AirflowFailException(f"{why}. No pod is made until somebody clears the task")
         if problems := out_of_reach(
             request.place.store, {n: s.uri for n, s in request.means.services.items()}, site.placed.compute.env
         ):
@@ -57,7 +59,7 @@ class PodTask(BaseOperator):
         pod = self._operator(site, request, profile)
         attempts.ask(request, profile, gpu_limits(self.profile, profile, site.placed.compute))
         failure = _ended_badly(lambda: pod.execute_async(context) if pod.deferrable else pod.execute_sync(context))
-        return self._finish(site, request, failure)
+        return self._finish(site, request, failure, context)
 
     def trigger_reentry(self, context: Any, event: dict[str, Any]) -> Any:
         """The triggerer saw something: more log, or the end."""
@@ -70,7 +72,7 @@ class PodTask(BaseOperator):
         attempts = Attempts.of(site.objects, request)
         pod = self._operator(site, request, attempts.profile(self.profile, site.placed.compute))
         failure = _ended_badly(lambda: pod.trigger_reentry(context, event))
-        return self._finish(site, request, failure)
+        return self._finish(site, request, failure, context)
 
     def on_kill(self) -> None:
         """A person or Airflow ends the task."""
@@ -87,14 +89,24 @@ class PodTask(BaseOperator):
         self._pod = pod_operator(request, profile, compute.profiles[profile], compute, site.tree.root)
         return self._pod
 
-    def _finish(self, site: Site, request: JobRequest, failure: Exception | None) -> Any:
+    def _finish(self, site: Site, request: JobRequest, failure: Exception | None, context: Any) -> Any:
         """The task's value from the stored result, or the reason why there is none."""
         result = _answer(site, request)
         attempts = Attempts.of(site.objects, request)
-        cause = self._pod.cause or (failure if isinstance(failure, AirflowFailException) else None)
         if result is not None and result.outcome is not None:
             self._note(site, attempts, request, result)
             return self._close(request, result)
+        try:
+            self._end_badly(site, request, attempts, result, failure)
+        except AirflowFailException as err:
+            attempts.give_up(str(err), context["ti"].max_tries)
+            raise
+
+    def _end_badly(
+        self, site: Site, request: JobRequest, attempts: Attempts, result: JobResult | None, failure: Exception | None
+    ) -> NoReturn:
+        """Note how the pod ended, and raise what says whether Airflow tries again."""
+        cause = self._pod.cause or (failure if isinstance(failure, AirflowFailException) else None)
         attempts.end(self._pod.seen, cause, result)
         if isinstance(cause, OutOfMemory) or (result and result.error and result.error.retry == "larger"):
             raise attempts.after_memory(self.profile, site.placed.compute, str(cause or "the job ran out of memory"))
