@@ -35,7 +35,10 @@ def hidden(name: str) -> Iterator[None]:
 
 @contextmanager
 def deferred(name: str) -> Iterator[None]:
-    """Let what is imported meanwhile import a library no sooner than it uses it, unless it is there already."""
+    """Let what is imported meanwhile import a library no sooner than it uses it, unless it is there already.
+
+    Not `importlib.util.LazyLoader`: in Python 3.11.7 no lock keeps a second thread from a half-made library.
+    """
     if name in sys.modules:
         yield
         return
