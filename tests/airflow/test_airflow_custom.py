@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowFailException
-from support.ledger import promoted
+from support.ledger import done, promoted, verdict
 from support.project import stored
 from support.task import running
 
 from millrace.airflow import build_dags
 from millrace.airflow.pods.task import PodTask
-from millrace.airflow.runtime.run import in_process, outcome_of, pack, run_job
+from millrace.airflow.runtime.run import in_process, outcome_of, run_job
 from millrace.airflow.runtime.site import Site
 from millrace.airflow.tasks import features as tasks
 from millrace.cli.scaffold import init, new
@@ -83,7 +83,13 @@ class Shop:
 
     @property
     def asked(self) -> dict[str, Any]:
-        return {"features": pack(self.last), "root": str(self.root), "pipeline": "orders"}
+        return {"root": str(self.root), "pipeline": "orders"}
+
+    def gated(self, run_id: str = "manual__1") -> None:
+        """The last day's features are those of a run, and have passed their gate."""
+        ledger = self.site.ledger
+        ledger.record(done("orders", f"orders__features/{run_id}", "transform", self.last))
+        ledger.record(verdict(pipeline="orders", partition=DAYS[-1], snapshot=self.last.digest))
 
     @property
     def emitted(self) -> list[tuple[str, str]]:
@@ -99,6 +105,7 @@ class Shop:
 def shop(tmp_path: Path) -> Iterator[Shop]:
     made = Shop(tmp_path / "shop")
     promoted(made.site.ledger, 3, pipeline="orders", model=made.model)
+    made.gated()
     with running("orders__features", "score", partition_key=DAYS[-1]) as context:
         made.events = context["outlet_events"]
         yield made
@@ -135,7 +142,7 @@ def test_a_pods_scores_are_published_and_emitted_by_its_task(shop: Shop, monkeyp
     dag = next(d for d in build_dags("orders", str(shop.root / "dags" / "orders.py")) if d.dag_id.endswith("features"))
     made = dag.get_task("score")
     assert (type(made), made.profile, [a.name for a in made.outlets]) == (PodTask, "own", ["shop.orders.scored"])
-    assert made.upstream_task_ids == {"materialize", "publish"} and "sweep_pods" in made.downstream_task_ids
+    assert made.upstream_task_ids == {"materialize"} and "sweep_pods" in made.downstream_task_ids
     monkeypatch.setattr(pods, "out_of_reach", lambda *given: [])
 
     class Pod:
@@ -241,4 +248,5 @@ def test_a_pod_that_failed_for_good_is_made_again_only_when_somebody_cleared_the
     assert [tried(3), tried(3), tried(3), tried(5), tried(5)] == [1, 0, 0, 1, 0]
     # and another run is another's
     context["ti"].run_id = "manual__2"
+    shop.gated("manual__2")
     assert tried(5) == 1

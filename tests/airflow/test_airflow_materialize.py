@@ -11,7 +11,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from support.ledger import verdict
 from support.task import running
 
-from millrace.airflow.runtime.run import outcome_of, pack
+from millrace.airflow.runtime.run import outcome_of
 from millrace.airflow.runtime.site import Site
 from millrace.airflow.tasks import online as tasks
 from millrace.cli.scaffold import init, new
@@ -64,7 +64,7 @@ class Shop:
 
     def materialize(self, day: str) -> dict[str, Any]:
         with running("orders__features", "materialize", partition_key=day):
-            return tasks.materialize(pack(self.made[day]), self.root, "orders")
+            return tasks.materialize(self.root, "orders")
 
     def online(self) -> dict[str, str]:
         return {w.partition: w.snapshot for w in self.site.ledger.windows("orders", "features")}

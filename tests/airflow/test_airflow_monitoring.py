@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import shutil
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk.exceptions import AirflowFailException
 from support.ledger import promoted
 from support.project import DAYS, PIPELINE, features, sample, stored
-from support.task import asked, running, unasked
+from support.task import Asked, asked, running, unasked
 
 from millrace.airflow.runtime.site import Site
 from millrace.airflow.tasks import monitoring as tasks
 from millrace.contract import Metric, Outcome
-from millrace.core.canonical import digest
 
 DAY = DAYS[8]
 """A window of seven days ends with it, and begins where the champion's training ended."""
 SCORED = [day for day in DAYS[2:9] if day != DAYS[3]]
-QUIET: dict[str, Any] = {
-    "rows": 1200, "enough_rows": True, "columns": {}, "broken": {}, "drifted": False, "model": digest(b"m"),
-    "report": None,
-}  # fmt: skip
-WELL: dict[str, Any] = {"degraded": False, "excess": 0.0, "metrics": {}}
-WORSE: dict[str, Any] = {"degraded": True, "excess": 0.2, "metrics": {}}
+QUIET: dict[str, Any] = {"rows": 1200, "enough_rows": True, "columns": {}, "broken": {}, "drifted": False}
+WELL: dict[str, Any] = {"degraded": False, "excess": 0.0}
+WORSE: dict[str, Any] = {"degraded": True, "excess": 0.2}
+UNKNOWN: dict[str, Any] = {"degraded": None, "excess": None}
+"""Outcomes have not come."""
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +56,24 @@ def here(site: Site) -> dict[str, str]:
     return {"root": str(site.tree.root), "pipeline": site.name}
 
 
-def decide(site: Site, day: str, drift: Any = QUIET, performance: Any = WELL) -> Any:
-    with running(f"{PIPELINE}__monitoring", "decide", partition_key=day):
-        return tasks.decide(drift, performance, **here(site))
+def found(site: Site, day: str, drift: dict[str, Any], performance: dict[str, Any]) -> None:
+    """What this day's run found, as if its jobs had."""
+    for work, facts in ((tasks.drift, drift), (tasks.performance, performance)):
+        with at(day):
+            request = work.ask(**here(site))
+            if request is not None:
+                Asked(work, here(site), request).answered(Outcome(facts=facts))
+
+
+def at(day: str, task_id: str = "decide", **more: Any) -> Any:
+    """Be in a task of a day's run."""
+    return running(f"{PIPELINE}__monitoring", task_id, run_id=f"monitoring__{day}", partition_key=day, **more)
+
+
+def decide(site: Site, day: str, drift: dict[str, Any] = QUIET, performance: dict[str, Any] = WELL) -> Any:
+    found(site, day, drift, performance)
+    with at(day):
+        return tasks.decide(**here(site))
 
 
 def records(site: Site) -> list[tuple[str, str, str]]:
@@ -69,7 +84,7 @@ def test_drift_compares_the_window_with_the_champion_of_record(site):
     with running(task_id="drift", partition_key=DAY):
         comparing = asked(tasks.drift, **here(site))
         outcome = Outcome(facts={"rows": 9, "broken": {}, "drifted": None})
-        facts = comparing.answered(outcome, links={"report": "r.html"})
+        report = comparing.answered(outcome, links={"report": "r.html"})
     request = comparing.request
     assert [(i.role, i.partition) for i in request.identity.inputs] == [
         ("model", None),
@@ -77,7 +92,7 @@ def test_drift_compares_the_window_with_the_champion_of_record(site):
         *(("predictions", day) for day in SCORED),
     ]
     assert request.identity.params["as_of"] == "2024-01-10T01:00:00+00:00"
-    assert (facts["model"], facts["report"]) == (request.input("model").digest, "r.html")
+    assert report == "r.html"
 
 
 def test_performance_compares_what_was_scored_with_the_features_of_the_same_partitions(site):
@@ -89,7 +104,7 @@ def test_performance_compares_what_was_scored_with_the_features_of_the_same_part
     assert [i.partition for i in request.inputs("predictions")] == SCORED
     assert [i.partition for i in request.inputs("features")] == SCORED
     assert len(request.inputs("evaluation")) == 1
-    assert seen == {"degraded": False, "metrics": {"log_loss": 0.5}}
+    assert seen == {"log_loss": 0.5}
 
 
 def test_without_predictions_there_is_no_performance(site):
@@ -99,22 +114,39 @@ def test_without_predictions_there_is_no_performance(site):
 
 
 def test_a_champion_that_was_promoted_meanwhile_is_not_judged_by_what_another_was_compared_with(site):
-    with running(task_id="drift", partition_key=DAY):
-        comparing = asked(tasks.drift, **here(site))
-        promoted(site.ledger, 2, pipeline=PIPELINE, trained_to=DAYS[1], model=stored(site, "model", "other"))
-        drift = comparing.answered(Outcome(facts={"rows": 1200, "broken": {}, "drifted": True}))
-    assert decide(site, DAY, drift, WORSE) is None
+    found(site, DAY, QUIET | {"drifted": True}, WORSE)
+    promoted(site.ledger, 2, pipeline=PIPELINE, trained_to=DAYS[1], model=stored(site, "model", "other"))
+    with at(DAY):
+        assert tasks.decide(**here(site)) is None
     entry = site.ledger.entries(PIPELINE, "decision")[-1]
     assert (entry.subject, entry.body["reason"]) == (DAY, "champion_changed")
     assert site.ledger.retrains(PIPELINE) == []
 
 
+def test_the_first_champion_that_came_while_a_run_had_none_judges_nothing(site):
+    with at(DAY, start_date=datetime.now(UTC) - timedelta(days=1)):
+        assert tasks.decide(**here(site)) is None
+    assert site.ledger.entries(PIPELINE, "decision")[-1].body["reason"] == "champion_changed"
+
+
+@pytest.mark.parametrize("left_out", ["drift", "performance"])
+def test_a_task_that_was_marked_as_done_is_not_what_its_job_found(site, left_out):
+    """Nor is what somebody put into its XCom, nor what the job found in another run or of another day."""
+    found(site, DAYS[7], QUIET, WELL)
+    kept = tasks.performance if left_out == "drift" else tasks.drift
+    with at(DAY):
+        Asked(kept, here(site), kept.ask(**here(site))).answered(Outcome(facts=QUIET | WELL))
+    with at(DAY, start_date=datetime.now(UTC)), pytest.raises(AirflowFailException, match=f"no job '{left_out}'"):
+        tasks.decide(**here(site))
+    assert records(site) == []
+
+
 def test_without_a_champion_nothing_is_compared_and_that_is_on_record(tmp_path):
     fresh = sample(tmp_path / "shop")
-    with running(partition_key=DAY):
+    with at(DAY):
         assert unasked(tasks.drift, **here(fresh)) is None
         assert unasked(tasks.performance, **here(fresh)) is None
-    assert decide(fresh, DAY, None, None) is None
+        assert tasks.decide(**here(fresh)) is None
     (entry,) = fresh.ledger.entries(PIPELINE, "decision")
     assert (entry.subject, entry.body["reason"]) == (DAY, "no_champion")
     assert fresh.ledger.retrains(PIPELINE) == []
@@ -160,12 +192,12 @@ def test_a_broken_column_alerts_and_never_retrains(site):
 
 def test_drift_retrains_by_k_of_n_windows_of_this_champion_while_outcomes_are_unknown(site):
     drifted = QUIET | {"drifted": True}
-    assert decide(site, DAYS[3], drifted, None) is None
-    assert decide(site, DAYS[4], drifted, None)["reason"].startswith("drift: 2 of the last 2")
+    assert decide(site, DAYS[3], drifted, UNKNOWN) is None
+    assert decide(site, DAYS[4], drifted, UNKNOWN)["reason"].startswith("drift: 2 of the last 2")
 
 
 def test_drift_of_an_earlier_champion_counts_for_nothing(site):
     drifted = QUIET | {"drifted": True}
-    decide(site, DAYS[3], drifted, None)
+    decide(site, DAYS[3], drifted, UNKNOWN)
     promoted(site.ledger, 2, pipeline=PIPELINE, trained_to=DAYS[1])
-    assert decide(site, DAYS[4], drifted, None) is None
+    assert decide(site, DAYS[4], drifted, UNKNOWN) is None

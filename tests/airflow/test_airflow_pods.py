@@ -216,7 +216,7 @@ def test_a_pipeline_in_pods_is_parsed_without_kubernetes(tmp_path: Path) -> None
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=home, capture_output=True, text=True,
                           timeout=120)  # fmt: skip
     assert done.stdout.splitlines()[-2:] == [
-        "PodTask cpu-small ['claim', 'training_set'] False",
+        "PodTask cpu-small ['training_set'] False",
         "True ['train'] False",  # a teardown, after what runs in pods, and only where something does
     ], done.stderr[-2000:]
 

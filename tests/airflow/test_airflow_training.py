@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
-from support.ledger import artifact, promoted
+from support.ledger import artifact, digest, promoted, verdict
 from support.project import DAYS, PIPELINE, features, publish, sample, stored
 from support.task import asked, running
 
-from millrace.airflow.runtime.run import pack, unpack
+from millrace.airflow.runtime.run import unpack
 from millrace.airflow.runtime.site import Site
+from millrace.airflow.tasks import registration
 from millrace.airflow.tasks import training as tasks
 from millrace.contract import Check, Outcome, Verdict
-from millrace.ledger import Registered
+from millrace.ledger import Registered, Source
 from millrace.spec.recipe import Recipe, short
 
 FORM = {"reason": "by hand", "until": None, "window": "P14D", "learner": {}, "decision": None}
@@ -34,6 +36,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def pinned(site: Site, run_id: str = "manual__1") -> list[tuple[str, str]]:
+    """Partition and digest of what a run has claimed, as the ledger has it."""
+    claimed = site.ledger.training_of(PIPELINE, f"{PIPELINE}__training/{run_id}")
+    return [(key, artifact.digest) for key, artifact in claimed.inputs]
+
+
 @pytest.fixture
 def site(made: Path, tmp_path: Path) -> Site:
     root = tmp_path / "shop"
@@ -46,27 +54,68 @@ def here(site: Site) -> dict[str, str]:
     return {"root": str(site.tree.root), "pipeline": site.name}
 
 
-def claim(site: Site, run_id: str = "manual__1", run_type: str = "manual", **form: Any) -> dict[str, Any]:
-    with running(f"{PIPELINE}__training", "claim", run_id=run_id, run_type=run_type, params=FORM | form):
+def claim(
+    site: Site, run_id: str = "manual__1", run_type: str = "manual", user: str | None = None, **form: Any
+) -> dict[str, Any]:
+    with at("claim", run_id, run_type=run_type, params=FORM | form, user=user):
         return tasks.claim(**here(site))
+
+
+def at(task_id: str, run_id: str = "manual__1", **more: Any) -> Any:
+    """Be in a task of a run of the training DAG."""
+    return running(f"{PIPELINE}__training", task_id, run_id=run_id, **more)
+
+
+def joined(site: Site) -> Any:
+    """The run's training set, as if its job had made it."""
+    data = features(site, DAYS[0], dataset="training_set")
+    with at("training_set"):
+        asked(tasks.training_set, **here(site)).answered(Outcome(outputs={"data": data}))
+    return data
+
+
+def trained(site: Site, model: Any) -> None:
+    """The run's model, as if its job had trained it."""
+    with at("train"):
+        asked(tasks.train, **here(site)).answered(Outcome(outputs={"model": model}), mlflow_run="r")
 
 
 def test_a_training_by_hand_pins_the_newest_published_partitions_as_they_are_now(site):
     claimed = claim(site)
-    assert [i["partition"] for i in claimed["inputs"]] == list(DAYS[:3])
-    assert claimed["until"] == DAYS[2]
-    pinned = unpack(claimed["inputs"][2]["artifact"]).digest
+    assert (claimed["until"], [key for key, _ in pinned(site)]) == (DAYS[2], list(DAYS[:3]))
+    before = dict(pinned(site))[DAYS[2]]
     publish(site, DAYS[2], rows=5)
-    assert pinned != site.tables.resolve(f"{PIPELINE}/features", DAYS[2]).snapshot
-    with running(task_id="training_set"):
-        request = asked(tasks.training_set, claimed=claimed, **here(site)).request
-    assert [(i.partition, i.digest) for i in request.identity.inputs][2] == (DAYS[2], pinned)
+    assert before != site.tables.resolve(f"{PIPELINE}/features", DAYS[2]).snapshot
+    with at("training_set"):
+        request = asked(tasks.training_set, **here(site)).request
+    assert [(i.partition, i.digest) for i in request.identity.inputs][2] == (DAYS[2], before)
+
+
+def test_who_started_the_run_is_on_record_and_a_run_that_nobody_started_has_none(site):
+    claim(site, user="ann"), claim(site, "scheduled__1", "scheduled")
+    asked_by = [site.ledger.training_of(PIPELINE, f"{PIPELINE}__training/{run}").requester
+                for run in ("manual__1", "scheduled__1")]  # fmt: skip
+    assert asked_by == ["ann", None]
+
+
+def test_features_without_a_passed_verdict_are_not_trained_on_wherever_they_come_from(site):
+    # given: a Snapshot that somebody put into the Table, with no verdict, and one whose verdict changed
+    other = features(site, DAYS[2], rows=7)
+    site.tables.move(f"{PIPELINE}/features", DAYS[2], other, recipe=Recipe.of(site.bundle).digest)
+    with pytest.raises(AirflowFailException, match=f"features of {DAYS[2]} .* no verdict of its gate on record"):
+        claim(site)
+    site.ledger.record(verdict(pipeline=PIPELINE, partition=DAYS[2], snapshot=other.digest))
+    claim(site)
+    site.ledger.record(verdict(pipeline=PIPELINE, partition=DAYS[2], snapshot=other.digest, passed=False))
+    with at("training_set"), pytest.raises(AirflowFailException, match="failed its gate"):
+        asked(tasks.training_set, **here(site))
+    assert [e.event.task for e in site.ledger.entries(PIPELINE, "denied")] == ["claim", "training_set"]
 
 
 def test_the_window_ends_where_the_form_says_and_labels_count_that_are_due_by_then(site):
     claimed = claim(site, until=DAYS[1], window="P1D")
-    assert [i["partition"] for i in claimed["inputs"]] == [DAYS[1]]
-    assert claimed["as_of"] == "2024-01-03T01:00:00+00:00"
+    assert [key for key, _ in pinned(site)] == [DAYS[1]] and claimed["partitions"] == 1
+    assert as_of(site) == "2024-01-03T01:00:00+00:00"
 
 
 def test_all_labels_of_the_last_partition_count_at_a_month_end_too(site):
@@ -76,20 +125,31 @@ def test_all_labels_of_the_last_partition_count_at_a_month_end_too(site):
     Site.at.cache_clear()
     site = Site.at(str(site.tree.root), PIPELINE)
     publish(site, "2024-03-30")
-    assert claim(site, until="2024-03-30", window="P1D")["as_of"] == "2024-05-01T00:00:00+00:00"
+    claim(site, until="2024-03-30", window="P1D")
+    assert as_of(site) == "2024-05-01T00:00:00+00:00"
+
+
+def as_of(site: Site) -> str:
+    return site.ledger.training_of(PIPELINE, f"{PIPELINE}__training/manual__1").as_of
 
 
 @pytest.mark.parametrize(
     ("form", "words"),
     [
-        ({"until": DAYS[9], "window": "P2D"}, "No published partition lies in the P2D up to 2024-01-10"),
+        ({"until": DAYS[9], "window": "P2D"}, f"2024-01-10 is not published yet; the last published .* {DAYS[2]}"),
+        ({"until": "2024-1-3"}, "Field 'until': .*not a day partition"),
+        ({"learner": {"kind": "mlp", "epochs": 3}}, "trains with 'xgboost', and its parameters are not those of 'mlp'"),
+        ({"windw": "P3D"}, "'windw', which is no field of its form .* Did you mean 'window'"),
+        ({"decision": "nonsense"}, "no decision nonsense is on record"),
         ({"learner": {"rounds": "many"}}, "Learner parameter"),
         ({"learner": {"depth": 3}}, "allowed:.*max_depth"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_in_words(site, form, words):
-    with pytest.raises(AirflowFailException, match=words):
-        claim(site, **form)
+    with at("claim", params=FORM | {k: v for k, v in form.items() if k in FORM}) as context:
+        context["dag_run"].conf = form
+        with pytest.raises(AirflowFailException, match=words):
+            tasks.claim(**here(site))
 
 
 def change_the_sql(site: Site) -> Site:
@@ -124,18 +184,22 @@ def test_features_of_two_recipes_make_no_training_set_and_the_decision_waits_for
 def test_only_the_partitions_of_the_window_are_asked_for_their_recipe(site):
     site = change_the_sql(site)
     publish(site, DAYS[2])
-    assert [i["partition"] for i in claim(site, window="P1D")["inputs"]] == [DAYS[2]]
+    claim(site, window="P1D")
+    assert [key for key, _ in pinned(site)] == [DAYS[2]]
 
 
 def test_recipes_that_the_spec_declares_compatible_stand_side_by_side(site):
     earlier = Recipe.of(site.bundle).digest
-    site.tables.move(f"{PIPELINE}/features", DAYS[0], features(site, DAYS[0], rows=4))  # before recipes were kept
+    unrecorded = features(site, DAYS[0], rows=4)
+    site.ledger.record(verdict(pipeline=PIPELINE, partition=DAYS[0], snapshot=unrecorded.digest))
+    site.tables.move(f"{PIPELINE}/features", DAYS[0], unrecorded)  # before recipes were kept
     path = site.tree.folder(site.name) / "pipeline.yaml"
     path.write_text(
         path.read_text().replace("features:\n", f"features:\n  compatible: ['{short(earlier)}', unrecorded]\n", 1)
     )
     site = change_the_sql(site)
-    assert [i["partition"] for i in claim(site)["inputs"]] == list(DAYS[:3])
+    claim(site)
+    assert [key for key, _ in pinned(site)] == list(DAYS[:3])
 
 
 def test_without_a_published_partition_nothing_is_trained(tmp_path):
@@ -178,11 +242,17 @@ def test_a_failed_decision_whose_run_a_person_cleared_trains_unless_a_newer_one_
         claim(site, "retrain__1", decision=decision.id)
 
 
+def test_what_a_decision_asks_for_is_read_from_the_ledger_and_not_from_the_form(site):
+    decision = site.ledger.claim(PIPELINE, DAYS[1], "drift", "moved")
+    claimed = claim(site, "retrain__1", decision=decision.id, until=DAYS[2], reason="because I say so")
+    assert (claimed["until"], claimed["reason"]) == (DAYS[1], "drift: moved")
+
+
 def test_training_asks_for_the_learner_of_the_form_and_returns_model_and_run(site):
-    claimed, data = claim(site, learner={"rounds": 7}), features(site, DAYS[0], dataset="training_set")
-    model = stored(site, "model", "{}")
-    with running(task_id="train"):
-        training = asked(tasks.train, claimed=claimed, data=pack(data), **here(site))
+    claim(site, learner={"rounds": 7})
+    data, model = joined(site), stored(site, "model", "{}")
+    with at("train"):
+        training = asked(tasks.train, **here(site))
         answer = training.answered(Outcome(outputs={"model": model}), mlflow_run="r1")
     request = training.request
     assert request.identity.params["learner"]["rounds"] == 7
@@ -191,30 +261,62 @@ def test_training_asks_for_the_learner_of_the_form_and_returns_model_and_run(sit
     assert (unpack(answer["model"]), answer["mlflow_run"]) == (model, "r1")
 
 
+@pytest.mark.parametrize("task", ["training_set", "train", "evaluate", "register"])
+def test_no_task_goes_on_without_the_one_before_whatever_its_state_says(site, task):
+    """As when somebody marks the earlier tasks as done and clears this one."""
+    functions = {
+        "training_set": lambda: asked(tasks.training_set, **here(site)),
+        "train": lambda: asked(tasks.train, **here(site)),
+        "evaluate": lambda: asked(tasks.evaluate, **here(site)),
+        "register": lambda: registration.register(**here(site)),
+    }
+    steps = [lambda: claim(site), lambda: joined(site), lambda: trained(site, stored(site, "model", "m"))]
+    for step in steps[: list(functions).index(task)]:
+        with at(task), pytest.raises(AirflowFailException, match="Clear its task"):
+            functions[task]()
+        step()
+    if task == "register":
+        with at(task), pytest.raises(AirflowFailException, match="no job 'evaluate' of this run is on record"):
+            functions[task]()
+
+
+def test_what_was_made_for_an_earlier_claim_of_the_run_is_not_taken_for_the_present_one(site):
+    claim(site), joined(site), trained(site, stored(site, "model", "m"))
+    publish(site, DAYS[2], rows=5)
+    claim(site)
+    with at("train"), pytest.raises(AirflowFailException, match="made of other Snapshots than this run claimed"):
+        asked(tasks.train, **here(site))
+    joined_again = features(site, DAYS[1], dataset="training_set")
+    with at("training_set"):
+        asked(tasks.training_set, **here(site)).answered(Outcome(outputs={"data": joined_again}))
+    with at("evaluate"), pytest.raises(AirflowFailException, match="trained on another training set"):
+        asked(tasks.evaluate, **here(site))
+
+
 def evaluation(site: Site, verdict: Verdict | None, model: Any, **facts: Any) -> Any:
-    claimed, data = claim(site), features(site, DAYS[0], dataset="training_set")
-    with running(task_id="evaluate"):
-        given = {"claimed": claimed, "data": pack(data), "model": {"model": pack(model), "mlflow_run": "r"}}
-        judging = asked(tasks.evaluate, **given, **here(site))
-        judged = stored(site, "evaluation", "judged")
-        outcome = Outcome(outputs={"evaluation": judged}, verdict=verdict, facts=facts)
-        return judging.request, lambda: judging.answered(outcome)
+    claim(site), joined(site), trained(site, model)
+    with at("evaluate"):
+        judging = asked(tasks.evaluate, **here(site))
+    judged = stored(site, "evaluation", "judged")
+    outcome = Outcome(outputs={"evaluation": judged}, verdict=verdict, facts=facts)
+
+    def answer() -> Any:
+        with at("evaluate"):
+            return judging.answered(outcome)
+
+    return judging.request, answer
 
 
 def test_a_first_challenger_is_judged_alone(site):
-    request, answer = evaluation(site, PASSED, stored(site, "model", "a"))
+    request, _ = evaluation(site, PASSED, stored(site, "model", "a"))
     assert not request.inputs("champion")
-    judged = answer()
-    assert judged["duel"] is None
 
 
 def test_a_challenger_meets_the_champion_of_record_and_no_model_meets_itself(site):
     champion = stored(site, "model", "champion")
     promoted(site.ledger, 1, pipeline=PIPELINE, model=champion)
-    duel = {"difference": -0.1}
-    request, answer = evaluation(site, PASSED, stored(site, "model", "a"), duel=duel, champion=champion.digest)
+    request, _ = evaluation(site, PASSED, stored(site, "model", "a"))
     assert request.input("champion").digest == champion.digest
-    assert answer()["duel"] == {"difference": -0.1, "champion": champion.digest}
     request, _ = evaluation(site, PASSED, champion)
     assert not request.inputs("champion")
 
@@ -226,6 +328,71 @@ def test_a_challenger_without_a_passed_verdict_ends_the_run_for_good(site, verdi
     _, answer = evaluation(site, verdict, stored(site, "model", "a"))
     with pytest.raises(AirflowFailException, match=words):
         answer()
+    (lost,) = site.ledger.entries(PIPELINE, "job", limit=1)
+    assert (lost.event.job, lost.event.passed) == ("evaluate", False if verdict else None)
+    with at("register"), pytest.raises(AirflowFailException, match="did not pass its evaluation"):
+        registration.register(**here(site))
+
+
+@pytest.mark.parametrize("by", ["a decision", "hand"])
+@pytest.mark.parametrize("known", ["champion", "waiting"])
+def test_the_same_bytes_as_a_known_version_are_nothing_new(site, known, by):
+    # given: a version of a model, which is champion or was judged without one
+    model = stored(site, "model", "m")
+    site.ledger.record(version(1, None).model_copy(update={"model": model}))
+    if known == "champion":
+        promoted(site.ledger, 1, pipeline=PIPELINE, model=model)
+    # when: a later run trains the same bytes, and passes its evaluation
+    decision = site.ledger.claim(PIPELINE, DAYS[2], "drift").id if by == "a decision" else None
+    again(site, model, decision)
+    # then: it ends green, in words, and without a release that cannot succeed
+    with at("register"), pytest.raises(AirflowSkipException, match="Nothing new: .* same bytes as version 1") as end:
+        registration.register(**here(site))
+    assert ("which is champion" if known == "champion" else "start orders__release with it") in str(end.value)
+    assert [v.version for v in site.ledger.versions(PIPELINE)] == [1]
+    assert [d.state for d in site.ledger.retrains(PIPELINE)] == (["done"] if decision else [])
+
+
+def test_the_same_bytes_that_met_another_champion_are_a_version_of_their_own(site, monkeypatch):
+    """Its Evidence holds another duel: the earlier one cannot be released any more."""
+    model = stored(site, "model", "m")
+    site.ledger.record(version(1, None).model_copy(update={"model": model}))
+    promoted(site.ledger, 2, pipeline=PIPELINE, model=stored(site, "model", "champion"))
+    again(site, model, None)
+    sent: list[Any] = []
+    monkeypatch.setattr(registration, "outcome_of", lambda request: sent.append(request) or sys.exit())
+    with at("register"), pytest.raises(SystemExit):
+        registration.register(**here(site))
+    assert sent[0].identity.job == "register"
+
+
+def test_evidence_is_put_together_from_what_is_on_record_with_the_raw_verdicts_behind_it(site, monkeypatch):
+    raw = Source(dataset="raw.visits", partition=DAYS[0], snapshot=digest(7))
+    site.ledger.record(verdict(7, pipeline=PIPELINE, dataset="raw.visits", partition=DAYS[0]))
+    first = site.tables.resolve(f"{PIPELINE}/features", DAYS[0]).snapshot
+    site.ledger.record(verdict(pipeline=PIPELINE, partition=DAYS[0], snapshot=first, made_of=(raw,)))
+    again(site, stored(site, "model", "m"), None)
+    sent: list[Any] = []
+    monkeypatch.setattr(registration, "outcome_of", lambda request: sent.append(request) or sys.exit())
+    with at("register"), pytest.raises(SystemExit):
+        registration.register(**here(site))
+    evidence = sent[0].identity.params["evidence"]
+    assert [(g["dataset"], g["partition"]) for g in evidence["gates"]] == [
+        *(("features", day) for day in DAYS[:3]), ("raw.visits", DAYS[0]),
+    ]  # fmt: skip
+    assert (evidence["mlflow_run"], evidence["trained_to"], evidence["reason"]) == ("r", DAYS[2], "by hand")
+    # and where a raw verdict behind it has become a fail, nothing is registered
+    site.ledger.record(verdict(7, pipeline=PIPELINE, dataset="raw.visits", partition=DAYS[0], passed=False))
+    with at("register"), pytest.raises(AirflowFailException, match=r"raw.visits of .* failed its gate"):
+        registration.register(**here(site))
+
+
+def again(site: Site, model: Any, decision: str | None) -> None:
+    """A run that trained and judged a model well."""
+    claim(site, decision=decision), joined(site), trained(site, model)
+    with at("evaluate"):
+        outcome = Outcome(outputs={"evaluation": stored(site, "evaluation", "judged")}, verdict=PASSED)
+        asked(tasks.evaluate, **here(site)).answered(outcome)
 
 
 @pytest.mark.parametrize(("registered", "state"), [(True, "done"), (False, "failed")])
@@ -249,7 +416,7 @@ def test_a_version_that_another_decision_made_settles_nothing_as_done(site):
 def test_a_run_that_failed_in_its_claim_after_it_took_the_decision_up_ends_it(site):
     decision = site.ledger.claim(PIPELINE, DAYS[2], "drift")
     with pytest.raises(AirflowFailException):
-        claim(site, "retrain__1", decision=decision.id, until=DAYS[9], window="P2D")
+        claim(site, "retrain__1", decision=decision.id, learner={"rounds": "many"})
     settle(site, decision.id)
     assert [d.state for d in site.ledger.retrains(PIPELINE)] == ["failed"]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from support.learning import CODE, PARTITIONS, World, rows
-from support.ledger import asked, evidence, trained
+from support.ledger import asked, evidence, said, trained
 
 from millrace.contract import Artifact, JobRequest, JobResult
 from millrace.core.canonical import canonical_json, digest
@@ -372,7 +372,7 @@ def test_stock_promotion_leaves_the_worse_model_champion_and_ours_does_not(regis
         return ledger.promote(PIPELINE, request.id, evidence(version), made_of(version), approval=True)
 
     def approved(version: int) -> ReleaseRequest:
-        return ledger.answer(PIPELINE, asked(ledger, version, pipeline=PIPELINE).id, approved=True, by="ann")
+        return ledger.answer(PIPELINE, asked(ledger, version, pipeline=PIPELINE).id, said())
 
     enter(approved(1))
     requests = {version: approved(version) for version in (2, 3)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import pytest
-from support.ledger import asked, digest, evidence, promoted, trained
+from support.ledger import asked, digest, evidence, promoted, said, trained
 
 from millrace.core.errors import Conflict, LedgerError
 from millrace.ledger import Champion, Ledger, mirror
@@ -29,7 +29,7 @@ def test_promotions_follow_one_another(ledger):
     assert (second.model_digest, second.evidence_digest) == (digest(2), digest(102))
     assert (second.trained.trained_to, second.reason) == ("2013-05", "a test")
     assert ledger.champion("trains") is None
-    assert [e.kind for e in ledger.entries()] == ["approval", "promoted", "approval"] * 2
+    assert [e.kind for e in ledger.entries()] == ["approval", "approval", "promoted", "approval"] * 2
 
 
 def test_pipelines_have_their_own_generations(ledger):
@@ -41,7 +41,7 @@ def test_pipelines_have_their_own_generations(ledger):
 def test_who_comes_late_loses(ledger):
     promoted(ledger, 1)
     late = asked(ledger, 3)
-    ledger.answer("flights", late.id, approved=True, by="ann")
+    ledger.answer("flights", late.id, said())
     promoted(ledger, 4)
 
     with pytest.raises(Conflict, match=r"generation 2 .*version 4.*not the expected 1"):
@@ -73,7 +73,7 @@ def test_the_present_champion_is_not_asked_again(ledger):
     promoted(ledger, 1)
 
     with pytest.raises(Conflict, match="version 1 is champion already"):
-        asked(ledger, 1)
+        asked(ledger, 1, run_id="another")
 
 
 def test_a_version_comes_back_as_a_generation_of_its_own(ledger):

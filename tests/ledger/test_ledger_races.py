@@ -11,7 +11,7 @@ import time
 from collections import Counter
 
 import pytest
-from support.ledger import asked, evidence, trained
+from support.ledger import asked, evidence, said, trained
 from support.ledger_cluster import start, together
 
 from millrace.core.errors import Conflict, Unavailable
@@ -81,7 +81,7 @@ def test_of_racing_promoters_one_wins_each_generation(ledger, url, promoters):
     for generation in (1, 2):
         names = [str(100 * generation + n) for n in range(promoters)]
         for name in names:  # all of them are approved, so that none is voided
-            ledger.answer("flights", asked(ledger, int(name)).id, approved=True, by="ann")
+            ledger.answer("flights", asked(ledger, int(name)).id, said())
 
         answers = Counter(together(promote, url, names))
 

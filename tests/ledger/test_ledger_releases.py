@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
-from support.ledger import asked, digest, evidence, promoted, trained
+from support.ledger import asked, automatically, digest, evidence, promoted, said, trained
 from support.ledger_cluster import together
 
 from millrace.core.errors import Conflict, LedgerError
@@ -11,7 +13,17 @@ from millrace.ledger import Ledger, ReleaseRequest
 
 
 def answer(ledger: Ledger, request: ReleaseRequest, approved: bool = True) -> str:
-    return ledger.answer("flights", request.id, approved=approved, by="ann").state
+    return ledger.answer("flights", request.id, said(verdict="approve" if approved else "reject")).state
+
+
+SOON = datetime.now(UTC) + timedelta(hours=1)
+LATER = SOON + timedelta(seconds=1)
+
+
+def ask_until(ledger: Ledger, version: int, expires: datetime) -> ReleaseRequest:
+    return ledger.ask_release(
+        "flights", version, evidence(version).digest, run_id=f"release__v{version}", expires=expires
+    )
 
 
 def stands(ledger: Ledger, version: int) -> str:
@@ -34,8 +46,8 @@ def test_nothing_is_promoted_until_a_person_says_so_where_one_must(ledger):
 
     assert carry_out(ledger, request) == 1
     assert stands(ledger, 1) == "promoted"
-    assert [(e.body["state"], e.body["by"]) for e in ledger.entries(kind="approval")] == [
-        ("waiting", None), ("approved", "ann"), ("promoted", "ann"),
+    assert [(e.event.state, e.event.by) for e in ledger.entries(kind="approval")] == [
+        ("waiting", "nobody"), ("approved", "ann"), ("promoted", "ann"),
     ]  # fmt: skip
 
 
@@ -53,18 +65,83 @@ def test_what_was_decided_otherwise_is_not_promoted(ledger, approval):
     assert ledger.champion("flights") is None
 
 
-def test_a_rejection_ends_a_request_until_it_is_asked_and_answered_again(ledger):
-    request = asked(ledger, 1)
-    assert answer(ledger, request, approved=False) == "rejected"
-    with pytest.raises(LedgerError, match="rejected by ann"):
+@pytest.mark.parametrize("end", ["rejected", "expired", "refused", "void"])
+def test_what_was_decided_never_becomes_anything_else_and_another_run_asks_anew(ledger, end):
+    request = ask_until(ledger, 1, SOON)
+    if end == "rejected":
+        answer(ledger, request, approved=False)
+    elif end == "expired":
+        ledger.look("flights", request.id, LATER)
+    elif end == "refused":
+        ledger.refuse("flights", request.id, "no duel")
+    else:
+        asked(ledger, 2)
+
+    assert answer(ledger, request) == end
+    assert ledger.look("flights", request.id).state == end
+    assert ledger.refuse("flights", request.id, "again").state == end
+    assert ask_until(ledger, 1, SOON).state == end, "the same run, cleared"
+    with pytest.raises(LedgerError, match=f"its release is {end}"):
         carry_out(ledger, request)
 
-    assert asked(ledger, 1).state == "waiting"
+    if end == "void":
+        return
+    again = asked(ledger, 1, run_id="by hand")
+    assert (again.state, again.attempt) == ("waiting", 2) and again.id != request.id
     with pytest.raises(LedgerError, match="not answered"):
-        carry_out(ledger, request)
-    answer(ledger, request)
+        carry_out(ledger, again)
+    answer(ledger, again)
+    assert carry_out(ledger, again) == 1
 
-    assert carry_out(ledger, request) == 1
+
+def test_an_answer_after_the_end_of_a_request_comes_too_late(ledger):
+    request = ask_until(ledger, 1, SOON)
+
+    late = ledger.answer("flights", request.id, said(), now=SOON)
+
+    assert (late.state, late.answers) == ("expired", ())
+
+
+def test_two_approvals_are_two_persons(ledger):
+    request = asked(ledger, 1)
+
+    for name, state in (("ann", "waiting"), ("ann", "waiting"), ("bob", "approved"), ("cid", "approved")):
+        now = ledger.answer("flights", request.id, said(name), enough=2)
+        assert now.state == state
+    assert now.by == "ann and bob"
+
+
+def test_one_rejection_outweighs_the_approvals_before_it(ledger):
+    request = asked(ledger, 1)
+    ledger.answer("flights", request.id, said("ann"), enough=2)
+
+    assert ledger.answer("flights", request.id, said("bob", "reject"), enough=2).by == "bob"
+    assert ledger.answer("flights", request.id, said("cid"), enough=2).state == "rejected"
+
+
+def test_what_the_environment_approved_by_itself_is_not_what_persons_approved(ledger):
+    request = asked(ledger, 1)
+    ledger.answer("flights", request.id, automatically())
+
+    with pytest.raises(LedgerError, match="approved by no person"):
+        carry_out(ledger, request, approval=True)
+    assert carry_out(ledger, request, approval=False) == 1
+
+
+def test_a_request_for_another_champions_place_ends_when_somebody_looks(ledger):
+    promoted(ledger, 1), promoted(ledger, 2)
+    back = asked(ledger, 1, run_id="rollback")
+    promoted(ledger, 3)
+
+    assert ledger.look("flights", back.id).note == "another version became champion meanwhile"
+
+
+def test_of_two_runs_for_one_version_both_stand_for_one_request_and_both_requesters_count(ledger):
+    first = ledger.ask_release("flights", 1, evidence(1).digest, run_id="a", requesters=["ann"])
+    second = ledger.ask_release("flights", 1, evidence(1).digest, run_id="b", requesters=["bob"])
+
+    assert (second.id, second.runs, second.requesters) == (first.id, ("a", "b"), ("ann", "bob"))
+    assert ledger.release_of("flights", "a") == second
 
 
 def test_a_newer_challenger_voids_what_waits_and_nothing_else(ledger):
@@ -87,12 +164,13 @@ def test_a_request_that_comes_after_a_newer_one_is_void_at_once(ledger):
     assert len(ledger.entries(kind="approval", subject=older[0].id)) == 1
 
 
-def test_a_void_request_may_wait_again_once_the_newer_one_is_decided(ledger):
+def test_a_version_whose_request_was_void_may_be_asked_for_by_another_run_once_the_newer_one_is_decided(ledger):
     newer = asked(ledger, 3)
-    asked(ledger, 2)
+    assert asked(ledger, 2).state == "void"
     ledger.refuse("flights", newer.id, "its evidence has gaps")
 
-    assert asked(ledger, 2).state == "waiting"
+    assert asked(ledger, 2).state == "void"
+    assert asked(ledger, 2, run_id="by hand").state == "waiting"
 
 
 def test_asking_and_answering_again_changes_nothing(ledger):
@@ -150,18 +228,19 @@ def test_a_rollback_that_was_asked_under_an_earlier_champion_is_asked_again(ledg
 
     with pytest.raises(Conflict, match="not the expected 2"):
         carry_out(ledger, back)
-    again = asked(ledger, 1, run_id="rollback")
+    assert asked(ledger, 1, run_id="rollback").id == back.id
+    again = asked(ledger, 1, run_id="rollback once more")
 
     assert again.id != back.id and again.state == "waiting"
-    assert ledger.release_of("flights", "rollback") == again
+    assert ledger.release_of("flights", "rollback once more") == again
 
 
 def test_an_answer_to_what_nobody_asked_is_refused(ledger):
     with pytest.raises(LedgerError, match="no such release was asked for"):
-        ledger.answer("flights", "nonsense", approved=True, by="ann")
+        ledger.answer("flights", "nonsense", said())
     asked(ledger, 1, pipeline="trains")
     with pytest.raises(LedgerError, match="no such release"):
-        ledger.answer("flights", ledger.release_of("trains", "release__v1").id, approved=True, by="ann")
+        ledger.answer("flights", ledger.release_of("trains", "release__v1").id, said())
 
 
 def ask(url, name, go):

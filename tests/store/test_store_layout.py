@@ -19,7 +19,7 @@ PACKAGE = Path(millrace.__file__).parent
 SHA, HEX = digest_of("a"), "a" * 64
 KEYS = ("snapshots", "tables", "bundles", "results", "checkpoints", "models", "embeddings", "evaluations", "evidence",
         "reports", "champions", "requests")  # fmt: skip
-HISTORY = {"rules/evidence.py", "ledger/events.py"}
+HISTORY = {"rules/evidence.py", "ledger/events/models.py"}
 """Where the first version of a record kept things is past: these do not follow the layout."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from millrace.contract import Artifact
-from millrace.ledger import Champion, GateVerdict, Ledger, ReleaseRequest, Trained
+from millrace.ledger import Answer, Champion, GateVerdict, JobDone, Ledger, ReleaseRequest, Trained
 
 
 def digest(number: int) -> str:
@@ -23,6 +23,12 @@ def verdict(number: int = 0, *, pipeline: str = "flights", dataset: str = "featu
     """A passed gate; another number is another Snapshot."""
     given = {"snapshot": digest(number), "outcome": digest(number), "passed": True, **changes}
     return GateVerdict(pipeline=pipeline, dataset=dataset, partition=partition, **given)
+
+
+def done(pipeline: str, run: str, job: str, output: Artifact, **changes: Any) -> JobDone:
+    """A job of a run, `<dag id>/<run id>`, that made one Artifact."""
+    given = {"request": digest(1), "outcome": digest(2), "scope": (), "inputs": (), "passed": None, **changes}
+    return JobDone(pipeline=pipeline, run=run, job=job, outputs={"data": output}, **given)
 
 
 def trained(version: int, **changes: Any) -> Trained:
@@ -50,7 +56,20 @@ def asked(ledger: Ledger, version: int, *, pipeline: str = "flights", run_id: st
     return ledger.ask_release(pipeline, version, evidence(version).digest, run_id=run_id, reason="a test")
 
 
+def said(by: str = "ann", verdict: str = "approve", **more: Any) -> Answer:
+    """A person's answer."""
+    return Answer(by=by, verdict=verdict, **more)
+
+
+def automatically() -> Answer:
+    """What an environment answers by itself."""
+    return said("environment dev", how="automatic")
+
+
 def promoted(ledger: Ledger, version: int, *, pipeline: str = "flights", **changes: Any) -> Champion:
-    """Make a version champion, after whoever is it now."""
-    request = asked(ledger, version, pipeline=pipeline)
+    """Make a version champion, after whoever is it now; one that was champion before comes back by a run of its own."""
+    before = sum(champion.version == version for champion in ledger.champions(pipeline))
+    run_id = f"release__v{version}" + (f"__again_{before}" if before else "")
+    request = asked(ledger, version, pipeline=pipeline, run_id=run_id)
+    ledger.answer(pipeline, request.id, automatically())
     return ledger.promote(pipeline, request.id, evidence(version), trained(version, **changes), approval=False)

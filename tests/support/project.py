@@ -11,6 +11,7 @@ from millrace.contract import Artifact
 from millrace.spec import ProjectTree
 from millrace.spec.recipe import Recipe
 from millrace.store import SnapshotStore
+from support.ledger import verdict
 
 PIPELINE = "orders"
 DAYS = tuple(f"2024-01-{day:02d}" for day in range(1, 21))
@@ -46,8 +47,9 @@ def features(site: Site, partition: str, rows: int = 3, dataset: str = "features
 
 
 def publish(site: Site, partition: str, rows: int = 3) -> Artifact:
-    """Publish a small features Snapshot as one that the pipeline's present recipe made."""
+    """Publish a small features Snapshot as one that the pipeline's present recipe made, and that passed its gate."""
     made = features(site, partition, rows)
+    site.ledger.record(verdict(pipeline=site.name, partition=partition, snapshot=made.digest))
     site.tables.move(f"{site.name}/features", partition, made, recipe=Recipe.of(site.bundle).digest)
     return made
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from airflow.sdk.execution_time.context import OutletEventAccessors, set_current_context
 
 from millrace.airflow.runtime.run import Done, JobTask
+from millrace.airflow.runtime.site import Site
 from millrace.contract import JobRequest, JobResult, Outcome
 
 
@@ -37,6 +39,8 @@ class DagRun:
     partition_key: str | None = None
     conf: dict[str, Any] = field(default_factory=dict)
     run_type: str = "manual"
+    triggering_user_name: str | None = None
+    start_date: datetime | None = None
 
 
 @contextmanager
@@ -50,11 +54,13 @@ def running(
     xcoms: dict[str, Any] | None = None,
     try_number: int = 1,
     run_type: str = "manual",
+    user: str | None = None,
+    start_date: datetime | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Be inside a task: `get_current_context()` gives what is yielded here, as in a task of a real run."""
     context = {
         "ti": TaskInstance(dag_id, task_id, run_id, try_number, xcoms=xcoms or {}),
-        "dag_run": DagRun(run_id, partition_key, params or {}, run_type),
+        "dag_run": DagRun(run_id, partition_key, params or {}, run_type, user, start_date),
         "params": params or {},
         "outlet_events": OutletEventAccessors(),
         "run_id": run_id,
@@ -73,10 +79,14 @@ class Asked:
     request: JobRequest
 
     def answered(self, outcome: Outcome, **observed: Any) -> Any:
-        """What the task returns when its job gave this outcome."""
+        """What the task returns when its job gave this outcome, whose result is in the store as the runner puts it."""
         digest = self.request.request_digest
         result = JobResult(job="any", request_digest=digest, outcome=outcome, observed=observed)
-        return self.work.take(Done(self.request, outcome, result), **self.arguments)
+        assert self.request.place.result is not None
+        Site.at(self.arguments["root"], self.arguments["pipeline"]).objects.put(
+            self.request.place.result, result.to_json().encode()
+        )
+        return self.work.taken(Done(self.request, outcome, result), **self.arguments)
 
 
 def asked(work: JobTask, **arguments: Any) -> Asked:
@@ -89,4 +99,4 @@ def asked(work: JobTask, **arguments: Any) -> Asked:
 def unasked(work: JobTask, **arguments: Any) -> Any:
     """What a task of one job returns where it asks for none."""
     assert work.ask(**arguments) is None
-    return work.take(None, **arguments)
+    return work.taken(None, **arguments)

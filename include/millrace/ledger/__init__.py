@@ -6,32 +6,43 @@ processes that decide at once each sees what the one before decided.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 
 from millrace.contract import Artifact
 from millrace.core.errors import LedgerError
-from millrace.ledger import chain, champions, releases, retrains, verdicts, windows
+from millrace.ledger import chain, champions, releases, retrains, runs, verdicts, windows
 from millrace.ledger.chain import Entry
 from millrace.ledger.champions import Champion
 from millrace.ledger.database import Database
 from millrace.ledger.event import Event
 from millrace.ledger.events import (
     STATES,
+    Answer,
+    Denied,
     GateVerdict,
+    JobDone,
+    JobInput,
     MaterializedWindow,
     MonitoredWindow,
     Registered,
     ReleaseRequest,
     RetrainDecision,
+    Source,
     Trained,
+    TrainingRun,
     Unmonitored,
 )
+from millrace.ledger.releases import words
 
 __all__ = [
+    "Answer",
     "Champion",
+    "Denied",
     "Entry",
     "GateVerdict",
+    "JobDone",
+    "JobInput",
     "Ledger",
     "LedgerError",
     "MaterializedWindow",
@@ -39,9 +50,12 @@ __all__ = [
     "Registered",
     "ReleaseRequest",
     "RetrainDecision",
+    "Source",
     "Trained",
+    "TrainingRun",
     "Unmonitored",
     "mirror",
+    "words",
 ]
 
 
@@ -119,22 +133,50 @@ class Ledger:
         with self._database.read() as connection:
             return sorted(chain.states(connection, Registered, pipeline), key=lambda r: r.version)
 
+    def jobs_of(self, pipeline: str, run: str) -> dict[str, JobDone]:
+        """Job -> how it ended last in a run, `<dag id>/<run id>`."""
+        with self._database.read() as connection:
+            return runs.jobs(connection, pipeline, run)
+
+    def training_of(self, pipeline: str, run: str) -> TrainingRun | None:
+        """What a run of the training DAG, `<dag id>/<run id>`, took up last; None where it has not yet."""
+        with self._database.read() as connection:
+            return runs.training(connection, pipeline, run)
+
     def ask_release(
-        self, pipeline: str, version: int, evidence_digest: str, *, run_id: str, reason: str = ""
+        self,
+        pipeline: str,
+        version: int,
+        evidence_digest: str,
+        *,
+        run_id: str,
+        reason: str = "",
+        requesters: Sequence[str] = (),
+        expires: datetime | None = None,
     ) -> ReleaseRequest:
         """Ask that a version follow the present champion. See `releases.ask`."""
         with self._database.write() as connection:
-            return releases.ask(connection, pipeline, version, evidence_digest, run_id=run_id, reason=reason)
+            return releases.ask(
+                connection, pipeline, version, evidence_digest,
+                run_id=run_id, reason=reason, requesters=requesters, expires=expires,
+            )  # fmt: skip
 
     def release_of(self, pipeline: str, run_id: str) -> ReleaseRequest | None:
-        """The newest request that a run of the release DAG has made."""
+        """The request that a run of the release DAG has made."""
         with self._database.read() as connection:
             return releases.of_run(connection, pipeline, run_id)
 
-    def answer(self, pipeline: str, request_id: str, *, approved: bool, by: str) -> ReleaseRequest:
-        """Record a person's answer to a release request. See `releases.answer`."""
+    def answer(
+        self, pipeline: str, request_id: str, said: Answer, *, enough: int = 1, now: datetime | None = None
+    ) -> ReleaseRequest:
+        """Record an answer to a release request. See `releases.answer`."""
         with self._database.write() as connection:
-            return releases.answer(connection, pipeline, request_id, approved=approved, by=by)
+            return releases.answer(connection, pipeline, request_id, said, enough=enough, now=now or datetime.now(UTC))
+
+    def look(self, pipeline: str, request_id: str, now: datetime | None = None) -> ReleaseRequest:
+        """A release request as it stands now; one whose time has passed ends by this. See `releases.look`."""
+        with self._database.write() as connection:
+            return releases.look(connection, pipeline, request_id, now=now or datetime.now(UTC))
 
     def refuse(self, pipeline: str, request_id: str, why: str) -> ReleaseRequest:
         """Close a release request that did not pass the check before promotion. See `releases.refuse`."""

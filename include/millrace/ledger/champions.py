@@ -53,7 +53,7 @@ def promote(
 ) -> Champion:
     """Carry out a release request: add the generation after the one it was made against.
 
-    `approval`: whether a person must have approved it. Carrying it out again changes nothing. Raises Conflict when
+    `approval`: whether persons must have approved it. Carrying it out again changes nothing. Raises Conflict when
     another version was promoted since it was made, LedgerError when it was decided otherwise or is about other
     Evidence.
     """
@@ -63,6 +63,9 @@ def promote(
     what = f"{pipeline} version {request.version} cannot be promoted"
     if request.state not in (("approved",) if approval else ("approved", "waiting")):
         raise LedgerError(f"{what}: its release is {releases.words(request)}")
+    if approval and any(answer.how == "automatic" for answer in request.answers):
+        raise LedgerError(f"{what}: its release was approved by no person, but by {request.by}",
+                          next_step="Start the release again")  # fmt: skip
     if request.evidence != evidence.digest:
         raise LedgerError(f"{what}: the release is about other Evidence", given=evidence.digest,
                           allowed=[request.evidence])  # fmt: skip

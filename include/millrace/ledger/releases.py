@@ -1,58 +1,108 @@
-"""Release requests: made for a version at a generation, answered by a person, or voided by a newer challenger."""
+"""Release requests: made for a version at a generation, answered by persons, voided by a newer challenger, or expired.
+
+A decided request never becomes another. Who wants another answer starts another run, which makes another request.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
 
 from sqlalchemy import Connection
 
 from millrace.core.canonical import digest
 from millrace.core.errors import Conflict, LedgerError
 from millrace.ledger import chain
-from millrace.ledger.events import Promoted, ReleaseRequest
+from millrace.ledger.events import Answer, Promoted, ReleaseRequest
 
 
 def ask(
-    connection: Connection, pipeline: str, version: int, evidence_digest: str, *, run_id: str, reason: str
+    connection: Connection,
+    pipeline: str,
+    version: int,
+    evidence_digest: str,
+    *,
+    run_id: str,
+    reason: str,
+    requesters: Sequence[str] = (),
+    expires: datetime | None = None,
 ) -> ReleaseRequest:
-    """Ask that a version follow the present champion; asking again while that is open changes nothing.
+    """Ask that a version follow the present champion; a run that has asked gets its request as it stands.
 
     A version that was champion before on this Evidence is asked back (a rollback). Any other one is a challenger: it
     voids the waiting requests of older challengers, and is void at once where a newer one waits. Rollbacks neither
-    void nor are voided. A request that was rejected or refused waits again. Raises Conflict for the present champion.
+    void nor are voided. A second run for what waits already joins that request. Raises Conflict for the present
+    champion.
     """
+    if (mine := of_run(connection, pipeline, run_id)) is not None and (mine.version, mine.evidence) == (
+        version,
+        evidence_digest,
+    ):
+        return mine
     promoted = [chain.of(Promoted, entry) for entry in chain.entries(connection, pipeline, Promoted.kind)]
     generation = promoted[-1].generation if promoted else 0
-    mine = [p.generation for p in promoted if (p.version, p.evidence.digest) == (version, evidence_digest)]
-    if generation in mine:
+    before = [p.generation for p in promoted if (p.version, p.evidence.digest) == (version, evidence_digest)]
+    if generation in before:
         raise Conflict(f"{pipeline} version {version} is champion already", given=f"generation {generation}")
-    name = digest([pipeline, version, evidence_digest, generation]).removeprefix("sha256:")[:12]
-    request = chain.state(connection, ReleaseRequest, pipeline, name) or ReleaseRequest(
-        pipeline=pipeline, id=name, version=version, evidence=evidence_digest, expected_generation=generation,
-        rollback=bool(mine), reason=reason,
+    known = [
+        request
+        for request in chain.states(connection, ReleaseRequest, pipeline)
+        if (request.version, request.evidence, request.expected_generation) == (version, evidence_digest, generation)
+    ]
+    asked = sorted({name for name in requesters if name})
+    if open_ := next((each for each in known if each.state in ("waiting", "approved")), None):
+        return record(
+            connection, open_, runs=(*open_.runs, run_id), requesters=tuple(sorted({*open_.requesters, *asked}))
+        )
+    attempt = 1 + len(known)
+    name = digest([pipeline, version, evidence_digest, generation, *([attempt] if attempt > 1 else [])])
+    request = ReleaseRequest(
+        pipeline=pipeline, id=name.removeprefix("sha256:")[:12], version=version, evidence=evidence_digest,
+        expected_generation=generation, attempt=attempt, rollback=bool(before), reason=reason, runs=(run_id,),
+        requesters=tuple(asked), expires=expires.isoformat() if expires else None,
     )  # fmt: skip
-    runs = request.runs if run_id in request.runs else (*request.runs, run_id)
-    if request.state in ("approved", "promoted"):
-        return record(connection, request, runs=runs)
-    others = [] if mine else _waiting_challengers(connection, pipeline)
+    others = [] if before else _waiting_challengers(connection, pipeline)
     if newer := [other.version for other in others if other.version > version]:
-        return record(connection, request, runs=runs, state="void", newer=max(newer), by=None)
+        return record(connection, request, state="void", newer=max(newer))
     for older in others:
         if older.version < version:
             record(connection, older, state="void", newer=version)
-    return record(connection, request, runs=runs, reason=reason, state="waiting", newer=None, by=None, note=None)
+    return record(connection, request)
 
 
-def answer(connection: Connection, pipeline: str, request_id: str, *, approved: bool, by: str) -> ReleaseRequest:
-    """Record a person's answer, and return the request as it stands: one that no more waits for an answer stays."""
-    request = get(connection, pipeline, request_id)
-    if request.state in ("void", "promoted"):
+def answer(
+    connection: Connection, pipeline: str, request_id: str, said: Answer, *, enough: int = 1, now: datetime
+) -> ReleaseRequest:
+    """Record an answer, and return the request as it stands: one that no more waits stays as it was decided.
+
+    One rejection rejects; `enough` distinct approvers approve. An answer after the request's end comes too late.
+    """
+    request = look(connection, pipeline, request_id, now=now)
+    if request.state != "waiting":
         return request
-    return record(connection, request, state="approved" if approved else "rejected", by=by)
+    if said.verdict == "reject":
+        return record(connection, request, state="rejected", answers=(said,))
+    answers = (*(each for each in request.answers if each.by != said.by), said)
+    return record(connection, request, answers=answers, state="approved" if len(answers) >= enough else "waiting")
+
+
+def look(connection: Connection, pipeline: str, request_id: str, *, now: datetime) -> ReleaseRequest:
+    """A request as it stands at an aware moment: one whose time has passed, or whose champion has, ends here."""
+    request = get(connection, pipeline, request_id)
+    if request.state != "waiting":
+        return request
+    if request.expires is not None and now >= datetime.fromisoformat(request.expires):
+        return record(connection, request, state="expired")
+    last = chain.entries(connection, pipeline, Promoted.kind, limit=1)
+    if (chain.of(Promoted, last[0]).generation if last else 0) != request.expected_generation:
+        return record(connection, request, state="refused", note="another version became champion meanwhile")
+    return request
 
 
 def refuse(connection: Connection, pipeline: str, request_id: str, why: str) -> ReleaseRequest:
     """Close a request that did not pass the check before promotion, so that it holds up no other."""
     request = get(connection, pipeline, request_id)
-    if request.state in ("rejected", "void", "promoted"):
+    if request.state not in ("waiting", "approved"):
         return request
     return record(connection, request, state="refused", note=why)
 
@@ -67,10 +117,10 @@ def get(connection: Connection, pipeline: str, request_id: str) -> ReleaseReques
 
 
 def of_run(connection: Connection, pipeline: str, run_id: str) -> ReleaseRequest | None:
-    """The request that a run of the release DAG stands for: of several, after it was cleared, that of the latest
-    generation."""
+    """The request that a run of the release DAG stands for. Runs of earlier versions of Millrace may have made
+    several, when they were cleared: of those that of the latest generation."""
     found = [request for request in chain.states(connection, ReleaseRequest, pipeline) if run_id in request.runs]
-    return max(found, key=lambda request: request.expected_generation or 0, default=None)
+    return max(found, key=lambda request: (request.expected_generation or 0, request.attempt), default=None)
 
 
 def words(request: ReleaseRequest) -> str:
@@ -79,6 +129,7 @@ def words(request: ReleaseRequest) -> str:
         "waiting": "not answered yet",
         "approved": f"approved by {request.by}",
         "rejected": f"rejected by {request.by}",
+        "expired": f"expired: nobody answered until {request.expires}",
         "void": f"void, since version {request.newer} is newer",
         "refused": f"refused: {request.note}",
         "promoted": "done",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from millrace.spec.base import Model, Name
 from millrace.spec.compute import ProfileName
@@ -16,7 +16,24 @@ class ApprovalSpec(Model):
     """Who lets a challenger become champion."""
 
     by: Literal["human", "auto"] = Field(default="human", description="auto: complete Evidence is enough.")
-    expires_after: Duration = Field(default=Duration("P7D"), description="An unanswered request ends as refused.")
+    expires_after: Duration = Field(default=Duration("P7D"), description="An unanswered request ends as expired.")
+    approvers: tuple[str, ...] = Field(
+        default=(),
+        description="User names that may answer; any whom Airflow lets answer if empty. Never whoever asked for it.",
+    )
+    needed: int = Field(default=1, ge=1, description="How many distinct approvers must approve.")
+    look_every: Duration = Field(
+        default=Duration("PT5M"),
+        description="How often a waiting request looks whether it was voided, has expired or was decided elsewhere.",
+    )
+
+    @model_validator(mode="after")
+    def _can_be_given(self) -> ApprovalSpec:
+        if self.by == "auto" and (self.approvers or self.needed > 1):
+            raise ValueError("approvers are asked only where approval is by: human")
+        if self.approvers and len(set(self.approvers)) < self.needed:
+            raise ValueError(f"{self.needed} must approve, but only {len(set(self.approvers))} approvers are named")
+        return self
 
 
 class PipelineOverlay(Model):

@@ -17,6 +17,7 @@ TaskJob = Literal[
     "evaluate",
     "register",
     "promote",
+    "withdraw",
     "drift",
     "performance",
 ]
@@ -64,6 +65,7 @@ TABLE: dict[str, Job] = {
     # The registry may have lost what an earlier result speaks of, and aliases may have been moved since.
     "register": Job(reaches=("mlflow",), reusable=False, warm=_MLFLOW),
     "promote": Job(reaches=("mlflow",), reusable=False, warm=_MLFLOW),
+    "withdraw": Job(reaches=("mlflow",), reusable=False, warm=_MLFLOW),
     "drift": Job(in_pods=True, warm=("evidently",)),
     "performance": Job(in_pods=True),
     "fit_embedding": Job(),

@@ -46,13 +46,14 @@ def build(site: Site) -> DAG:
             for name in spec.sources:
                 landed[name] = step(tasks.land, task_id=name)(source=name, **here)
         gated: Any = step(tasks.gate_raw)(landed=landed, **here)
-        made = job_step(site, tasks.transform, "transform")(sources=gated, **here)
-        passed = step(tasks.gate_features)(features=made, **here)
-        published: Any = step(tasks.publish, outlets=[features_asset(site)])(features=passed, **here)
-        materialized: Any = step(online.materialize)(features=published, **here)
+        made: Any = job_step(site, tasks.transform, "transform")(sources=gated, **here)
+        passed: Any = step(tasks.gate_features)(**here)
+        published: Any = step(tasks.publish, outlets=[features_asset(site)])(**here)
+        materialized: Any = step(online.materialize)(**here)
+        made >> passed >> published >> materialized
         if spec.training is not None:
             scoring = job_step(site, tasks.score, "score", pool=None, outlets=[scored_asset(site)])
-            materialized >> scoring(features=published, **here)
+            materialized >> scoring(**here)
         runners.close(site, dag)
     return dag
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import DAG, PartitionedAssetTimetable, task
 
@@ -22,9 +24,9 @@ def build(site: Site) -> DAG:
         max_active_runs=1,
         params={"partition": optional_text("Partition")},
     ) as dag:
-        drift = job_step(site, tasks.drift, "drift")(**here)
-        performance = job_step(site, tasks.performance, "performance")(**here)
-        decision = task.short_circuit(tasks.decide)(drift=drift, performance=performance, **here)
+        drift: Any = job_step(site, tasks.drift, "drift")(**here)
+        performance: Any = job_step(site, tasks.performance, "performance")(**here)
+        decision: Any = task.short_circuit(tasks.decide)(**here)
         retrain = TriggerDagRunOperator(
             task_id="retrain",
             trigger_dag_id=dag_id(site.name, "training"),
@@ -37,6 +39,6 @@ def build(site: Site) -> DAG:
             skip_when_already_exists=True,
             fail_when_dag_is_paused=True,  # where its run would wait, and nobody would see why
         )
-        decision >> retrain
+        [drift, performance] >> decision >> retrain
         runners.close(site, dag)
     return dag

@@ -15,7 +15,6 @@ def build(site: Site) -> DAG:
     """Build `<pipeline>__release`: triggered by a registered challenger, or by hand with an older version (a rollback);
     waiting blocks nothing else."""
     here = {"root": str(site.tree.root), "pipeline": site.name}
-    approval = site.placed.approval
     with DAG(
         **arguments(site, "release", "Asks for approval where the environment wants it, then promotes the version."),
         schedule=None,
@@ -38,15 +37,7 @@ def build(site: Site) -> DAG:
         },
     ) as dag:
         opened = step(tasks.open_release, task_id="open")(**here)
-        approved = ReleaseApproval(
-            task_id="approve",
-            **here,
-            automatic=approval.by == "auto",
-            subject=f"Promote {site.name} version {{{{ params.version }}}} to champion?",
-            body="{{ ti.xcom_pull(task_ids='open') }}",
-            defaults="Reject",
-            response_timeout=approval.expires_after.length if approval.by == "human" else None,
-        )
+        approved = ReleaseApproval(task_id="approve", **here)
         promoted = step(tasks.promote)(**here)
         opened >> approved >> promoted
     return dag

@@ -11,6 +11,7 @@ from millrace.airflow import runners
 from millrace.airflow.dags.common import arguments, dag_id, job_step, optional_text
 from millrace.airflow.runtime.run import step
 from millrace.airflow.runtime.site import Site
+from millrace.airflow.tasks import registration
 from millrace.airflow.tasks import training as tasks
 
 
@@ -27,10 +28,11 @@ def build(site: Site) -> DAG:
         params=_form(site),
     ) as dag:
         claimed: Any = step(tasks.claim)(**here)
-        data = job_step(site, tasks.training_set, "build_training_set")(claimed=claimed, **here)
-        model = job_step(site, tasks.train, "train")(claimed=claimed, data=data, **here)
-        judged = job_step(site, tasks.evaluate, "evaluate")(claimed=claimed, data=data, model=model, **here)
-        registered = step(tasks.register)(claimed=claimed, data=data, model=model, judged=judged, **here)
+        data: Any = job_step(site, tasks.training_set, "build_training_set")(**here)
+        model: Any = job_step(site, tasks.train, "train")(**here)
+        judged: Any = job_step(site, tasks.evaluate, "evaluate")(**here)
+        registered: Any = step(registration.register)(**here)
+        claimed >> data >> model >> judged >> registered
         release = TriggerDagRunOperator(
             task_id="release",
             trigger_dag_id=dag_id(spec.name, "release"),
@@ -65,8 +67,8 @@ def _form(site: Site) -> dict[str, Param]:
             {},
             type="object",
             title="Learner parameters",
-            description=f"Overrides of the {training.learner.kind} learner's parameters; those of the spec are "
-            f"{training.learner.model_dump_json(exclude={'kind'})}.",
+            description_md=f"Overrides of the {training.learner.kind} learner's parameters. Those of the spec:\n\n"
+            f"```json\n{training.learner.model_dump_json(exclude={'kind'}, indent=2)}\n```",
         ),
         "decision": optional_text("Decision", description="Set by monitoring; leave empty by hand."),
     }

@@ -40,7 +40,7 @@ class PodTask(BaseOperator):
         crashes_end_it()
         request = self.work.ask(**self.arguments)
         if request is None:
-            return self.work.take(None, **self.arguments)
+            return self.work.taken(None, **self.arguments)
         site = self._site()
         attempts = Attempts.of(site.objects, request)
         if (result := _answer(site, request)) is not None and result.outcome is not None:
@@ -137,7 +137,7 @@ class PodTask(BaseOperator):
     def _close(self, request: JobRequest, result: JobResult) -> Any:
         report(request, result)
         outcome, result = settled(request, result)
-        return self.work.take(Done(request, outcome, result), **self.arguments)
+        return self.work.taken(Done(request, outcome, result), **self.arguments)
 
 
 def _ended_badly(run: Callable[[], Any]) -> Exception | None:

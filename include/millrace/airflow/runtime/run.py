@@ -14,7 +14,9 @@ from typing import Any
 from airflow.sdk import task
 from airflow.sdk.exceptions import AirflowFailException
 
+from millrace.airflow.runtime.decided import keep
 from millrace.airflow.runtime.retry import InfrastructureError, may_retry
+from millrace.airflow.runtime.site import Site
 from millrace.contract import Artifact, JobRequest, JobResult, Outcome
 from millrace.spec.compute import PROCESS
 
@@ -54,6 +56,12 @@ class JobTask:
         self.take = take
         return take
 
+    def taken(self, done: Done | None, *, root: str, pipeline: str, **arguments: Any) -> Any:
+        """Put on record what came of the job, then turn it into the task's value."""
+        if done is not None:
+            keep(Site.at(root, pipeline), done.request, done.result)
+        return self.take(done, root=root, pipeline=pipeline, **arguments)
+
 
 def crashes_end_it() -> None:
     """Let a crash of native code end this process. Airflow handles SIGSEGV while it reads DAG files, and its handler
@@ -81,9 +89,9 @@ def in_process(work: JobTask) -> Callable[..., Any]:
     def call(**arguments: Any) -> Any:
         request = work.ask(**arguments)
         if request is None:
-            return work.take(None, **arguments)
+            return work.taken(None, **arguments)
         outcome, result = outcome_of(request)
-        return work.take(Done(request, outcome, result), **arguments)
+        return work.taken(Done(request, outcome, result), **arguments)
 
     return call
 

@@ -2,45 +2,96 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
+from airflow.sdk.exceptions import AirflowSkipException
 
-from millrace.airflow.tasks.release import record_answer
+from millrace.airflow.runtime import decided
+from millrace.airflow.runtime.aliases import withdraw
+from millrace.airflow.runtime.site import Site
+from millrace.airflow.tasks.question import question
+from millrace.airflow.tasks.release import answer_automatically, ended, request_of
+from millrace.ledger import Answer, ReleaseRequest
+from millrace.rules.approval import barred
 
-NOBODY = "nobody"
-"""Who refuses a request that expired."""
+SHORTEST = timedelta(seconds=1)
 
 
 class ReleaseApproval(ApprovalOperator):
-    """Waits for a human, or returns at once where the environment says approval is automatic.
+    """Waits until the release request of its run is decided, and goes on where it is approved.
 
-    The DAG has the same structure in every environment. An answer that never comes ends as Reject. The task writes the
-    answer into the ledger itself, where promotion reads it: a rejection skips what follows, and anybody who may edit a
-    run may edit what a task returned.
+    The DAG has the same structure in every environment; where approval is automatic nobody is asked. What was decided
+    is in the ledger: this task writes there what Airflow's authenticated users answer, and reads there what it does
+    next. It waits in slices of `look_every`, since nothing else may end a task that waits: at the end of each it looks
+    whether its request was voided by a newer challenger, has expired, or was decided through another run. An answer
+    that Airflow lost before it was recorded is asked for again, never assumed.
     """
 
-    def __init__(self, *, root: str, pipeline: str, automatic: bool, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, *, root: str, pipeline: str, **kwargs: Any) -> None:
+        super().__init__(subject=f"Promote a version of {pipeline}?", defaults=self.REJECT, **kwargs)
         self.root = root
         self.pipeline = pipeline
-        self.automatic = automatic
 
     def execute(self, context: Any) -> Any:
-        """Park the task until somebody answers, or return at once."""
-        if self.automatic:
+        """Return what was decided already; otherwise ask, and park the task."""
+        site = Site.at(self.root, self.pipeline)
+        request = site.ledger.look(site.name, request_of(site).id)
+        if request.state == "waiting" and site.placed.approval.by == "auto":
             self.log.info("This environment promotes without a human (approval: auto)")
-            return None
+            request = answer_automatically(site, request)
+        if request.state != "waiting":
+            return self._end(site, request)
+        self.subject, self.body = question(site, request)
+        approvers = site.placed.approval.approvers
+        self.assigned_users = [{"id": name, "name": name} for name in approvers] or None
+        self.response_timeout = _slice(site, request)
         return super().execute(context)
 
     def execute_complete(self, context: Any, event: dict[str, Any]) -> Any:
-        """Take up the answer: record it, then go on or skip."""
-        if "error" not in event:
-            record_answer(
-                self.root,
-                self.pipeline,
-                context["ti"].run_id,
-                approved=event["chosen_options"] == [self.APPROVE],
-                by=str((event.get("responded_by_user") or {}).get("name", NOBODY)),
-            )
-        return super().execute_complete(context, event)
+        """Record an answer, or look how the request stands; then go on, end, or wait for another slice."""
+        if "error" in event:
+            return super().execute_complete(context, event)
+        site = Site.at(self.root, self.pipeline)
+        request = site.ledger.look(site.name, request_of(site).id)
+        user = event.get("responded_by_user")
+        if user and request.state == "waiting":
+            request = self._answered(site, request, event, str(user["name"]), str(user["id"]))
+        if request.state == "waiting":
+            return self.execute(context)
+        self._end(site, request)
+        approved = user and event["chosen_options"] == [self.APPROVE]
+        return super().execute_complete(context, event) if approved else None
+
+    def _answered(
+        self, site: Site, request: ReleaseRequest, event: dict[str, Any], name: str, user_id: str
+    ) -> ReleaseRequest:
+        approves, policy = event["chosen_options"] == [self.APPROVE], site.placed.approval
+        why = barred(name, user_id, approves=approves, approvers=policy.approvers, requesters=request.requesters)
+        if why is not None:
+            self.log.warning("The answer of %s does not count: %s; the request waits on", name, why)
+            decided.note_denied(site, f"the answer of {name} to release {request.id} does not count: {why}")
+            return request
+        at = event.get("responded_at") or datetime.now(UTC)
+        said = Answer(by=name, user_id=user_id if user_id != name else None, at=at.isoformat(),
+                      verdict="approve" if approves else "reject")  # fmt: skip
+        request = site.ledger.answer(site.name, request.id, said, enough=policy.needed)
+        self.log.info("%s version %s: %s by %s; now %s (%d of %d approvals)", site.name, request.version,
+                      said.verdict, name, request.state, len(request.answers), policy.needed)  # fmt: skip
+        return request
+
+    def _end(self, site: Site, request: ReleaseRequest) -> None:
+        """Go on where the request is approved; otherwise let MLflow's alias follow, and say why in one line."""
+        if request.state in ("approved", "promoted"):
+            return
+        withdraw(site, request.version)
+        raise AirflowSkipException(ended(request))
+
+
+def _slice(site: Site, request: ReleaseRequest) -> timedelta:
+    """How long to park: until the next look, or the request's end if that comes before."""
+    every = site.placed.approval.look_every.length
+    if request.expires is None:
+        return every
+    return max(SHORTEST, min(every, datetime.fromisoformat(request.expires) - datetime.now(UTC)))

@@ -10,17 +10,19 @@ from typing import Any
 from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+from millrace.airflow.runtime import decided
 from millrace.airflow.runtime.assets import features_asset, scored_asset
 from millrace.airflow.runtime.champion import champion_of
+from millrace.airflow.runtime.form import known_fields
 from millrace.airflow.runtime.gate import require
 from millrace.airflow.runtime.retry import InfrastructureError, NotYet, may_retry
 from millrace.airflow.runtime.run import Done, JobTask, outcome_of, pack, run_job, unpack
 from millrace.airflow.runtime.site import Site
 from millrace.airflow.tasks.partition import partition_of
-from millrace.contract import Artifact, JobRequest, JobResult, code_digest
-from millrace.ledger import GateVerdict
+from millrace.contract import Artifact, JobRequest, code_digest
+from millrace.ledger import GateVerdict, Source
 from millrace.spec.gate import gate_checks, references, trailing
-from millrace.store import SnapshotStore, layout
+from millrace.store import SnapshotStore
 
 log = logging.getLogger(__name__)
 STATIC = "static"
@@ -33,6 +35,7 @@ def land(source: str, root: str, pipeline: str) -> list[Packed]:
     Returns all raw Snapshots that the transform reads: {partition, artifact, fresh}; fresh ones go to the gate.
     """
     site = Site.at(root, pipeline)
+    known_fields(site)
     spec, partition = site.spec.sources[source], partition_of(site)
     if not spec.partitioned:
         return [_land_one(site, source, STATIC, partition)]
@@ -101,13 +104,14 @@ def gate_raw(landed: dict[str, list[Packed]], root: str, pipeline: str) -> dict[
 
 
 def _gate_source(site: Site, source: str, landed: list[Packed]) -> None:
-    spec = site.spec.sources[source]
+    """Judge what was landed now, and what stands in the Table without a verdict on record."""
+    spec, dataset = site.spec.sources[source], f"raw.{source}"
     for item in landed:
-        if item["fresh"]:
-            artifact = unpack(item["artifact"])
+        artifact, partition = unpack(item["artifact"]), item["partition"]
+        if item["fresh"] or site.ledger.verdict(site.name, dataset, partition, artifact.digest) is None:
             params = {"suite": spec.gate, "event_time": spec.event_time if spec.partitioned else None}
-            _gate(site, f"raw.{source}", item["partition"], artifact, params)
-            move(site, f"raw.{source}", item["partition"], artifact)
+            _gate(site, dataset, partition, artifact, params)
+            move(site, dataset, partition, artifact)
 
 
 def _in_order(site: Site) -> list[str]:
@@ -122,50 +126,71 @@ def _looks_into(site: Site, source: str) -> list[str]:
 
 @JobTask
 def transform(sources: dict[str, list[Packed]], root: str, pipeline: str) -> JobRequest:
-    """Run transform.sql over the raw Snapshots; returns the features Snapshot, and which request made it."""
+    """Run transform.sql over the raw Snapshots, each of which the ledger says has passed its gate."""
     site = Site.at(root, pipeline)
-    inputs = [
-        (source, unpack(item["artifact"]), item["partition"]) for source in sorted(sources) for item in sources[source]
+    partition = partition_of(site)
+    inputs: list[tuple[str, Artifact, str | None]] = [
+        (source, unpack(item["artifact"]), str(item["partition"]))
+        for source in sorted(sources)
+        for item in sources[source]
     ]
-    return site.request("transform", scope=(partition_of(site),), inputs=inputs, context=get_current_context())
+    given, wanted = sorted((source, str(key)) for source, _, key in inputs), _wanted(site, partition)
+    if given != wanted:
+        decided.deny(
+            site, f"{pipeline}: the transform of {partition} was given {given}, but reads {wanted}. Clear 'gate_raw'"
+        )
+    for source, artifact, key in inputs:
+        decided.passed(site, f"raw.{source}", str(key), artifact.digest)
+    return site.request("transform", scope=(partition,), inputs=inputs, context=get_current_context())
+
+
+def _wanted(site: Site, partition: str) -> list[tuple[str, str]]:
+    """Source and partition of every raw Snapshot that the transform of a partition reads, sorted."""
+    found = []
+    for name, source in site.spec.sources.items():
+        if not source.partitioned:
+            found.append((name, STATIC))
+            continue
+        before = site.partitioning.lookback(partition, source.lookback, site.spec.partition.start)
+        found += [(name, key) for key in (*before, partition)]
+    return sorted(found)
 
 
 @transform.then
 def _transformed(done: Done, sources: dict[str, list[Packed]], root: str, pipeline: str) -> Packed:
-    return {**pack(done.outcome.outputs["data"]), "request": done.result.request_digest}
+    return pack(done.outcome.outputs["data"])
 
 
-def gate_features(features: Packed, root: str, pipeline: str) -> Packed:
-    """Validate the features Snapshot, and record the verdict for the Evidence of models trained on it."""
+def gate_features(root: str, pipeline: str) -> str:
+    """Validate the features Snapshot that this run's transform made; the verdict is on record with what it is made of,
+    for the Evidence of models trained on it."""
     site = Site.at(root, pipeline)
-    spec, partition = site.spec.features, partition_of(site)
-    artifact = unpack(features)
-    digest = _gate(site, "features", partition, artifact, {"suite": spec.gate, "event_time": spec.event_time})
-    site.ledger.record(
-        GateVerdict(
-            pipeline=pipeline,
-            dataset="features",
-            partition=partition,
-            snapshot=artifact.digest,
-            outcome=digest,
-            passed=True,
-        )
+    spec, made = site.spec.features, decided.done(site, "transform")
+    artifact = made.outputs["data"]
+    made_of = tuple(
+        Source(dataset=f"raw.{each.role}", partition=str(each.partition), snapshot=each.digest) for each in made.inputs
     )
-    return features
+    params = {"suite": spec.gate, "event_time": spec.event_time}
+    _gate(site, "features", partition_of(site), artifact, params, made_of=made_of)
+    return artifact.digest
 
 
-def publish(features: Packed, root: str, pipeline: str) -> Packed:
-    """Move the features Table's pointer and emit the partitioned Asset."""
+def publish(root: str, pipeline: str) -> Packed:
+    """Move the features Table's pointer to what passed its gate, and emit the partitioned Asset."""
     site, context = Site.at(root, pipeline), get_current_context()
-    partition = partition_of(site)
-    move(site, "features", partition, unpack(features), recipe=_recipe(site, features))
+    partition, made = partition_of(site), decided.done(site, "transform")
+    features = made.outputs["data"]
+    decided.passed(site, "features", partition, features.digest)
+    outcome = decided.result(site, made).outcome
+    assert outcome is not None
+    move(site, "features", partition, features, recipe=outcome.facts.get("recipe"))
     # A run made by hand has no partition key of its own; naming it here makes all four ways of starting alike.
     context["outlet_events"][features_asset(site)].add_partitions(partition)
-    return features
+    return pack(features)
 
 
 @JobTask
-def score(features: Packed, root: str, pipeline: str) -> JobRequest | None:
+def score(root: str, pipeline: str) -> JobRequest | None:
     """Score the partition with the champion of record, before its labels are used; emits the scored Asset.
 
     Not in a rebuild: what was scored and judged when the partition came stays.
@@ -178,56 +203,68 @@ def score(features: Packed, root: str, pipeline: str) -> JobRequest | None:
     if champion is None:
         log.info("%s partition %s: no champion yet, nothing scored", pipeline, partition)
         return None
+    features = decided.done(site, "transform").outputs["data"]
+    decided.passed(site, "features", partition, features.digest)
     return site.request(
         "score",
         scope=(partition,),
-        inputs=[("features", unpack(features), partition), ("model", champion.trained.model, None)],
+        inputs=[("features", features, partition), ("model", champion.trained.model, None)],
         params={"version": str(champion.version)},
         context=context,
     )
 
 
 @score.then
-def _scored(done: Done | None, features: Packed, root: str, pipeline: str) -> dict[str, Any]:
+def _scored(done: Done | None, root: str, pipeline: str) -> dict[str, Any]:
     site = Site.at(root, pipeline)
     partition = partition_of(site)
     facts: dict[str, Any] = {"partition": partition, "version": None}
     if done is not None:
-        data = done.outcome.outputs["data"]
-        move(site, "predictions", partition, data)
-        facts |= {"version": int(done.request.identity.params["version"]), "rows": data.rows}
+        data, version = done.outcome.outputs["data"], int(done.request.identity.params["version"])
+        keep_predictions(site, partition, version, data)
+        facts |= {"version": version, "rows": data.rows}
     get_current_context()["outlet_events"][scored_asset(site)].add_partitions(partition)
     return facts
 
 
-def move(site: Site, dataset: str, partition: str, data: Artifact, recipe: str | None = None) -> None:
-    """Point the Table's partition at a Snapshot of this dataset; no move if it is there.
+def keep_predictions(site: Site, partition: str, version: int, data: Artifact) -> None:
+    """Keep what a version predicted for a partition in a Table of its own; the Table `predictions` takes it only where
+    it has none yet: what was predicted first, before outcomes were known, is what performance is measured on."""
+    move(site, "predictions", partition, data, table=f"predictions.v{version}")
+    first = site.tables.get(f"{site.name}/predictions", partition)
+    if first is None:
+        move(site, "predictions", partition, data)
+    elif first.current.snapshot != data.digest:
+        log.info(
+            "%s %s: scored before; version %s's predictions are kept beside those made first",
+            site.name, partition, version,
+        )  # fmt: skip
 
-    What an XCom says of the Snapshot is not believed beyond its digest: the manifest says where it lies. Raises
+
+def move(
+    site: Site, dataset: str, partition: str, data: Artifact, *, recipe: str | None = None, table: str | None = None
+) -> None:
+    """Point a Table's partition at a Snapshot of this dataset, whose name the Table has; no move if it is there.
+
+    What is said of the Snapshot is not believed beyond its digest: the manifest says where it lies. Raises
     NotFound for one that the dataset does not have.
     """
     snapshot = SnapshotStore(site.objects).artifact(site.name, dataset, data.digest)
-    code = code_digest() if recipe else None
-    pointer, moved = site.tables.move(f"{site.name}/{dataset}", partition, snapshot, recipe=recipe, code=code)
+    code, name = code_digest() if recipe else None, f"{site.name}/{table or dataset}"
+    pointer, moved = site.tables.move(name, partition, snapshot, recipe=recipe, code=code)
     unchanged = "" if moved else " (unchanged)"
-    log.info("%s %s %s: generation %s%s", site.name, dataset, partition, pointer.generation, unchanged)
+    log.info("%s %s: generation %s%s", name.replace("/", " "), partition, pointer.generation, unchanged)
 
 
-def _recipe(site: Site, features: Packed) -> str | None:
-    """What the transform said of the recipe when it made just this Snapshot: read from its stored result, of which the
-    XCom says no more than where it lies. None for a run that began under an earlier version, which kept none."""
-    request = str(features.get("request", ""))
-    if not request:
-        return None
-    result = JobResult.parse(site.objects.get(layout.result(site.name, "transform", request)))
-    made = result.outcome
-    if made is None or made.outputs["data"].digest != features["digest"]:
-        raise AirflowFailException("The transform's result speaks of another Snapshot. Clear the task 'transform'")
-    return made.facts.get("recipe")
-
-
-def _gate(site: Site, dataset: str, partition: str, artifact: Artifact, params: dict[str, Any]) -> str:
-    """Run validate, fail the task where the verdict is fail, and return the outcome's digest."""
+def _gate(
+    site: Site,
+    dataset: str,
+    partition: str,
+    artifact: Artifact,
+    params: dict[str, Any],
+    made_of: tuple[Source, ...] | None = None,
+) -> None:
+    """Run validate, put its verdict on record whatever it is, and fail the task where it is fail."""
     checks = gate_checks(site.bundle.suites[params["suite"]], params["suite"])
     request = site.request(
         "validate",
@@ -236,9 +273,19 @@ def _gate(site: Site, dataset: str, partition: str, artifact: Artifact, params: 
         params=params,
         context=get_current_context(),
     )
-    outcome, result = outcome_of(request)
+    outcome, ended = outcome_of(request)
+    site.ledger.record(
+        GateVerdict(
+            pipeline=site.name,
+            dataset=dataset,
+            partition=partition,
+            snapshot=artifact.digest,
+            outcome=str(ended.outcome_digest),
+            passed=outcome.verdict is not None and outcome.verdict.passed,
+            made_of=made_of,
+        )
+    )
     require(site, outcome, partition, dataset)
-    return str(result.outcome_digest)
 
 
 def _looked_at(site: Site, dataset: str, partition: str, checks: list[Any]) -> list[tuple[str, Artifact, str | None]]:

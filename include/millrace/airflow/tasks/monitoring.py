@@ -8,11 +8,12 @@ from typing import Any
 
 from airflow.sdk import get_current_context
 
+from millrace.airflow.runtime import decided
 from millrace.airflow.runtime.run import Done, JobTask
 from millrace.airflow.runtime.site import Site
 from millrace.airflow.tasks.partition import partition_of
 from millrace.contract import Artifact, JobRequest
-from millrace.ledger import MonitoredWindow, Unmonitored
+from millrace.ledger import Champion, JobDone, MonitoredWindow, Unmonitored
 from millrace.rules.governor import decide as govern
 from millrace.rules.labels import all_known
 from millrace.rules.window import Window
@@ -43,12 +44,11 @@ def drift(root: str, pipeline: str) -> JobRequest | None:
 
 
 @drift.then
-def _compared(done: Done | None, root: str, pipeline: str) -> dict[str, Any] | None:
+def _compared(done: Done | None, root: str, pipeline: str) -> str | None:
     if done is None:
         return None
     _explain(partition_of(Site.at(root, pipeline)), pipeline, done.outcome.facts)
-    report = done.result.observed.links.get("report")
-    return {**done.outcome.facts, "model": done.request.input("model").digest, "report": report}
+    return done.result.observed.links.get("report")
 
 
 @JobTask
@@ -56,19 +56,14 @@ def performance(root: str, pipeline: str) -> JobRequest | None:
     """Compare the champion's loss on the window with its own holdout loss, on labels known by now."""
     site = Site.at(root, pipeline)
     champion, partition = site.ledger.champion(pipeline), partition_of(site)
-    if champion is None:
-        return None
-    features = dict(_current(site, "features", _window(site, partition)))
-    predictions = [(k, a) for k, a in _current(site, "predictions", list(features)) if k in features]
-    if not predictions:
+    found = _outcomes_of(site) if champion is not None else None
+    if champion is None or found is None:
         log.info("%s %s: no predictions to compare with outcomes", pipeline, partition)
         return None
     return site.request(
         "performance",
-        scope=tuple(key for key, _ in predictions),
-        inputs=[("predictions", artifact, key) for key, artifact in predictions]
-        + [("features", features[key], key) for key, _ in predictions]
-        + [("evaluation", champion.trained.evaluation, None)],
+        scope=tuple(str(key) for role, _, key in found if role == "predictions"),
+        inputs=[*found, ("evaluation", champion.trained.evaluation, None)],
         params={"as_of": _as_of(site, partition).isoformat()},
         context=get_current_context(),
     )
@@ -78,25 +73,36 @@ def performance(root: str, pipeline: str) -> JobRequest | None:
 def _measured(done: Done | None, root: str, pipeline: str) -> dict[str, Any] | None:
     if done is None:
         return None
-    metrics = {name: metric.value for name, metric in done.outcome.metrics.items()}
-    return {**{k: v for k, v in done.outcome.facts.items() if k != "blocks"}, "metrics": metrics}
+    return {name: metric.value for name, metric in done.outcome.metrics.items()}
 
 
-def decide(
-    drift: dict[str, Any] | None, performance: dict[str, Any] | None, root: str, pipeline: str
-) -> dict[str, Any] | None:
-    """Ask the governor; where it says retrain, claim the one waiting slot. Returns the run to start, or None."""
+def _outcomes_of(site: Site) -> list[tuple[str, Artifact, str | None]] | None:
+    """The window's predictions with the features that hold their outcomes, None where nothing was scored."""
+    features = dict(_current(site, "features", _window(site, partition_of(site))))
+    predictions = [(k, a) for k, a in _current(site, "predictions", list(features)) if k in features]
+    found: list[tuple[str, Artifact, str | None]] = [("predictions", artifact, key) for key, artifact in predictions]
+    return [*found, *(("features", features[key], key) for key, _ in predictions)] or None
+
+
+def decide(root: str, pipeline: str) -> dict[str, Any] | None:
+    """Ask the governor about what this run's jobs found; where it says retrain, claim the one waiting slot.
+
+    What they found is read from their stored results, as the ledger names them. Returns the run to start, or None.
+    """
     site = Site.at(root, pipeline)
     champion, spec, partition = site.ledger.champion(pipeline), site.spec.monitoring, partition_of(site)
     assert spec is not None
-    if champion is None or drift is None:
+    jobs = site.ledger.jobs_of(pipeline, decided.this_run())
+    if champion is None:
         log.info("%s %s: nothing (no champion yet)", pipeline, partition)
         site.ledger.record(Unmonitored(pipeline=pipeline, partition=partition))
         return None
-    if drift["model"] != champion.model_digest:
+    if _another(champion, jobs.get("drift")):
         log.info("%s %s: nothing (version %s was promoted meanwhile)", pipeline, partition, champion.version)
         site.ledger.record(Unmonitored(pipeline=pipeline, partition=partition, reason="champion_changed"))
         return None
+    drift = _drift(site)
+    performance = _performance(site) if "performance" in jobs or _outcomes_of(site) is not None else None
     known = performance is not None and performance.get("degraded") is not None
     now = Window(
         partition=partition,
@@ -143,6 +149,28 @@ def decide(
         log.info("%s %s: a retraining for this is waiting or was made already", pipeline, partition)
         return None
     return {"decision": decision.id, "reason": f"{answer.reason}: {answer.message}", "until": partition}
+
+
+def _another(champion: Champion, drift: JobDone | None) -> bool:
+    """Whether the champion of now is not the one that this run compared the window with, or began without."""
+    if drift is not None:
+        return drift.took("model") != {None: champion.model_digest}
+    began = get_current_context()["dag_run"].start_date
+    return began is not None and champion.since > began
+
+
+def _drift(site: Site) -> dict[str, Any]:
+    ended = decided.result(site, decided.done(site, "drift"))
+    assert ended.outcome is not None
+    model = decided.done(site, "drift").took("model")[None]
+    return {**ended.outcome.facts, "model": model, "report": ended.observed.links.get("report")}
+
+
+def _performance(site: Site) -> dict[str, Any]:
+    outcome = decided.result(site, decided.done(site, "performance")).outcome
+    assert outcome is not None
+    metrics = {name: metric.value for name, metric in outcome.metrics.items()}
+    return {**{k: v for k, v in outcome.facts.items() if k != "blocks"}, "metrics": metrics}
 
 
 def _explain(partition: str, pipeline: str, facts: dict[str, Any]) -> None:

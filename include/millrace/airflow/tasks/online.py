@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 Packed = dict[str, Any]
 
 
-def materialize(features: Packed, root: str, pipeline: str) -> Packed:
+def materialize(root: str, pipeline: str) -> Packed:
     """Write the partition's newest values to the online store, and those of other partitions that are due; then read
     sampled entities online and offline, and fail where they differ.
 
@@ -27,7 +27,8 @@ def materialize(features: Packed, root: str, pipeline: str) -> Packed:
     """
     site = Site.at(root, pipeline)
     partition = partition_of(site)
-    gated = {verdict.partition: verdict.snapshot for verdict in site.ledger.verdicts(pipeline, "features")}
+    verdicts = site.ledger.verdicts(pipeline, "features")
+    gated = {verdict.partition: verdict.snapshot for verdict in verdicts if verdict.passed}
     for due in site.ledger.stale(pipeline, "features", gated):
         if due != partition and site.tables.get(f"{pipeline}/features", due) is not None:
             log.info("%s partition %s is not online yet: materialized too", pipeline, due)

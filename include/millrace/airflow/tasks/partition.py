@@ -16,7 +16,13 @@ def partition_of(site: Site) -> str:
     start a run, where there is none or it is not the pipeline's.
     """
     context, spec = get_current_context(), site.spec.partition
-    key = context["dag_run"].partition_key or context["params"].get("partition")
+    key, field = context["dag_run"].partition_key, context["params"].get("partition")
+    if key and field and key != field:
+        raise AirflowFailException(
+            f"This run says both: its partition key is {key}, the field 'partition' {field}. Leave the field empty, "
+            "which is for the command line"
+        )
+    key = key or field
     example = f'airflow dags trigger {context["ti"].dag_id} --conf \'{{"partition": "{spec.start}"}}\''
     if not key:
         raise AirflowFailException(

@@ -4,30 +4,40 @@ from __future__ import annotations
 
 import json
 import logging
+from datetime import UTC, datetime
 from typing import Any
 
 from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+from millrace.airflow.runtime import decided
+from millrace.airflow.runtime.aliases import crown
 from millrace.airflow.runtime.champion import mirror_champion
-from millrace.airflow.runtime.run import outcome_of, unstored
+from millrace.airflow.runtime.form import known_fields
 from millrace.airflow.runtime.site import Site
 from millrace.core.canonical import digest
 from millrace.core.errors import Conflict, EvidenceError, LedgerError, NotFound
-from millrace.ledger import Champion, Registered, ReleaseRequest, Trained, mirror
+from millrace.ledger import Answer, Champion, Registered, ReleaseRequest, Trained, mirror, words
 from millrace.rules.evidence import EVIDENCE_TAG, MODEL_TAG, Evidence, check_approval, check_release
 
 log = logging.getLogger(__name__)
 
 
 def open_release(root: str, pipeline: str) -> str:
-    """Check that the version carries complete Evidence, make the release request, and say what is asked.
+    """Check that the version carries complete Evidence, make the release request, and return its id.
 
-    Whatever cannot be promoted is refused before it can void the request of another.
+    Whatever cannot be promoted is refused before it can void the request of another. A run that was cleared finds its
+    request as it was decided; who wants another answer starts another run.
     """
     site, context = Site.at(root, pipeline), get_current_context()
+    known_fields(site)
+    if (mine := site.ledger.release_of(pipeline, context["ti"].run_id)) is not None and mine.state != "waiting":
+        log.info("%s version %s: this run's release is %s", pipeline, mine.version, words(mine))
+        if mine.state not in ("approved", "promoted"):
+            raise AirflowSkipException(ended(mine))
+        return mine.id
     registered, reason = _asked(site), str(context["params"].get("reason") or "")
-    version, evidence = registered.version, _evidence(site, registered)
+    version, evidence = registered.version, evidence_of(site, registered)
     champions = site.ledger.champions(pipeline)
     now = champions[-1] if champions else None
     if now is not None and _is(now, registered):
@@ -38,36 +48,43 @@ def open_release(root: str, pipeline: str) -> str:
             f"Version {now.version} is champion already; version {version} is older and never was champion"
         )
     try:
-        _check(registered, evidence, now, was_champion, reason)
+        _check(site, registered, evidence, now, was_champion, reason)
     except EvidenceError as err:
         raise AirflowFailException(str(err)) from err
+    approval = site.placed.approval
     request = site.ledger.ask_release(
-        pipeline, version, evidence.digest, run_id=context["ti"].run_id, reason=reason or evidence.reason
+        pipeline,
+        version,
+        evidence.digest,
+        run_id=context["ti"].run_id,
+        reason=reason or evidence.reason,
+        requesters=[name for name in (registered.requester, decided.requester()) if name],
+        expires=approval.expires_after.after(datetime.now(UTC)) if approval.by == "human" else None,
     )
     if request.state == "void":
-        raise AirflowSkipException(f"Version {request.newer} is newer and waits already; version {version} is void")
-    return _question(request, evidence, now)
-
-
-def record_answer(root: str, pipeline: str, run_id: str, *, approved: bool, by: str) -> ReleaseRequest:
-    """Write a person's answer into the ledger, about the request that this run made and no other."""
-    site = Site.at(root, pipeline)
-    request = site.ledger.answer(pipeline, _request(site, run_id).id, approved=approved, by=by)
-    log.info("%s version %s: %s by %s", pipeline, request.version, request.state, by)
-    return request
+        raise AirflowSkipException(ended(request))
+    return request.id
 
 
 def promote(root: str, pipeline: str) -> dict[str, Any]:
     """Make the version champion by one compare-and-set in the ledger, then let MLflow's alias and the store follow.
 
-    Reads the Evidence again from the store by the digest that was registered, and the answer from the ledger; the
-    state and the XComs of earlier tasks count for nothing.
+    Reads the Evidence again from the store by the digest that was registered, the verdicts behind it and the answer
+    from the ledger; the state and the XComs of earlier tasks count for nothing.
     """
-    site, context = Site.at(root, pipeline), get_current_context()
-    registered = _asked(site)
-    request = _request(site, context["ti"].run_id)
+    site = Site.at(root, pipeline)
+    request = request_of(site)
     if request.state != "promoted":
-        evidence = _evidence(site, registered)
+        registered = registered_of(site, request)
+        evidence = evidence_of(site, registered)
+        if request.state == "waiting":
+            if site.placed.approval.by == "human":
+                # It goes on waiting: to mark a task as done neither answers a request nor ends it.
+                decided.deny(site, f"{pipeline} version {request.version} cannot be promoted: nobody has approved it. "
+                                   "Clear the task 'approve' to ask again")  # fmt: skip
+            answer_automatically(site, request)
+        elif request.state != "approved":
+            decided.deny(site, f"{pipeline} version {request.version} cannot be promoted: it is {words(request)}")
         try:
             _carry_out(site, request, registered, evidence)
         except (EvidenceError, Conflict, LedgerError) as err:
@@ -80,19 +97,35 @@ def promote(root: str, pipeline: str) -> dict[str, Any]:
     return {"version": champion.version, "generation": champion.generation}
 
 
+def answer_automatically(site: Site, request: ReleaseRequest) -> ReleaseRequest:
+    """Record that the environment itself approves."""
+    said = Answer(by=f"environment {site.settings.environment}", verdict="approve", how="automatic",
+                  at=datetime.now(UTC).isoformat())  # fmt: skip
+    return site.ledger.answer(site.name, request.id, said)
+
+
+def ended(request: ReleaseRequest) -> str:
+    """Why a run ends without a promotion, in one line."""
+    return f"Version {request.version} of {request.pipeline} is not promoted: its release is {words(request)}"
+
+
 def _carry_out(site: Site, request: ReleaseRequest, registered: Registered, evidence: Evidence) -> None:
-    if request.state == "void":
-        raise AirflowSkipException(f"Version {request.newer} is newer; the release of {request.version} is void")
-    needs_approval = site.placed.approval.by == "human"
-    _check(registered, evidence, site.ledger.champion(site.name), request.rollback, request.reason)
-    if needs_approval:
-        approved = request.evidence if request.state == "approved" else None
-        check_approval(evidence, version=request.version, approved_evidence=approved)
-    site.ledger.promote(site.name, request.id, registered.evidence, _trained(evidence), approval=needs_approval)
+    _check(site, registered, evidence, site.ledger.champion(site.name), request.rollback, request.reason)
+    for gate in evidence.gates:
+        decided.passed(site, gate.dataset, gate.partition, gate.snapshot)
+    by_persons = site.placed.approval.by == "human"
+    if by_persons:
+        check_approval(evidence, version=request.version, approved_evidence=request.evidence)
+    site.ledger.promote(site.name, request.id, registered.evidence, _trained(evidence), approval=by_persons)
 
 
 def _check(
-    registered: Registered, evidence: Evidence, champion: Champion | None, was_champion: bool, reason: str
+    site: Site,
+    registered: Registered,
+    evidence: Evidence,
+    champion: Champion | None,
+    was_champion: bool,
+    reason: str,
 ) -> None:
     check_release(
         evidence,
@@ -127,7 +160,15 @@ def _asked(site: Site) -> Registered:
     return registered
 
 
-def _evidence(site: Site, registered: Registered) -> Evidence:
+def registered_of(site: Site, request: ReleaseRequest) -> Registered:
+    """What the version of a request was registered with, where that is what the request is about."""
+    registered = site.ledger.registered(site.name, request.version)
+    if registered is None or registered.evidence.digest != request.evidence:
+        decided.deny(site, f"{site.name} version {request.version} was not registered with what this release is about")
+    return registered
+
+
+def evidence_of(site: Site, registered: Registered) -> Evidence:
     """The Evidence of a version, read from the store and verified, with the artifacts that it names still there."""
     stored = registered.evidence
     try:
@@ -151,11 +192,11 @@ def _evidence(site: Site, registered: Registered) -> Evidence:
     return evidence
 
 
-def _request(site: Site, run_id: str) -> ReleaseRequest:
-    """The request that a run made: read from the ledger, since people may edit what a task returned."""
-    request = site.ledger.release_of(site.name, run_id)
+def request_of(site: Site) -> ReleaseRequest:
+    """The request that this run has made: read from the ledger, since people may edit what a task returned."""
+    request = site.ledger.release_of(site.name, get_current_context()["ti"].run_id)
     if request is None:
-        raise AirflowFailException("This run has made no release request. Clear its task 'open' first")
+        decided.deny(site, "This run has made no release request. Clear its task 'open' first")
     return request
 
 
@@ -163,31 +204,10 @@ def _is(champion: Champion, registered: Registered) -> bool:
     return (champion.version, champion.evidence_digest) == (registered.version, registered.evidence.digest)
 
 
-def _question(request: ReleaseRequest, evidence: Evidence, champion: Champion | None) -> str:
-    """What whoever approves is asked, as text of the page."""
-    trained = f"trained on {evidence.partitions[0]} to {evidence.trained_to} because: {evidence.reason}"
-    if request.rollback and champion is not None:
-        asked = f"**Rollback of {request.pipeline} from version {champion.version} to version {request.version}**"
-        judged = f"It was champion before. Why it should come back: {request.reason}."
-    else:
-        asked = f"**{request.pipeline} version {request.version}**"
-        duel = evidence.duel
-        against = "no champion yet" if duel is None else f"mean loss {duel['difference']:+.5f} against the champion"
-        judged = f"Evaluation passed; {against}."
-    return f"{asked}, {trained}. {judged} Evidence `{request.evidence}`, release `{request.id}`."
-
-
 def _follow(site: Site) -> Champion | None:
     """Let the store's copy and the MLflow alias follow the ledger."""
     mirror_champion(site)
-    return mirror(lambda: site.ledger.champion(site.name), lambda c: _alias(site, c.version, c.model_digest))
-
-
-def _alias(site: Site, version: int, model_digest: str) -> None:
-    request = site.request(
-        "promote", scope=(), params={"version": version, "model_digest": model_digest}, context=get_current_context()
-    )
-    outcome_of(unstored(request))
+    return mirror(lambda: site.ledger.champion(site.name), lambda c: crown(site, c.version, c.model_digest))
 
 
 def _trained(evidence: Evidence) -> Trained:

@@ -9,11 +9,14 @@ from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from pydantic import ValidationError
 
+from millrace.airflow.runtime import decided
+from millrace.airflow.runtime.form import known_fields
 from millrace.airflow.runtime.gate import require
-from millrace.airflow.runtime.run import Done, JobTask, outcome_of, pack, unpack
+from millrace.airflow.runtime.run import Done, JobTask, pack
 from millrace.airflow.runtime.site import Site
 from millrace.contract import Artifact, JobRequest
-from millrace.ledger import Registered
+from millrace.core.errors import SpecError
+from millrace.ledger import RetrainDecision, TrainingRun
 from millrace.rules.labels import all_known
 from millrace.spec import Duration
 from millrace.spec.learner import LEARNERS
@@ -24,24 +27,27 @@ Packed = dict[str, Any]
 
 
 def claim(root: str, pipeline: str) -> dict[str, Any]:
-    """Take up the decision (exit if a newer one superseded it), and fix what this run trains on.
+    """Take up the decision (exit if a newer one superseded it); put on record what this run trains on, and for whom.
 
     The Snapshots are pinned here, so that a retry of any later task reads the same bytes although a Table moved on.
-    All are of one recipe, or of recipes that the spec declares compatible.
+    All are of one recipe, or of recipes that the spec declares compatible, and each has passed its gate. What a
+    decision asks for is read from the ledger, whatever the form says.
     """
     site, context = Site.at(root, pipeline), get_current_context()
-    params, training = context["params"], site.spec.training
+    training = site.spec.training
     assert training is not None and site.spec.label is not None
-    decision = params.get("decision")
-    if decision and not site.ledger.start(decision, context["ti"].run_id):
-        raise AirflowSkipException(f"Decision {decision} was superseded by a newer one; nothing is trained")
+    known_fields(site)
+    params = context["params"]
+    decision = _decision(site, params.get("decision"))
+    if decision is not None and not site.ledger.start(decision.id, context["ti"].run_id):
+        raise AirflowSkipException(f"Decision {decision.id} was superseded by a newer one; nothing is trained")
     published = site.tables.partitions(f"{pipeline}/features")
     if not published:
         missing = f"No partition of {pipeline} is published yet"
         if context["dag_run"].run_type == "scheduled":  # the clock asks from the first day on, before there is data
             raise AirflowSkipException(f"{missing}; nothing is trained")
         raise AirflowFailException(f"{missing}. Run the DAG {pipeline}__features for some partitions first")
-    until = site.partitioning.check(params.get("until") or published[-1])
+    until = _until(site, decision.partition if decision else params.get("until"), published)
     window = Duration(params.get("window") or str(training.window))
     partitions = [key for key in site.partitioning.window(until, window) if key in set(published)]
     if not partitions:
@@ -49,129 +55,87 @@ def claim(root: str, pipeline: str) -> dict[str, Any]:
     found = {key: site.tables.resolve(f"{pipeline}/features", key) for key in partitions}
     if refused := _stale(site, {key: current.recipe for key, current in found.items()}):
         raise AirflowFailException(refused)
-    pinned = [{"partition": key, "artifact": pack(current.artifact)} for key, current in found.items()]
-    log.info(
-        "%s: trains on %s to %s (%d partitions): %s", pipeline, partitions[0], until, len(partitions), params["reason"]
+    for key, current in found.items():
+        decided.passed(site, "features", key, current.snapshot)
+    claimed = TrainingRun(
+        pipeline=pipeline,
+        run=decided.this_run(),
+        requester=decided.requester(),
+        decision=decision.id if decision else None,
+        reason=f"{decision.reason}: {decision.message}" if decision else params["reason"],
+        until=until,
+        inputs=tuple((key, current.artifact) for key, current in found.items()),
+        learner=_learner(site, params.get("learner") or {}),
+        as_of=all_known(site.partitioning.end(until), site.spec.label.known_after).isoformat(),
     )
-    return {
-        "decision": decision,
-        "reason": params["reason"],
-        "until": until,
-        "inputs": pinned,
-        "learner": _learner(site, params.get("learner") or {}),
-        "as_of": all_known(site.partitioning.end(until), site.spec.label.known_after).isoformat(),
-    }
+    site.ledger.record(claimed)
+    log.info(
+        "%s: trains on %s to %s (%d partitions), asked for by %s: %s",
+        pipeline, partitions[0], until, len(partitions), claimed.requester or "no person", claimed.reason,
+    )  # fmt: skip
+    return {"until": until, "partitions": len(partitions), "decision": claimed.decision, "reason": claimed.reason}
 
 
 @JobTask
-def training_set(claimed: dict[str, Any], root: str, pipeline: str) -> JobRequest:
-    """Join labels and features point in time, over the pinned Snapshots."""
-    return Site.at(root, pipeline).request(
+def training_set(root: str, pipeline: str) -> JobRequest:
+    """Join labels and features point in time, over the pinned Snapshots, each of which has passed its gate."""
+    site = Site.at(root, pipeline)
+    claimed = claimed_of(site)
+    for key, features in claimed.inputs:
+        decided.passed(site, "features", key, features.digest)
+    return site.request(
         "build_training_set",
-        scope=_scope(claimed),
-        inputs=[("features", unpack(i["artifact"]), i["partition"]) for i in claimed["inputs"]],
-        params={"as_of": claimed["as_of"]},
+        scope=claimed.partitions,
+        inputs=[("features", features, key) for key, features in claimed.inputs],
+        params={"as_of": claimed.as_of},
         context=get_current_context(),
     )
 
 
 @training_set.then
-def _joined(done: Done, claimed: dict[str, Any], root: str, pipeline: str) -> Packed:
+def _joined(done: Done, root: str, pipeline: str) -> Packed:
     log.info("%s: training set: %s", pipeline, done.outcome.facts)
     return pack(done.outcome.outputs["data"])
 
 
 @JobTask
-def train(claimed: dict[str, Any], data: Packed, root: str, pipeline: str) -> JobRequest:
+def train(root: str, pipeline: str) -> JobRequest:
     """Train the challenger; one MLflow run per attempt."""
-    return Site.at(root, pipeline).request(
+    site = Site.at(root, pipeline)
+    claimed = claimed_of(site)
+    return site.request(
         "train",
-        scope=_scope(claimed),
-        inputs=[("training_set", unpack(data), None)],
-        params={"learner": claimed["learner"]},
+        scope=claimed.partitions,
+        inputs=[("training_set", training_set_of(site, claimed), None)],
+        params={"learner": claimed.learner},
         context=get_current_context(),
     )
 
 
 @train.then
-def _trained(done: Done, claimed: dict[str, Any], data: Packed, root: str, pipeline: str) -> dict[str, Any]:
+def _trained(done: Done, root: str, pipeline: str) -> dict[str, Any]:
     return {"model": pack(done.outcome.outputs["model"]), "mlflow_run": done.result.observed.mlflow_run}
 
 
 @JobTask
-def evaluate(claimed: dict[str, Any], data: Packed, model: dict[str, Any], root: str, pipeline: str) -> JobRequest:
-    """Judge the challenger by thresholds, and against the champion on the same frozen rows. A fail ends the run."""
+def evaluate(root: str, pipeline: str) -> JobRequest:
+    """Judge the challenger by the model checks, and against the champion on the same frozen rows. A fail ends the
+    run."""
     site = Site.at(root, pipeline)
-    champion = site.ledger.champion(pipeline)
-    inputs: list[tuple[str, Artifact, str | None]] = [
-        ("training_set", unpack(data), None),
-        ("model", unpack(model["model"]), None),
-    ]
-    if champion is not None and champion.model_digest != unpack(model["model"]).digest:
+    claimed, champion = claimed_of(site), site.ledger.champion(pipeline)
+    data = training_set_of(site, claimed)
+    model = model_of(site, data)
+    inputs: list[tuple[str, Artifact, str | None]] = [("training_set", data, None), ("model", model, None)]
+    if champion is not None and champion.model_digest != model.digest:
         inputs.append(("champion", champion.trained.model, None))
-    return site.request("evaluate", scope=_scope(claimed), inputs=inputs, context=get_current_context())
+    return site.request("evaluate", scope=claimed.partitions, inputs=inputs, context=get_current_context())
 
 
 @evaluate.then
-def _judged(
-    done: Done, claimed: dict[str, Any], data: Packed, model: dict[str, Any], root: str, pipeline: str
-) -> dict[str, Any]:
+def _judged(done: Done, root: str, pipeline: str) -> dict[str, Any]:
     outcome = done.outcome
-    require(Site.at(root, pipeline), outcome, claimed["until"], "evaluation")
-    duel = outcome.facts.get("duel")
-    return {
-        "evaluation": pack(outcome.outputs["evaluation"]),
-        "outcome": done.result.outcome_digest,
-        "duel": {**duel, "champion": outcome.facts["champion"]} if duel else None,
-    }
-
-
-def register(
-    claimed: dict[str, Any], data: Packed, model: dict[str, Any], judged: dict[str, Any], root: str, pipeline: str
-) -> dict[str, Any]:
-    """Register the challenger in MLflow with its Evidence."""
-    site = Site.at(root, pipeline)
-    spec = site.spec
-    artifacts = {
-        name: unpack(value)
-        for name, value in {"model": model["model"], "training_set": data, "evaluation": judged["evaluation"]}.items()
-    }
-    evidence = {
-        "pipeline": pipeline,
-        **{role: pack(artifact) for role, artifact in artifacts.items()},
-        "evaluation_outcome": judged["outcome"],
-        "evaluation_passed": True,
-        "spec_digest": site.bundle.digest,
-        "code_digest": site.request("register", scope=()).identity.code_digest,
-        "gates": [_gate_of(site, i["partition"], i["artifact"]["digest"]) for i in claimed["inputs"]],
-        "duel": judged["duel"],
-        "decision": claimed["decision"] or "manual",
-        "reason": claimed["reason"],
-        "trained_to": claimed["until"],
-        "partitions": list(_scope(claimed)),
-        "feature_service": spec.features.service,
-        "mlflow_run": model["mlflow_run"],
-    }
-    outcome, _ = outcome_of(
-        site.request(
-            "register",
-            scope=_scope(claimed),
-            inputs=[(role, artifact, None) for role, artifact in artifacts.items()],
-            params={"mlflow_run": model["mlflow_run"], "evidence": evidence},
-            context=get_current_context(),
-        )
-    )
-    version, stored = int(outcome.facts["version"]), outcome.outputs["evidence"]
-    site.ledger.record(
-        Registered(
-            pipeline=pipeline,
-            version=version,
-            model=artifacts["model"],
-            evidence=stored,
-            decision=claimed["decision"],
-        )
-    )
-    return {"version": version, "evidence": stored.digest}
+    require(Site.at(root, pipeline), outcome, done.request.identity.scope[-1], "evaluation")
+    return {"evaluation": pack(outcome.outputs["evaluation"]), "outcome": done.result.outcome_digest}
 
 
 def settle(root: str, pipeline: str) -> str:
@@ -204,8 +168,55 @@ def _stale(site: Site, recipes: dict[str, str | None]) -> str | None:
     )
 
 
-def _scope(claimed: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(item["partition"] for item in claimed["inputs"])
+def claimed_of(site: Site) -> TrainingRun:
+    """What this run took up, as its first task put it on record."""
+    found = site.ledger.training_of(site.name, decided.this_run())
+    if found is None:
+        decided.deny(site, f"{site.name}: this run has claimed nothing to train on. Clear its task 'claim'")
+    return found
+
+
+def training_set_of(site: Site, claimed: TrainingRun) -> Artifact:
+    """The training set that this run made of just what it claimed."""
+    made = decided.done(site, "build_training_set")
+    if made.took("features") != {key: features.digest for key, features in claimed.inputs}:
+        decided.deny(site, f"{site.name}: 'training_set' was made of other Snapshots than this run claimed. Clear it")
+    return made.outputs["data"]
+
+
+def model_of(site: Site, data: Artifact) -> Artifact:
+    """The model that this run trained on that training set."""
+    made = decided.done(site, "train")
+    if made.took("training_set") != {None: data.digest}:
+        decided.deny(site, f"{site.name}: 'train' has trained on another training set than this run made. Clear it")
+    return made.outputs["model"]
+
+
+def _decision(site: Site, name: str | None) -> RetrainDecision | None:
+    if not name:
+        return None
+    found = next((each for each in site.ledger.retrains(site.name) if each.id == name), None)
+    if found is None:
+        decided.deny(
+            site, f"{site.name}: no decision {name} is on record. Leave 'decision' empty when you train by hand"
+        )
+    return found
+
+
+def _until(site: Site, given: str | None, published: list[str]) -> str:
+    """The last partition of the window: the newest published one where none is given."""
+    if not given:
+        return published[-1]
+    try:
+        until = site.partitioning.check(str(given))
+    except SpecError as err:
+        raise AirflowFailException(f"Field 'until': {err}") from err
+    if site.partitioning.start(until) > site.partitioning.start(published[-1]):
+        raise AirflowFailException(
+            f"Field 'until': {until} is not published yet; the last published partition is {published[-1]}. "
+            f"Leave the field empty to train up to that one, or run {site.name}__features for {until} first"
+        )
+    return until
 
 
 def _learner(site: Site, overrides: dict[str, Any]) -> dict[str, Any] | None:
@@ -213,6 +224,12 @@ def _learner(site: Site, overrides: dict[str, Any]) -> dict[str, Any] | None:
     assert training is not None
     if not overrides:
         return None
+    mine = training.learner.kind
+    if (kind := overrides.get("kind", mine)) != mine:
+        raise AirflowFailException(
+            f"Field 'learner': this pipeline trains with '{mine}', and its parameters are not those of '{kind}'. "
+            "Another learner is another spec: change training.learner in pipeline.yaml"
+        )
     merged = {**training.learner.model_dump(mode="json"), **overrides}
     try:
         return LEARNERS.resolve(merged["kind"]).model_validate(merged).model_dump(mode="json")
@@ -222,14 +239,3 @@ def _learner(site: Site, overrides: dict[str, Any]) -> dict[str, Any] | None:
         raise AirflowFailException(
             f"Learner parameter {'.'.join(str(p) for p in first['loc'])}: {first['msg']} (allowed: {allowed})"
         ) from err
-
-
-def _gate_of(site: Site, partition: str, snapshot: str) -> dict[str, Any]:
-    """The recorded verdict on exactly this Snapshot. Raises AirflowFailException when there is none."""
-    verdict = site.ledger.verdict(site.name, "features", partition, snapshot)
-    if verdict is not None:
-        return verdict.model_dump(mode="json", exclude={"pipeline"})
-    raise AirflowFailException(
-        f"The ledger has no passed gate for the features of {partition} ({snapshot[:19]}). "
-        f"Run {site.name}__features for this partition again"
-    )

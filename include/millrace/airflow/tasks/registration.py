@@ -1,0 +1,114 @@
+"""The task that registers a challenger, with Evidence put together from what is on record of its run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import get_current_context
+from airflow.sdk.exceptions import AirflowSkipException
+
+from millrace.airflow.runtime import decided
+from millrace.airflow.runtime.run import outcome_of, pack
+from millrace.airflow.runtime.site import Site
+from millrace.airflow.tasks.training import claimed_of, model_of, training_set_of
+from millrace.ledger import GateVerdict, Registered, TrainingRun
+
+
+def register(root: str, pipeline: str) -> dict[str, Any]:
+    """Register the challenger in MLflow with its Evidence, put together from what is on record of this run.
+
+    A model of the same bytes as one that was registered against the same champion is nothing new: the run ends here.
+    """
+    site = Site.at(root, pipeline)
+    claimed = claimed_of(site)
+    data = training_set_of(site, claimed)
+    model, trained = model_of(site, data), decided.done(site, "train")
+    judged = decided.done(site, "evaluate")
+    if judged.took("training_set") != {None: data.digest} or judged.took("model") != {None: model.digest}:
+        decided.deny(site, f"{pipeline}: 'evaluate' judged another model than this run trained. Clear it")
+    if judged.passed is not True:
+        decided.deny(site, f"{pipeline}: the model of this run did not pass its evaluation; nothing is registered")
+    fought = judged.took("champion").get(None)
+    if (known := _registered_before(site, model.digest, fought)) is not None:
+        if claimed.decision:
+            site.ledger.finish(claimed.decision, "done")  # it trained; that nothing changed is no failure
+        raise AirflowSkipException(_nothing_new(site, known))
+    run_of_model = decided.result(site, trained).observed.mlflow_run
+    outcome_of_judging = decided.result(site, judged).outcome
+    assert outcome_of_judging is not None
+    duel = outcome_of_judging.facts.get("duel")
+    artifacts = {"model": model, "training_set": data, "evaluation": judged.outputs["evaluation"]}
+    evidence = {
+        "pipeline": pipeline,
+        **{role: pack(artifact) for role, artifact in artifacts.items()},
+        "evaluation_outcome": judged.outcome,
+        "evaluation_passed": judged.passed,
+        "spec_digest": site.bundle.digest,
+        "code_digest": site.request("register", scope=()).identity.code_digest,
+        "gates": _gates(site, claimed),
+        "duel": {**duel, "champion": fought} if duel else None,
+        "decision": claimed.decision or "manual",
+        "reason": claimed.reason,
+        "trained_to": claimed.until,
+        "partitions": list(claimed.partitions),
+        "feature_service": site.spec.features.service,
+        "mlflow_run": run_of_model,
+    }
+    outcome, _ = outcome_of(
+        site.request(
+            "register",
+            scope=claimed.partitions,
+            inputs=[(role, artifact, None) for role, artifact in artifacts.items()],
+            params={"mlflow_run": run_of_model, "evidence": evidence},
+            context=get_current_context(),
+        )
+    )
+    version, stored = int(outcome.facts["version"]), outcome.outputs["evidence"]
+    site.ledger.record(
+        Registered(
+            pipeline=pipeline,
+            version=version,
+            model=model,
+            evidence=stored,
+            decision=claimed.decision,
+            run=claimed.run,
+            requester=claimed.requester,
+            fought=fought,
+        )
+    )
+    return {"version": version, "evidence": stored.digest}
+
+
+def _registered_before(site: Site, model: str, fought: str | None) -> Registered | None:
+    """An earlier run's version of the same bytes that was judged against the same champion, or is champion."""
+    champion = site.ledger.champion(site.name)
+    for version in reversed(site.ledger.versions(site.name)):
+        if version.model.digest != model or version.run == decided.this_run():
+            continue
+        if version.fought == fought or (champion is not None and champion.version == version.version):
+            return version
+    return None
+
+
+def _nothing_new(site: Site, known: Registered) -> str:
+    champion = site.ledger.champion(site.name)
+    is_champion = champion is not None and champion.version == known.version
+    then = "which is champion" if is_champion else f"to release that one, start {site.name}__release with it"
+    return (
+        f"Nothing new: the same data, spec and code gave the same bytes as version {known.version}, {then}. "
+        "No version is registered"
+    )
+
+
+def _gates(site: Site, claimed: TrainingRun) -> list[dict[str, Any]]:
+    """The verdicts behind a training: on the features, and on the raw Snapshots that those were made of."""
+    found: dict[tuple[str, str, str], GateVerdict] = {}
+    for key, features in claimed.inputs:
+        verdict = decided.passed(site, "features", key, features.digest)
+        found[("features", key, features.digest)] = verdict
+        for raw in verdict.made_of or ():
+            found[(raw.dataset, raw.partition, raw.snapshot)] = decided.passed(
+                site, raw.dataset, raw.partition, raw.snapshot
+            )
+    fields = {"pipeline", "made_of"}
+    return [verdict.model_dump(mode="json", exclude=fields) for _, verdict in sorted(found.items())]

@@ -1,0 +1,77 @@
+"""Events of monitoring: what was seen of a window, and the decisions to retrain."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from millrace.ledger.event import Event, Text, Upgrade
+
+
+class RetrainDecision(Event):
+    """A recorded decision to retrain on the data up to `partition`. `number` counts the pipeline's decisions.
+
+    `id` names its DAG run (`retrain__<id>`) and differs between attempts, as a run id cannot be used twice.
+    """
+
+    kind: ClassVar[str] = "retrain"
+    upgrades: ClassVar[tuple[Upgrade, ...]] = (
+        lambda _, subject, body: {
+            "id": subject,
+            **{name: value for name, value in body.items() if name != "body"},
+            "message": str(body["body"].get("message", "")),
+        },
+    )
+
+    id: Text
+    partition: Text
+    attempt: int
+    number: int
+    reason: str
+    message: str
+    state: Literal["waiting", "running", "done", "failed", "superseded"] = "waiting"
+    run_id: str | None = None
+    note: str | None = None
+
+    @property
+    def subject(self) -> str:
+        """The decision."""
+        return self.id
+
+
+class MonitoredWindow(Event):
+    """What monitoring saw of one partition under one champion, and decided."""
+
+    kind: ClassVar[str] = "monitoring"
+
+    partition: Text
+    champion: int = Field(description="Its version.")
+    action: str
+    reason: str
+    message: str
+    window: dict[str, Any] = Field(description="What the governor was shown.")
+    drift: dict[str, Any] = Field(description="Facts of the drift job.")
+    performance: dict[str, Any] | None = Field(description="Facts of the performance job.")
+
+    @property
+    def subject(self) -> str:
+        """Champion's version and partition."""
+        return f"v{self.champion}/{self.partition}"
+
+
+class Unmonitored(Event):
+    """A partition that no champion of now was compared with: there was none, or another was promoted meanwhile."""
+
+    kind: ClassVar[str] = "decision"
+    upgrades: ClassVar[tuple[Upgrade, ...]] = (
+        lambda _, subject, body: {"partition": subject, "reason": body["reason"]},
+    )
+
+    partition: Text
+    reason: Literal["no_champion", "champion_changed"] = "no_champion"
+
+    @property
+    def subject(self) -> str:
+        """The partition."""
+        return self.partition
