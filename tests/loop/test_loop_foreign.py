@@ -80,7 +80,7 @@ def test_two_projects_made_elsewhere_run_in_one_airflow(python, tmp_path):
     assert seen["predicted"] == ["2024-01-06", "2024-01-07"]
     assert seen["first_champion"]["version"] == 1
     assert [a["state"] for a in seen["approvals"]] == ["waiting", "approved", "promoted"]
-    assert seen["approvals"][1]["by"] == "admin"
+    assert [answer["by"] for answer in seen["approvals"][1]["answers"]] == ["admin"]
     assert set(seen["decisions"]) == {"2024-01-06", "2024-01-07"}
     assert sorted(seen["other_dags"]) == [f"visits__{p}" for p in ("features", "monitoring", "release", "training")]
     assert not (ROOT / "data" / "orders").exists()

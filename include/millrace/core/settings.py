@@ -36,7 +36,11 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     home: Path = Field(description="MILLRACE_HOME: folder of the embedded state; default <project>/.millrace.")
-    environment: str = Field(default="dev", description="MILLRACE_ENVIRONMENT: which include/environments file.")
+    environment: str = Field(
+        default="dev",
+        description="MILLRACE_ENVIRONMENT: which include/environments file; without it the one that the state at home "
+        "was last served under, at first dev.",
+    )
     store: str = Field(description="MILLRACE_STORE: folder or s3://bucket/prefix.")
     ledger: str = Field(description="MILLRACE_LEDGER: SQLAlchemy URL.")
     mlflow: str = Field(description="MILLRACE_MLFLOW: MLflow tracking and registry URI.")
@@ -63,10 +67,25 @@ class Settings(BaseModel):
             "feast_registry": f"sqlite:///{home / 'feast_registry.db'}",
             "feast_online": str(home / "feast_online.db"),
         }
+        if served := served_under(home):
+            defaults["environment"] = served
         given = {n: env[PREFIX + n.upper()] for n in cls.model_fields if env.get(PREFIX + n.upper())}
         for name, address in given.items():
             _check_address(name, address)
         return cls(**{**defaults, **given, "home": home})
+
+
+SERVED_UNDER = "environment"
+"""File at home that says which environment the state there was last served under."""
+
+
+def served_under(home: Path) -> str | None:
+    """The environment that the state at `home` was last served under: to leave a variable out must not turn production
+    into an environment where models approve themselves."""
+    try:
+        return (home / SERVED_UNDER).read_text().strip() or None
+    except FileNotFoundError:
+        return None
 
 
 SCHEMES = {

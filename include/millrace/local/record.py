@@ -34,13 +34,23 @@ class Running:
 
     @property
     def password(self) -> str:
-        """The password Airflow generated for the user."""
-        return str(json.loads(Path(self.password_file).read_text())[self.user])
+        """The administrator's password."""
+        return self.passwords[self.user]
+
+    @property
+    def passwords(self) -> dict[str, str]:
+        """User -> password, the administrator first."""
+        found = {str(name): str(given) for name, given in json.loads(Path(self.password_file).read_text()).items()}
+        return {self.user: found[self.user], **found}
 
     @property
     def api(self) -> AirflowApi:
-        """A REST client of this Airflow."""
-        return AirflowApi(self.airflow_url, self.user, self.password)
+        """A REST client of this Airflow, as its administrator."""
+        return self.api_of(self.user)
+
+    def api_of(self, user: str) -> AirflowApi:
+        """A REST client as one of its users."""
+        return AirflowApi(self.airflow_url, user, self.passwords[user])
 
     def alive(self) -> bool:
         """Whether all processes are still there."""

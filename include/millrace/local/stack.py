@@ -15,15 +15,14 @@ from functools import partial
 from pathlib import Path
 
 from millrace.core.errors import MillraceError
-from millrace.core.settings import Settings
-from millrace.local import record
+from millrace.core.settings import SERVED_UNDER, Settings
+from millrace.local import record, users
 from millrace.local.processes import Process, free_ports, start, stop
 from millrace.local.record import Running
 from millrace.spec import ProjectTree
 
 AIRFLOW = (sys.executable, "-m", "airflow")
 POOL = "millrace_compute"
-USER = "admin"
 PORTS = ("api", "execution", "scheduler_log", "triggerer_log", "mlflow")
 THREADS_PER_TASK = 2
 START_LIMIT_S = 180
@@ -60,7 +59,7 @@ def airflow_environment(
             "alembic.runtime.migration=WARNING"
         ),
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": users.setting(settings.home),
         "MILLRACE_PROJECT": str(tree.root),
         "MILLRACE_ENVIRONMENT": settings.environment,
         # Nothing calls home, MLflow runs no jobs of its own and never unpickles.
@@ -80,9 +79,19 @@ def airflow_environment(
     return env
 
 
-def up(tree: ProjectTree, settings: Settings, others: list[ProjectTree] | None = None) -> Running:
-    """Start what is not running (any more) and return when Airflow is healthy. Raises MillraceError naming the log."""
+def up(
+    tree: ProjectTree,
+    settings: Settings,
+    others: list[ProjectTree] | None = None,
+    people: Mapping[str, str] | None = None,
+) -> Running:
+    """Start what is not running (any more) and return when Airflow is healthy. Raises MillraceError naming the log.
+
+    `people` are further users, name -> role; they stay, and are known to Airflow from its start on.
+    """
     with record.locked(settings.home) as lock:
+        if people:
+            users.add(settings.home, people, running=record.read(settings.home) is not None)
         try:
             running = _started(tree, settings, others, lock)
             if not running.ready:
@@ -135,9 +144,8 @@ def _started(tree: ProjectTree, settings: Settings, others: list[ProjectTree] | 
         return before
     (home / "airflow").mkdir(parents=True, exist_ok=True)
     (home / "logs").mkdir(exist_ok=True)
-    passwords = home / "airflow" / "simple_auth_manager_passwords.json.generated"
-    # Both API servers would generate it at once, and one would read what the other has half written.
-    _secret(passwords, lambda: json.dumps({USER: secrets.token_urlsafe(12)}))
+    (home / SERVED_UNDER).write_text(settings.environment + "\n")
+    passwords = users.passwords(home)
     # Workers of a killed scheduler would go on with their tasks.
     stop(p for p in (before.processes if before else ()) if not p.alive)
     if alive:  # the others know each other by these
@@ -162,7 +170,7 @@ def _started(tree: ProjectTree, settings: Settings, others: list[ProjectTree] | 
     running = Running(
         airflow_url=f"http://localhost:{ports['api']}",
         mlflow_url=settings.mlflow if served else f"http://localhost:{ports['mlflow']}",
-        user=USER,
+        user=users.ADMIN,
         password_file=str(passwords),
         processes=alive,
     )

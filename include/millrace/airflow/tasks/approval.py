@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.configuration import conf
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from millrace.airflow.runtime import decided
 from millrace.airflow.runtime.aliases import withdraw
@@ -43,6 +44,11 @@ class ReleaseApproval(ApprovalOperator):
             request = answer_automatically(site, request)
         if request.state != "waiting":
             return self._end(site, request)
+        if conf.getboolean("core", "simple_auth_manager_all_admins", fallback=False):
+            raise AirflowFailException(
+                f"Environment {site.settings.environment} asks persons to approve, but every user of this Airflow is "
+                "admin and nobody is known by name: unset [core] simple_auth_manager_all_admins"
+            )
         self.subject, self.body = question(site, request)
         approvers = site.placed.approval.approvers
         self.assigned_users = [{"id": name, "name": name} for name in approvers] or None

@@ -17,13 +17,21 @@ from millrace.spec import ProjectTree
 def up(
     project: ProjectOption = None,
     also: Annotated[list[Path] | None, typer.Option("--also", help="Further projects for the same Airflow.")] = None,
+    user: Annotated[
+        list[str] | None, typer.Option("--user", metavar="NAME:ROLE", help="A further user: viewer, user, op or admin.")
+    ] = None,
 ) -> None:
     """Start Airflow and the MLflow UI for this project on free ports."""
     from millrace.local.stack import up as start
 
     tree = ProjectTree.at(project)
-    running = start(tree, Settings.load(tree.root), [ProjectTree.at(path) for path in also or []])
-    print(f"Airflow: {running.airflow_url}   user {running.user}   password {running.password}")
+    settings = Settings.load(tree.root)
+    approval = tree.environment(settings.environment).approval.by
+    people = {name: role for name, _, role in (given.partition(":") for given in user or [])}
+    running = start(tree, settings, [ProjectTree.at(path) for path in also or []], people)
+    print(f"Environment: {settings.environment} (approval: {approval})")
+    for name, password in running.passwords.items():
+        print(f"Airflow: {running.airflow_url}   user {name}   password {password}")
     print(f"MLflow:  {running.mlflow_url}")
     print('The airflow command in this shell:  eval "$(millrace env)"')
     print("Stop both with: millrace down")
