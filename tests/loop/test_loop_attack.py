@@ -12,7 +12,7 @@ import pytest
 from support.driven import driven
 
 DRIVER = Path(__file__).with_name("attack_driver.py")
-DAYS = ("2024-01-01", "2024-01-02", "2024-01-03", "2024-01-04")
+DAYS = tuple(f"2024-01-{day:02d}" for day in range(1, 7))
 LIMIT_S = 590
 
 

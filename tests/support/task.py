@@ -27,6 +27,9 @@ class TaskInstance:
     xcoms: dict[str, Any] = field(default_factory=dict)
     log_url: str | None = None
 
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.xcoms[key] = value
+
     def xcom_pull(self, task_ids: str) -> Any:
         return self.xcoms.get(task_ids)
 

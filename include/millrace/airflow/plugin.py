@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from airflow.plugins_manager import AirflowPlugin
 
+from millrace.airflow import listener
 from millrace.airflow.runtime.timetable import PartitionTimetable
 
 
@@ -12,3 +13,4 @@ class MillracePlugin(AirflowPlugin):
 
     name = "millrace"
     timetables = [PartitionTimetable]
+    listeners = [listener]

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowFailException
 
+from millrace.airflow.runtime.notes import note
 from millrace.airflow.runtime.site import Site
 from millrace.contract import JobRequest, JobResult
 from millrace.core.errors import ContractError, NotFound
@@ -32,7 +33,7 @@ def requester() -> str | None:
 def deny(site: Site, why: str) -> NoReturn:
     """End the task for good, and keep on record that it was asked to go on without a decision."""
     note_denied(site, why)
-    raise AirflowFailException(why)
+    raise AirflowFailException(note(why))
 
 
 def note_denied(site: Site, why: str) -> None:

@@ -11,6 +11,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from millrace.airflow.runtime import decided
 from millrace.airflow.runtime.aliases import withdraw
+from millrace.airflow.runtime.notes import note
 from millrace.airflow.runtime.site import Site
 from millrace.airflow.tasks.question import question
 from millrace.airflow.tasks.release import answer_automatically, ended, request_of
@@ -92,7 +93,7 @@ class ReleaseApproval(ApprovalOperator):
         if request.state in ("approved", "promoted"):
             return
         withdraw(site, request.version)
-        raise AirflowSkipException(ended(request))
+        raise AirflowSkipException(note(ended(request)))
 
 
 def _slice(site: Site, request: ReleaseRequest) -> timedelta:

@@ -8,6 +8,7 @@ from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowSkipException
 
 from millrace.airflow.runtime import decided
+from millrace.airflow.runtime.notes import note
 from millrace.airflow.runtime.run import outcome_of, pack
 from millrace.airflow.runtime.site import Site
 from millrace.airflow.tasks.training import claimed_of, model_of, training_set_of
@@ -32,7 +33,7 @@ def register(root: str, pipeline: str) -> dict[str, Any]:
     if (known := _registered_before(site, model.digest, fought)) is not None:
         if claimed.decision:
             site.ledger.finish(claimed.decision, "done")  # it trained; that nothing changed is no failure
-        raise AirflowSkipException(_nothing_new(site, known))
+        raise AirflowSkipException(note(_nothing_new(site, known)))
     run_of_model = decided.result(site, trained).observed.mlflow_run
     outcome_of_judging = decided.result(site, judged).outcome
     assert outcome_of_judging is not None

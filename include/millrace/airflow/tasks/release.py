@@ -14,6 +14,7 @@ from millrace.airflow.runtime import decided
 from millrace.airflow.runtime.aliases import crown
 from millrace.airflow.runtime.champion import mirror_champion
 from millrace.airflow.runtime.form import known_fields
+from millrace.airflow.runtime.notes import note
 from millrace.airflow.runtime.site import Site
 from millrace.core.canonical import digest
 from millrace.core.errors import Conflict, EvidenceError, LedgerError, NotFound
@@ -34,23 +35,23 @@ def open_release(root: str, pipeline: str) -> str:
     if (mine := site.ledger.release_of(pipeline, context["ti"].run_id)) is not None and mine.state != "waiting":
         log.info("%s version %s: this run's release is %s", pipeline, mine.version, words(mine))
         if mine.state not in ("approved", "promoted"):
-            raise AirflowSkipException(ended(mine))
+            raise AirflowSkipException(note(ended(mine)))
         return mine.id
     registered, reason = _asked(site), str(context["params"].get("reason") or "")
     version, evidence = registered.version, evidence_of(site, registered)
     champions = site.ledger.champions(pipeline)
     now = champions[-1] if champions else None
     if now is not None and _is(now, registered):
-        raise AirflowSkipException(f"Version {version} is champion already")
+        raise AirflowSkipException(note(f"Version {version} is champion already"))
     was_champion = any(_is(each, registered) for each in champions)
     if now is not None and now.version > version and not was_champion:
         raise AirflowSkipException(
-            f"Version {now.version} is champion already; version {version} is older and never was champion"
+            note(f"Version {now.version} is champion already; version {version} is older and never was champion")
         )
     try:
         _check(site, registered, evidence, now, was_champion, reason)
     except EvidenceError as err:
-        raise AirflowFailException(str(err)) from err
+        raise AirflowFailException(note(str(err))) from err
     approval = site.placed.approval
     request = site.ledger.ask_release(
         pipeline,
@@ -62,7 +63,7 @@ def open_release(root: str, pipeline: str) -> str:
         expires=approval.expires_after.after(datetime.now(UTC)) if approval.by == "human" else None,
     )
     if request.state == "void":
-        raise AirflowSkipException(ended(request))
+        raise AirflowSkipException(note(ended(request)))
     return request.id
 
 
@@ -90,7 +91,7 @@ def promote(root: str, pipeline: str) -> dict[str, Any]:
         except (EvidenceError, Conflict, LedgerError) as err:
             # Not tried again: the duel was fought, or the approval asked, against a champion that is no longer one.
             site.ledger.refuse(pipeline, request.id, err.message)
-            raise AirflowFailException(str(err)) from err
+            raise AirflowFailException(note(str(err))) from err
     champion = _follow(site)
     assert champion is not None
     log.info("%s: version %s is champion (generation %s)", pipeline, champion.version, champion.generation)
@@ -182,7 +183,7 @@ def evidence_of(site: Site, registered: Registered) -> Evidence:
     try:
         evidence = Evidence.read(json.loads(data))
     except EvidenceError as err:
-        raise AirflowFailException(str(err)) from err
+        raise AirflowFailException(note(str(err))) from err
     for artifact in (evidence.model, evidence.evaluation):
         if next(iter(site.objects.list(artifact.uri)), None) is None:
             raise AirflowFailException(

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from millrace.airflow.runtime import decided
 from millrace.airflow.runtime.form import known_fields
 from millrace.airflow.runtime.gate import require
+from millrace.airflow.runtime.notes import note
 from millrace.airflow.runtime.run import Done, JobTask, pack
 from millrace.airflow.runtime.site import Site
 from millrace.contract import Artifact, JobRequest
@@ -40,7 +41,7 @@ def claim(root: str, pipeline: str) -> dict[str, Any]:
     params = context["params"]
     decision = _decision(site, params.get("decision"))
     if decision is not None and not site.ledger.start(decision.id, context["ti"].run_id):
-        raise AirflowSkipException(f"Decision {decision.id} was superseded by a newer one; nothing is trained")
+        raise AirflowSkipException(note(f"Decision {decision.id} was superseded by a newer one; nothing is trained"))
     published = site.tables.partitions(f"{pipeline}/features")
     if not published:
         missing = f"No partition of {pipeline} is published yet"
