@@ -24,6 +24,7 @@ def subject(champion: Model | None = NOBODY, undefined: tuple[str, ...] = (), **
     measured = Measured(
         rows=pa.table({}),
         label=np.zeros(9),
+        prediction=np.zeros(9),
         blocks=np.array(["2013-01-01"] * 9),
         losses=np.zeros(9),
         metrics={name: Metric(value=value, low=None, high=None, rows=9) for name, value in metrics.items()},
@@ -40,12 +41,12 @@ def test_the_keys_of_evaluation_are_read_into_checks() -> None:
     spec = EvaluationSpec.model_validate(
         {"thresholds": {"roc_auc": {"min": 0.6}, "log_loss": {"min": 0.1, "max": 0.7}}, "duel_tolerance": 0.02}
     )
-    assert spec.checks == (
+    assert spec.asked == (
         ThresholdCheck(metric="log_loss", min=0.1, max=0.7),
         ThresholdCheck(metric="roc_auc", min=0.6),
         DuelCheck(tolerance=0.02),
     )
-    assert EvaluationSpec.model_validate({"thresholds": {"rmse": {"max": 1}}}).checks[-1] == DuelCheck(tolerance=0)
+    assert EvaluationSpec.model_validate({"thresholds": {"rmse": {"max": 1}}}).asked[-1] == DuelCheck(tolerance=0)
 
 
 def test_every_kind_of_check_has_a_module_that_makes_it() -> None:

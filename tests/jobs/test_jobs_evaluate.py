@@ -180,9 +180,10 @@ def test_a_champion_whose_weights_cannot_be_read_fails_the_duel_and_not_the_job(
     world = World(tmp_path)
     inputs = trained(world)
     model = load(world.objects, inputs["model"].uri, inputs["model"].digest)
-    torn = model.data[: len(model.data) // 2]
-    file = model.card.weights.model_copy(update={"digest": digest(torn)})
-    champion = save(world.objects, model.card.model_copy(update={"weights": file}), torn)
+    wider = trained(world, rows().append_column("more", pa.array(np.arange(1500.0))))["model"]  # other columns
+    others = load(world.objects, wider.uri, wider.digest).data
+    file = model.card.weights.model_copy(update={"digest": digest(others)})
+    champion = save(world.objects, model.card.model_copy(update={"weights": file}), others)
 
     outcome = outcome_of(world.run("evaluate", {**inputs, "champion": champion}))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from millrace.checks.model_checks import unknown
 from millrace.checks.readable import Readable
 from millrace.checks.sql import UNKNOWN
 from millrace.core.errors import nearest
@@ -38,7 +39,12 @@ def check_columns(
     ]
     return problems + [
         f"{path}:{line_of(path, *loc)}: {'.'.join(map(str, loc))}: {text}"
-        for loc, text in [*_made(spec, made), *_served(spec, served), *_classified(readable, made)]
+        for loc, text in [
+            *_made(spec, made),
+            *_served(spec, served),
+            *unknown(spec, made, served),
+            *_classified(readable, made),
+        ]
         if readable.knows(*loc)
     ]
 

@@ -12,6 +12,7 @@ from typing import Any
 from millrace.checks.readable import Readable
 from millrace.spec import Placed, ProjectTree
 from millrace.spec.compute import PROCESS
+from millrace.spec.model_checks import CustomCheck
 from millrace.spec.yaml_file import line_of
 
 _EXTRA = {"pyspark": "millrace[spark]"}
@@ -23,9 +24,13 @@ def check_installed(tree: ProjectTree, readable: Readable, placed: list[Placed])
     spec = readable.spec
     assert spec is not None
     path = tree.folder(spec.name) / "pipeline.yaml"
-    needed: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = []
+    needed: list[tuple[str, tuple[str | int, ...], tuple[str, ...]]] = []
     if spec.training is not None and readable.knows("training", "learner"):
         needed.append(("train", ("training", "learner", "kind"), _engine(spec.training.learner)))
+    for number, check in enumerate(spec.evaluation.checks if spec.evaluation else ()):
+        if isinstance(check, CustomCheck) and readable.knows("evaluation", "checks", number):
+            loc: tuple[str | int, ...] = ("evaluation", "checks", number, "check", "kind")
+            needed.append(("evaluate", loc, _engine(check.check)))
     if spec.features.embedding is not None and readable.knows("features", "embedding"):
         needed.append(("transform", ("features", "embedding", "kind"), _engine(spec.features.embedding)))
     if spec.features.engine == "spark":
@@ -39,9 +44,10 @@ def check_installed(tree: ProjectTree, readable: Readable, placed: list[Placed])
             continue
         for name in modules:
             if not _is_installed(name):
+                where = f"{path}:{line_of(path, *loc)}: {'.'.join(map(str, loc))}"
                 problems.append(
-                    f"{path}:{line_of(path, *loc)}: {'.'.join(loc)}: job '{job}' needs the module '{name}', which is "
-                    f"not installed here; install {_EXTRA.get(name, 'millrace[jobs]')}, or run the job in pods"
+                    f"{where}: job '{job}' needs the module '{name}', which is not "
+                    f"installed here; install {_EXTRA.get(name, 'millrace[jobs]')}, or run the job in pods"
                 )
     return problems
 

@@ -81,6 +81,7 @@ class Observed(_Read):
     mlflow_run: str | None = None
     lineage: tuple[dict[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
+    times: dict[str, float] = Field(default_factory=dict, description="Measured times by name, in milliseconds.")
 
 
 class JobError(_Read):

@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Measured:
-    """The held out rows with their label and block, and the model's losses there, shape (rows,); its metrics."""
+    """The held out rows with their label and block, and the model's losses there, shape (rows,); its metrics, and its
+    predictions as `Model.predict` gives them."""
 
     rows: pa.Table
     label: Floats
+    prediction: Floats
     blocks: NDArray[np.str_]
     losses: Floats
     metrics: dict[str, Metric]
@@ -55,6 +57,7 @@ def measure(model: Model, table: pa.Table, *, seed: int) -> Measured:
     return Measured(
         rows=rows,
         label=label,
+        prediction=prediction,
         blocks=blocks,
         losses=row_losses(card.task, label, prediction),
         metrics={name: _metric(value, intervals.get(name), len(label)) for name, value in defined.items()},

@@ -83,6 +83,23 @@ def importances(values: dict[str, float], task: Task, most: int = 20) -> bytes:
     return _png(figure)
 
 
+def contributions(values: dict[str, float], champion: dict[str, float] | None, unit: str, most: int = 20) -> bytes:
+    """Mean size of each feature's SHAP values, the largest at the top, beside the champion's where there is one."""
+    shown = list(values)[:most][::-1]
+    longest = max((len(name) for name in shown), default=0)
+    sides = [("challenger", values, "#1f6feb")] + ([("champion", champion, "#9aa5b1")] if champion is not None else [])
+    figure, axes = _figure(max(2.5, 0.28 * len(shown) + 1.2), left=min(0.4 + 0.09 * longest, _WIDTH / 2))
+    height = 0.8 / len(sides)
+    for number, (side, sizes, colour) in enumerate(sides):
+        places = [row + 0.4 - height * (number + 0.5) for row in range(len(shown))]
+        axes.barh(places, [sizes.get(name, 0.0) for name in shown], height=height, label=side, color=colour)
+    axes.set_yticks(range(len(shown)), shown)
+    axes.set(title="SHAP values on held out rows", xlabel=f"mean size of a contribution, in {unit}")
+    if champion is not None:
+        axes.legend(frameon=False, loc="lower right")
+    return _png(figure)
+
+
 def _loss(task: Task) -> str:
     return LOSS[task].replace("_", " ")
 

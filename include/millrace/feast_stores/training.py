@@ -21,12 +21,13 @@ _EVENT_TIME = "event_timestamp"
 _ROW = "__millrace_row"
 
 
-def entity_rows(files: Sequence[tuple[str, Path]], columns: Sequence[str]) -> pa.Table:
+def entity_rows(files: Sequence[tuple[str, Path]], keys: Sequence[str], others: Sequence[str]) -> pa.Table:
     """Read these columns of (partition, Parquet file) in order: one row per row of the files, duplicates included.
 
-    `columns` are the join keys, the event time and the label. Raises DataError naming the partition for a column
-    that is missing or has types with nothing in common, and for join keys or event times that are null.
+    `keys` are the join keys and the event time, `others` the label and what stands beside it. Raises DataError naming
+    the partition for a column that is missing or has types with nothing in common, and for keys that are null.
     """
+    columns = [*keys, *others]
     tables = []
     for partition, path in files:
         held = pq.read_schema(path).names
@@ -37,9 +38,9 @@ def entity_rows(files: Sequence[tuple[str, Path]], columns: Sequence[str]) -> pa
                 given=", ".join(lacking),
                 allowed=held,
             )
-        tables.append(pq.read_table(path, columns=list(columns)))
+        tables.append(pq.read_table(path, columns=columns))
     rows = concat(tables).combine_chunks()
-    for name in columns[:-1]:
+    for name in keys:
         if rows[name].null_count:
             raise DataError(
                 f"{rows[name].null_count} of {rows.num_rows} rows are not entity rows: {name} is null",

@@ -12,6 +12,7 @@ from millrace.core.errors import ContractError, DataError, SpecError
 from millrace.jobs.embedded import embedding_of
 from millrace.jobs.work import Work
 from millrace.rules.labels import absent, check, known, utc
+from millrace.spec.model_checks import GROUP
 from millrace.spec.training import LabelSpec
 
 if TYPE_CHECKING:
@@ -35,9 +36,9 @@ def run(work: Work, params: Params) -> Outcome:
     """Join the rows of the input Snapshots, and of no others, with the FeatureService of the spec.
 
     Rows come out ordered by event time and entity, duplicates included: entity columns, event time, features in the
-    service's order, label. Left out and counted are rows whose label is not known at `as_of`, or null where the spec
-    drops those. Raises DataError for labels that the task cannot have, when a row that was asked for does not come
-    back, or when none is left.
+    service's order, columns that model checks only group by, label. Left out and counted are rows whose label is not
+    known at `as_of`, or null where the spec drops those. Raises DataError for labels that the task cannot have, when a
+    row that was asked for does not come back, or when none is left.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -61,7 +62,8 @@ def run(work: Work, params: Params) -> Outcome:
 
     embedding = embedding_of(work, inputs)
     files = [(str(item.partition), work.path(item)) for item in inputs]
-    asked = training.entity_rows(files, [*keys, event_time, label.column])
+    beside = [c for c in _groups(work) if c not in (*keys, event_time, label.column, *features)]
+    asked = training.entity_rows(files, [*keys, event_time], [*beside, label.column])
     rows = asked.filter(known(asked, event_time, label.known_after, params.as_of))
     not_yet_known = asked.num_rows - rows.num_rows
     rows, unlabelled = _labelled(rows, label)
@@ -78,8 +80,9 @@ def run(work: Work, params: Params) -> Outcome:
 
     joined = training.join(store, service, features, rows, keys, utc(rows[event_time], event_time))
     joined = training.as_stored(joined, [pq.read_schema(path) for _, path in files])
-    names = [*keys, event_time, *features, label.column]
+    names = [*keys, event_time, *features, *beside, label.column]
     columns = [rows[n] if n in rows.column_names else joined[n] for n in names]
+    names = [GROUP.format(n) if n in beside else n for n in names]
     snapshot = work.snapshots.write(
         pa.table(dict(zip(names, columns, strict=True))),
         pipeline=spec.name,
@@ -130,6 +133,10 @@ def _store(work: Work, inputs: list[Input]) -> FeatureStore:
         limits=work.request.means.limits,
         pinned={f"{work.spec.name}/features": pins},
     )
+
+
+def _groups(work: Work) -> tuple[str, ...]:
+    return work.spec.evaluation.group_columns if work.spec.evaluation else ()
 
 
 def _labelled(rows: pa.Table, label: LabelSpec) -> tuple[pa.Table, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -9,12 +10,13 @@ from pydantic import BaseModel, ConfigDict
 from millrace.contract import Metric, Outcome, Verdict
 from millrace.core.canonical import canonical_json
 from millrace.core.errors import ContractError
-from millrace.evaluation.checks import Subject, judge
-from millrace.evaluation.measure import measure
+from millrace.evaluation.checks import Judged, Subject, judge
+from millrace.evaluation.measure import Measured, measure
 from millrace.jobs.work import Work
 from millrace.mlflow.runs import run_of_model
 from millrace.models.files import Model
 from millrace.models.metrics import LOSS
+from millrace.store import layout
 
 
 class Params(BaseModel):
@@ -35,7 +37,7 @@ def run(work: Work, params: Params) -> Outcome:
     model = work.model("model")
     champion = work.model("champion") if work.request.inputs("champion") else None
     measured = measure(model, work.read(item), seed=seed)
-    judged = judge(rules.checks, Subject(model=model, measured=measured, champion=champion, seed=seed))
+    judged = judge(rules.asked, _subject(work, model, measured, champion))
     verdict = Verdict(passed=bool(judged.checks) and all(c.passed for c in judged.checks), checks=judged.checks)
     facts: dict[str, Any] = {
         "duel": None,
@@ -45,8 +47,13 @@ def run(work: Work, params: Params) -> Outcome:
         "rows": len(measured.label),
         "champion": champion.digest if champion else None,
     }
+    files = {
+        name: work.put("evaluations", name, data, Path(name).stem, "application/json")
+        for name, data in judged.files.items()
+    }
     document = {
         **facts,
+        "files": {name: artifact.digest for name, artifact in files.items()},
         "task": model.card.task,
         "classes": list(model.card.classes),
         "loss": LOSS[model.card.task],
@@ -58,12 +65,33 @@ def run(work: Work, params: Params) -> Outcome:
         "checks": [check.model_dump(mode="json") for check in judged.checks],
     }
     stored = work.put("evaluations", "evaluation.json", canonical_json(document), "evaluation", "application/json")
-    _track(work, model, measured.metrics, verdict)
-    return Outcome(outputs={"evaluation": stored}, facts=facts, metrics=measured.metrics, verdict=verdict)
+    work.notes += judged.notes
+    work.times.update(judged.times)
+    for name, picture in judged.plots.items():  # its place follows from the request, as it is no part of the outcome
+        key = layout.document("reports", work.spec.name, work.request.request_digest, name)
+        work.objects.put(key, picture)
+        work.links[Path(name).stem] = work.objects.url(key)
+    _track(work, model, measured.metrics, verdict, judged)
+    outputs = {"evaluation": stored, **{Path(name).stem: artifact for name, artifact in files.items()}}
+    return Outcome(outputs=outputs, facts=facts, metrics=measured.metrics, verdict=verdict)
 
 
-def _track(work: Work, model: Model, metrics: dict[str, Metric], verdict: Verdict) -> None:
-    """Show the metrics and the verdict in the MLflow run that made the model."""
+def _subject(work: Work, model: Model, measured: Measured, champion: Model | None) -> Subject:
+    item = work.request.input("model")
+    return Subject(
+        model=model,
+        measured=measured,
+        champion=champion,
+        seed=work.request.identity.seed,
+        objects=work.objects,
+        place=work.request.key(item).rstrip("/") + "/",
+        public=lambda column: work.spec.classification(column) == "public",
+        means=work.request.means,
+    )
+
+
+def _track(work: Work, model: Model, metrics: dict[str, Metric], verdict: Verdict, judged: Judged) -> None:
+    """Show the metrics, the verdict, times and plots in the MLflow run that made the model."""
     if "mlflow" not in work.request.means.services:
         work.notes.append("No MLflow service was given: this evaluation is not tracked")
         return
@@ -77,7 +105,9 @@ def _track(work: Work, model: Model, metrics: dict[str, Metric], verdict: Verdic
         for suffix, value in (("", metric.value), ("_low", metric.low), ("_high", metric.high))
         if value is not None
     }
-    run.metrics(values)
+    run.metrics({**values, **{f"evaluation/{name}": value for name, value in judged.times.items()}})
+    if judged.plots:
+        run.files(dict(judged.plots), "plots")
     run.tags({"millrace.evaluation": "passed" if verdict.passed else "failed"})
     work.mlflow_run = run.run
     if run.link:

@@ -58,6 +58,7 @@ def run(request: JobRequest) -> JobResult:
             links=work.links,
             mlflow_run=work.mlflow_run,
             notes=tuple(work.notes),
+            times=work.times,
         ),
     )
     if request.place.result and outcome is not None:

@@ -21,6 +21,7 @@ from millrace.models.metrics import Point
 from millrace.models.protocol import Matrix
 from millrace.rules.labels import Task
 from millrace.spec import PipelineSpec
+from millrace.spec.model_checks import GROUP
 from millrace.store.layout import CARD
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ class Prepared:
 
 
 def prepare(spec: PipelineSpec, table: pa.Table) -> Prepared:
-    """Encode and divide a training set: every column but entity, event time and label is a feature.
+    """Encode and divide a training set: every column but entity, event time, label and what only model checks group by
+    is a feature.
 
     The classes of a multiclass label are those of the training side, as the categories of a feature are.
 
@@ -64,7 +66,8 @@ def prepare(spec: PipelineSpec, table: pa.Table) -> Prepared:
     if missing:
         raise DataError(f"the training set lacks {', '.join(sorted(missing))}", allowed=table.column_names)
     task = spec.label.task
-    other = {*spec.features.entity, spec.features.event_time, spec.label.column}
+    grouped = spec.evaluation.group_columns if spec.evaluation else ()
+    other = {*spec.features.entity, spec.features.event_time, spec.label.column, *map(GROUP.format, grouped)}
     names = [name for name in table.column_names if name not in other]
     if not names:
         raise DataError("the training set has no feature columns", next_step="Add features to the FeatureService")

@@ -19,6 +19,7 @@ from millrace.core.canonical import canonical_json, digest
 from millrace.core.errors import Corrupt, DataError, NotFound
 from millrace.models.classes import Classes
 from millrace.models.encoding import Encoder
+from millrace.models.formats import check_weights
 from millrace.models.holdout import Holdout
 from millrace.models.metrics import Floats
 from millrace.models.protocol import Code, Engine, Predictor, Settings, engine_of, permit_code
@@ -187,34 +188,3 @@ def classification_of(spec: PipelineSpec, columns: list[str]) -> Classification:
     """The strongest classification among columns: that of what is made from them."""
     order: tuple[Classification, ...] = ("public", "internal", "personal")
     return max((spec.classification(c) for c in columns), key=order.index, default="internal")
-
-
-def check_weights(name: str, data: bytes) -> None:
-    """Refuse weights that are not UBJ or safetensors, by name and by content. Raises DataError."""
-    if name.endswith(".ubj"):
-        # An object whose first key has an integer type mark; JSON text has a quotation mark there.
-        good = len(data) > 2 and data[:1] == b"{" and data[1:2] in (b"U", b"i", b"I", b"l", b"L")
-    elif name.endswith(".safetensors"):
-        good = _is_safetensors(data)
-    else:
-        good = False
-    if not good:
-        raise DataError(
-            "these weights are not in a format that holds no code",
-            given=name,
-            allowed="UBJ or safetensors files",
-            next_step="Let the learner save its weights in one of these formats",
-        )
-
-
-def _is_safetensors(data: bytes) -> bool:
-    """Eight bytes of header length, a JSON header, and tensors that fill the rest without gap."""
-    size = int.from_bytes(data[:8], "little")
-    if len(data) < 8 or size > len(data) - 8:
-        return False
-    try:
-        header = json.loads(data[8 : 8 + size])
-        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError):
-        return False
-    return max(ends, default=0) == len(data) - 8 - size

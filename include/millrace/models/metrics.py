@@ -52,6 +52,12 @@ def row_losses(task: Task, label: Any, prediction: Any) -> Floats:
         return np.asarray((y - p) ** 2, dtype=np.float64)
 
 
+def log_odds(probability: Floats) -> Floats:
+    """Log-odds of probabilities, clipped as for a loss."""
+    clipped = np.clip(probability, CLIP, 1 - CLIP)
+    return np.asarray(np.log(clipped) - np.log1p(-clipped), dtype=np.float64)
+
+
 def usable(prediction: Any) -> NDArray[np.bool_]:
     """Which rows' predictions are numbers that can be measured: neither NaN, nor infinite, nor beyond float32."""
     within = np.abs(np.asarray(prediction, dtype=np.float64)) <= LARGEST

@@ -92,12 +92,12 @@ class Engine(Protocol):
         shape (rows, classes). Always on the CPU, which is where models serve."""
 
 
-def permit_code(means: Means) -> None:
+def permit_code(means: Means, what: str = "the model's own code (trainer.py)") -> None:
     """Raise ContractError unless a request's means let custom code be executed: in a pod, or where the environment
     allows the task's process."""
     if means.profile == PROCESS and means.limits.get(CUSTOM_CODE) != PROCESS:
         raise ContractError(
-            "the model's own code (trainer.py) may not be executed in the task's process here",
+            f"{what} may not be executed in the task's process here",
             given=means.profile,
             allowed="a compute profile of pods, or an environment with 'custom_code: process'",
             next_step="Give this job a compute profile in the environment's file (docs/trainer.md)",

@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 import xgboost as xgb
 
+from millrace.core.errors import DataError
 from millrace.models.metrics import Floats
 from millrace.models.protocol import Column, Matrix, Predictor, Settings
 from millrace.spec.learner import XGBoostLearner
@@ -22,7 +23,11 @@ class Trees:
         self, weights: bytes, columns: tuple[Column, ...], params: XGBoostLearner, settings: Settings
     ) -> Predictor:
         """See `Engine.predictor`."""
-        booster = xgb.Booster({"nthread": settings.threads, "device": "cpu"}, model_file=bytearray(weights))
+        try:
+            booster = xgb.Booster({"nthread": settings.threads, "device": "cpu"}, model_file=bytearray(weights))
+        except xgb.core.XGBoostError as err:
+            raise DataError("XGBoost cannot read these weights", given=self.file,
+                            next_step="Train the model again") from err  # fmt: skip
 
         def predict(rows: Matrix) -> Floats:
             return np.asarray(booster.inplace_predict(rows.values), dtype=np.float64)

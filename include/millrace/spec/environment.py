@@ -54,7 +54,8 @@ class Environment(Model):
     approval: ApprovalSpec = ApprovalSpec()
     scheduled: bool = Field(default=True, description="Whether features run by the clock; backfill needs it.")
     custom_code: Literal["process", "pods"] = Field(
-        default="pods", description="Where trainer.py may run; process: all who write pipelines are trusted with all."
+        default="pods",
+        description="Where trainer.py and custom model checks may run; process: all who write pipelines are trusted.",
     )
     compute: ComputeOverlay = Field(
         default_factory=ComputeOverlay, description="Over include/compute.yaml, in this place."

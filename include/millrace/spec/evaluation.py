@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from millrace.spec.base import Model
+from millrace.spec.model_checks import DeclaredCheck, grouped
 
 
 class Threshold(Model):
@@ -50,7 +51,7 @@ class DuelCheck(Model):
         return self.type
 
 
-ModelCheck = ThresholdCheck | DuelCheck
+ModelCheck = ThresholdCheck | DuelCheck | DeclaredCheck
 
 
 class EvaluationSpec(Model):
@@ -63,9 +64,18 @@ class EvaluationSpec(Model):
         description="Largest mean loss above the champion's, in loss units, that the challenger may show.",
     )
 
+    checks: tuple[Annotated[DeclaredCheck, Field(discriminator="type")], ...] = Field(
+        default=(), description="Model checks beside these; the challenger passes all."
+    )
+
     @property
-    def checks(self) -> tuple[ModelCheck, ...]:
-        """The model checks that these keys ask for, in the order in which they are made."""
+    def asked(self) -> tuple[ModelCheck, ...]:
+        """All model checks that these keys ask for, in the order in which they are made."""
         bounds = sorted(self.thresholds.items())
         alone = (ThresholdCheck(metric=metric, min=bound.min, max=bound.max) for metric, bound in bounds)
-        return (*alone, DuelCheck(tolerance=self.duel_tolerance))
+        return (*alone, DuelCheck(tolerance=self.duel_tolerance), *self.checks)
+
+    @property
+    def group_columns(self) -> tuple[str, ...]:
+        """Columns by whose values rows are grouped; a training set holds them, features or not."""
+        return tuple(dict.fromkeys(column for _, column in grouped(self.checks)))

@@ -74,7 +74,9 @@ class Extensible:
         return model.model_validate(value)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
-        union = core_schema.union_schema([handler.generate_schema(cls) for cls in self.builtin.values()])
+        known: list[core_schema.CoreSchema | tuple[core_schema.CoreSchema, str]]
+        known = [handler.generate_schema(cls) for cls in self.builtin.values()]
+        union = core_schema.union_schema(known) if known else core_schema.any_schema()
         return core_schema.no_info_before_validator_function(
             self._validate,
             core_schema.any_schema(),
@@ -84,7 +86,7 @@ class Extensible:
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: GetJsonSchemaHandler) -> Any:
         """One variant per built-in kind, told apart by `kind`, and one that leaves other kinds to their packages."""
-        variants = handler(schema.get("json_schema_input_schema", schema))["anyOf"]
+        variants = handler(schema.get("json_schema_input_schema", schema)).get("anyOf", [])
         for variant in variants:
             definition = handler.resolve_ref_schema(variant)
             definition["required"] = sorted({"kind", *definition.get("required", [])})
@@ -95,7 +97,7 @@ class Extensible:
             "required": ["kind"],
             "properties": {"kind": {"type": "string", "not": {"enum": sorted(self.builtin)}}},
         }
-        return {"oneOf": [*variants, other]}
+        return {"oneOf": [*variants, other]} if variants else other
 
 
 def _dump(value: BaseModel) -> dict[str, Any]:

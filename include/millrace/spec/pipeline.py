@@ -14,6 +14,7 @@ from millrace.spec.embedding import Embedding
 from millrace.spec.evaluation import EvaluationSpec
 from millrace.spec.jobs import TaskJob
 from millrace.spec.media import EMBEDDED, UNEXPLAINED, coordinates
+from millrace.spec.model_checks import unfit
 from millrace.spec.monitoring import MonitoringSpec
 from millrace.spec.partitions import Grain, Partitioning, is_timezone, keeps_its_clocks
 from millrace.spec.source import NEEDED, Source, location_fields
@@ -140,6 +141,8 @@ class PipelineSpec(Model):
                 if metric not in METRICS[self.label.task]:
                     wrong.add(f"no metric of a {self.label.task} label", "evaluation", "thresholds", metric,
                               given=metric, allowed=METRICS[self.label.task])  # fmt: skip
+            for loc, text, given, allowed in unfit(self.evaluation.checks, self.label.task):
+                wrong.add(text, "evaluation", "checks", *loc, given=given, allowed=allowed or None)
         embedding = self.features.embedding
         taken = {"scope"} if embedding is None else {"scope", EMBEDDED}
         if embedding is not None:

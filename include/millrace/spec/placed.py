@@ -13,6 +13,7 @@ from millrace.spec.compute_overlay import overlaid
 from millrace.spec.environment import ApprovalSpec, Environment, PipelineOverlay
 from millrace.spec.jobs import CODE_JOBS, POD_JOBS
 from millrace.spec.learner import LEARNERS, CustomLearner
+from millrace.spec.model_checks import CustomCheck
 from millrace.spec.pipeline import PipelineSpec
 from millrace.spec.project import ProjectTree
 from millrace.spec.trainer import TRAINER, check_trainer
@@ -48,6 +49,7 @@ class Placed:
         placed = cls(tree, env, spec)
         placed._check_compute(path)
         placed._check_code(path)
+        placed._check_custom_checks(path)
         return placed
 
     def _check_compute(self, path: Path) -> None:
@@ -108,6 +110,25 @@ class Placed:
                 next_step=f"Give each a compute profile here (pipelines: {self.spec.name}: compute: ..), or say "
                 "'custom_code: process' where all who write pipelines are trusted with all that Airflow may do",
             )
+
+    def _check_custom_checks(self, path: Path) -> None:
+        """Model checks of other packages run only where the environment lets custom code run. Raises SpecError."""
+        checks = self.spec.evaluation.checks if self.spec.evaluation else ()
+        named = [check.name for check in checks if isinstance(check, CustomCheck)]
+        if not named or self.environment.custom_code == PROCESS or self.profile("evaluate") != PROCESS:
+            return
+        keys: tuple[str, ...] = ("custom_code",)
+        if "evaluate" in self.overlay.compute:
+            keys = ("pipelines", self.spec.name, "compute", "evaluate")
+        raise SpecError(
+            f"environment '{self.environment.name}' runs custom code in pods only, and pipeline '{self.spec.name}' has "
+            f"the model check '{named[0]}' of another package with evaluate in the task's process",
+            where=f"{path}:{line_of(path, *keys)}",
+            given=PROCESS,
+            allowed=sorted(self.tree.compute.profiles) or "a compute profile of include/compute.yaml",
+            next_step="Give evaluate a compute profile, or say 'custom_code: process' where all who write pipelines "
+            "are trusted with all that Airflow may do",
+        )
 
     @property
     def overlay(self) -> PipelineOverlay:

@@ -6,8 +6,10 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load
 
+from millrace.core.errors import DataError
 from millrace.models.metrics import Floats
 from millrace.models.protocol import Column, Matrix, Predictor, Settings
 from millrace.models.torch.net import Net, deterministic, outputs
@@ -27,7 +29,11 @@ class MLP:
         where = torch.device("cpu")
         with deterministic(settings, where):
             net = Net(columns, params, settings)
-            net.load_state_dict(load(weights))
+            try:
+                net.load_state_dict(load(weights))
+            except (RuntimeError, SafetensorError) as err:
+                raise DataError("these weights are not of the network that model.json describes", given=self.file,
+                                next_step="Train the model again") from err  # fmt: skip
 
         def predict(rows: Matrix) -> Floats:
             with deterministic(settings, where), torch.no_grad():
