@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import chart, compose, drift, features, gates, imports, loop, parse, pods
+from bench import chart, compose, drift, features, gates, imports, ledger, loop, parse, pods
 from bench.row import Row
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,6 +23,7 @@ PARTS = {
     "drift": drift.measure,
     "imports": imports.measure,
     "parse": parse.measure,
+    "ledger": ledger.measure,
     "loop": loop.measure,
     "pods": pods.measure,
     "compose": compose.measure,

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.ledger import verdict
 
 from millrace.spec import Placed, ProjectTree
 
@@ -181,34 +180,6 @@ def test_schemas_of_a_project(millrace, shop):
     assert millrace("schema").out == f"wrote {path}\n"
     assert json.loads(path.read_text())["title"] == "PipelineSpec"
     assert millrace("schema", "--check").code == 0
-
-
-def test_the_ledger_of_a_project(millrace, shop):
-    from millrace.core.settings import Settings
-    from millrace.ledger import Ledger
-
-    settings = Settings.load(shop, {})
-    assert millrace("ledger", "verify").out.startswith("0 entries, unbroken")
-    ledger = Ledger.open(settings.ledger)
-    for partition in ("2024-01-01", "2024-01-02", "2024-01-03"):
-        ledger.record(verdict(pipeline="visits", partition=partition))
-    assert millrace("ledger", "verify").out.startswith("3 entries, unbroken; head sha256:")
-    lines = millrace("ledger", "show", "visits", "--last", 2).out.splitlines()
-    assert len(lines) == 2 and "2024-01-03" in "".join(lines) and "gate" in lines[0]
-    assert millrace("ledger", "show", "orders").out == ""
-    # a changed entry is found
-    import sqlite3
-
-    with sqlite3.connect(settings.home / "ledger.db") as database:
-        (table,) = database.execute(
-            "SELECT name FROM sqlite_master WHERE sql LIKE '%subject%' AND type = 'table'"
-        ).fetchone()
-        for (trigger,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
-            database.execute(f"DROP TRIGGER {trigger}")
-        change = "UPDATE {} SET body = replace(body, 'true', 'false') WHERE subject = 'features/2024-01-02'"
-        database.execute(change.format(table))
-    said = millrace("ledger", "verify")
-    assert said.code == 1 and said.out == "" and said.err.startswith("millrace: ")
 
 
 def test_leftovers_are_collected(millrace, shop):

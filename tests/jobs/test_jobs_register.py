@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from support.learning import CODE, PARTITIONS, World, rows
-from support.ledger import asked, evidence, said, trained
+from support.ledger import asked, evidence, said, trained, unanchored
 
 from millrace.contract import Artifact, JobRequest, JobResult
 from millrace.core.canonical import canonical_json, digest
@@ -369,7 +369,9 @@ def test_stock_promotion_leaves_the_worse_model_champion_and_ours_does_not(regis
 
     def enter(request: ReleaseRequest) -> Champion:
         version = request.version
-        return ledger.promote(PIPELINE, request.id, evidence(version), made_of(version), approval=True)
+        return ledger.promote(
+            PIPELINE, request.id, evidence(version), made_of(version), approval=True, anchor=unanchored
+        )
 
     def approved(version: int) -> ReleaseRequest:
         return ledger.answer(PIPELINE, asked(ledger, version, pipeline=PIPELINE).id, said())

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
-from support.ledger import asked, digest, evidence, promoted, said, trained
+from support.ledger import asked, digest, evidence, promoted, said, trained, unanchored
 
 from millrace.core.errors import Conflict, LedgerError
-from millrace.ledger import Champion, Ledger, mirror
+from millrace.ledger import Anchor, Champion, Ledger, mirror
 
 
-def carry_out(ledger: Ledger, request: str, version: int, **changes: bool) -> Champion:
-    return ledger.promote("flights", request, evidence(version), trained(version), **{"approval": False, **changes})
+def carry_out(ledger: Ledger, request: str, version: int, anchor: Anchor = unanchored) -> Champion:
+    return ledger.promote("flights", request, evidence(version), trained(version), approval=False, anchor=anchor)
 
 
 def test_nobody_is_champion_before_the_first_promotion(ledger):
@@ -29,7 +29,7 @@ def test_promotions_follow_one_another(ledger):
     assert (second.model_digest, second.evidence_digest) == (digest(2), digest(102))
     assert (second.trained.trained_to, second.reason) == ("2013-05", "a test")
     assert ledger.champion("trains") is None
-    assert [e.kind for e in ledger.entries()] == ["approval", "approval", "promoted", "approval"] * 2
+    assert [e.kind for e in ledger.entries()] == ["approval", "approval", "promoted", "approval", "anchored"] * 2
 
 
 def test_pipelines_have_their_own_generations(ledger):
@@ -64,7 +64,7 @@ def test_a_release_of_other_evidence_than_was_asked_is_refused(ledger):
     request = asked(ledger, 1)
 
     with pytest.raises(LedgerError, match="other Evidence"):
-        ledger.promote("flights", request.id, evidence(2), trained(1), approval=False)
+        ledger.promote("flights", request.id, evidence(2), trained(1), approval=False, anchor=unanchored)
 
     assert ledger.champion("flights") is None
 
@@ -95,6 +95,80 @@ def test_champion_at_a_time_has_one_answer(ledger):
         assert ledger.champion("flights", champion.since) == champion
         assert ledger.champion("flights", following.since - instant) == champion
     assert ledger.champion("flights", champions[2].since + timedelta(days=1)) == champions[2]
+
+
+class Killed(Exception):
+    """Stands for the end of a process at this place."""
+
+
+class Anchored(dict[tuple[str, int], str]):
+    """Anchors that can be put once each, and in which a promotion can be killed, before the put or after it."""
+
+    killed: str = ""
+
+    def put(self, pipeline: str, number: int, entry_hash: str) -> None:
+        if self.killed == "before":
+            raise Killed
+        if self.setdefault((pipeline, number), entry_hash) != entry_hash:
+            raise LedgerError("another entry was anchored")
+        if self.killed == "after":
+            raise Killed
+
+
+@pytest.mark.parametrize("killed", ["before", "after"])
+@pytest.mark.parametrize("heals", ["the same again", "settle", "another promotion"])
+def test_a_promotion_counts_when_it_is_anchored_whoever_was_killed_in_between(ledger, killed, heals):
+    # given: a promotion that is killed around its anchor
+    anchors = Anchored()
+    first, second = promoted(ledger, 1, anchor=anchors.put), asked(ledger, 2)
+    anchors.killed = killed
+    with pytest.raises(Killed):
+        carry_out(ledger, second.id, 2, anchors.put)
+    begun = datetime.now(UTC)
+    assert ledger.champion("flights") == first and ledger.champions("flights") == [first]
+
+    # when
+    anchors.killed = ""
+    if heals == "the same again":
+        assert carry_out(ledger, second.id, 2, anchors.put).version == 2
+    elif heals == "settle":
+        ledger.settle("flights", anchors.put)
+    else:
+        promoted(ledger, 3, anchor=anchors.put)
+
+    # then: it counts from now on, once, and its entry is anchored
+    ledger.settle("flights", anchors.put)
+    champions = ledger.champions("flights")
+    assert [c.version for c in champions][:2] == [1, 2] and champions[1].since > begun
+    assert ledger.champion("flights", begun) == first
+    assert {(e.pipeline, e.number): e.hash for e in ledger.entries(kind="promoted")} == anchors
+    assert len(ledger.entries(kind="anchored")) == len(champions)
+    assert ledger.verify({"flights": {number: value for (_, number), value in anchors.items()}})
+
+
+def test_the_next_promotion_waits_for_an_anchor_that_cannot_be_put(ledger):
+    anchors = Anchored()
+    anchors.killed = "before"
+    with pytest.raises(Killed):
+        promoted(ledger, 1, anchor=anchors.put)
+    with pytest.raises(Killed):
+        promoted(ledger, 2, anchor=anchors.put)
+
+    assert ledger.champion("flights") is None
+    assert [e.body["version"] for e in ledger.entries(kind="promoted")] == [1]
+
+
+def test_who_did_not_see_that_a_promotion_has_begun_loses(ledger, monkeypatch):
+    late = asked(ledger, 1)
+    ledger.answer("flights", late.id, said())
+    anchors = Anchored()
+    anchors.killed = "before"
+    with pytest.raises(Killed):
+        promoted(ledger, 2, anchor=anchors.put)
+    monkeypatch.setattr(ledger, "settle", lambda pipeline, anchor: None)  # it began after this one had looked
+
+    with pytest.raises(Conflict, match="version 2.*not the expected 0"):
+        carry_out(ledger, late.id, 1)
 
 
 def test_a_moment_without_a_zone_is_refused(ledger):

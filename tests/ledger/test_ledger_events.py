@@ -8,12 +8,10 @@ from typing import ClassVar
 
 import pytest
 from pydantic import ValidationError
-from sqlalchemy import create_engine
-from support.ledger import asked, digest, evidence, promoted, trained, verdict
+from support.ledger import asked, digest, evidence, make_first, promoted, trained, unanchored, verdict
 
 from millrace.core.errors import LedgerError
 from millrace.ledger import Ledger, MaterializedWindow, Registered, events
-from millrace.ledger.schema import ENTRIES, METADATA
 
 SECOND = json.loads((Path(__file__).parent / "rows_v2.json").read_text())
 """What the second version wrote of the kinds that changed after it: never to be made anew."""
@@ -24,28 +22,20 @@ FIRST = json.loads((Path(__file__).parent / "rows_v1.json").read_text())
 @pytest.fixture
 def old(url: str) -> Ledger:
     """A ledger that the first version filled, opened by the present one."""
-    engine = create_engine(url)
-    with engine.begin() as connection:
-        METADATA.create_all(connection)
-        connection.execute(ENTRIES.insert(), FIRST)
-    engine.dispose()
+    make_first(url, FIRST)
     return Ledger.open(url)
 
 
 def test_every_kind_of_the_first_version_is_there_and_read(old):
     read = {e.kind: e.event for e in old.entries()}
 
-    assert set(read) == set(events.KINDS) - {"job", "training", "denied"}, "kinds that came later"
+    assert set(read) == set(events.KINDS) - {"anchored", "job", "training", "denied"}, "kinds that came later"
     assert all(type(event) is events.KINDS[kind] for kind, event in read.items())
     assert old.verify() == len(FIRST)
 
 
 def test_what_the_second_version_wrote_is_read(url):
-    engine = create_engine(url)
-    with engine.begin() as connection:
-        METADATA.create_all(connection)
-        connection.execute(ENTRIES.insert(), SECOND)
-    engine.dispose()
+    make_first(url, SECOND)
     ledger = Ledger.open(url)
 
     assert ledger.verify() == len(SECOND)
@@ -98,7 +88,7 @@ def test_its_waiting_request_is_voided_by_a_newer_challenger_and_never_promoted(
         ("waiting", None), ("void", 5),
     ]  # fmt: skip
     with pytest.raises(LedgerError, match="version 3 cannot be promoted"):
-        old.promote("flights", "v3", evidence(3), trained(3), approval=True)
+        old.promote("flights", "v3", evidence(3), trained(3), approval=True, anchor=unanchored)
 
 
 def test_its_champions_may_be_asked_back(old):
@@ -127,15 +117,16 @@ def test_a_fact_that_it_knew_is_not_appended_again(old):
 
 def test_a_promotion_after_it_keeps_the_chain(old):
     assert promoted(old, 5).generation == 3
-    assert [e.kind for e in old.entries()][len(FIRST) :] == ["approval", "approval", "approval", "promoted", "approval"]
-    assert old.verify() == len(FIRST) + 5
+    kinds = [e.kind for e in old.entries()][len(FIRST) :]
+    assert kinds == ["approval", "approval", "approval", "promoted", "approval", "anchored"]
+    assert old.verify() == len(FIRST) + 6
 
 
 def test_every_body_says_its_version(ledger):
     promoted(ledger, 1), ledger.claim("flights", "2013-05", "drift"), ledger.record(verdict())
 
     assert {e.kind: e.body["event_version"] for e in ledger.entries()} == {
-        "approval": 3, "promoted": 2, "retrain": 2, "gate": 2,
+        "approval": 3, "promoted": 2, "anchored": 1, "retrain": 2, "gate": 2,
     }  # fmt: skip
 
 

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import random
+import signal
+import time
+from datetime import datetime
+
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, inspect
-from support.ledger_cluster import together
+from sqlalchemy.exc import IntegrityError
+from support.ledger import make_first, verdict
+from support.ledger_cluster import start, together
 
 from millrace.core.canonical import digest
 from millrace.core.errors import LedgerError
-from millrace.ledger import Ledger, migration
+from millrace.ledger import Ledger, chain, migration
 from millrace.ledger.chain import GENESIS
-from millrace.ledger.schema import METADATA
+from millrace.ledger.schema import ENTRIES, METADATA
 
-# As the first version made it, on either database.
-FIRST = (
-    "CREATE TABLE millrace_entries (seq BIGINT NOT NULL PRIMARY KEY, at VARCHAR(27) NOT NULL, "
-    "pipeline VARCHAR(63) NOT NULL, kind VARCHAR(40) NOT NULL, subject VARCHAR(200) NOT NULL, body TEXT NOT NULL, "
-    "previous VARCHAR(71) NOT NULL UNIQUE, hash VARCHAR(71) NOT NULL UNIQUE)",
-    "CREATE INDEX millrace_entries_by_pipeline ON millrace_entries (pipeline, kind, subject, seq)",
-    "CREATE INDEX millrace_entries_by_kind ON millrace_entries (kind, subject, seq)",
-    "CREATE UNIQUE INDEX millrace_one_champion_a_generation ON millrace_entries (pipeline, subject) "
-    "WHERE kind = 'promoted'",
-)
 # Two of its entries, hashes and all.
 ROWS = (
     (
@@ -39,20 +37,16 @@ ROWS = (
 )  # fmt: skip
 
 
-def make_first(url: str) -> None:
+def two(url: str) -> None:
     """A ledger that the first version made and wrote two entries to."""
-    engine = create_engine(url)
-    with engine.begin() as connection:
-        for statement in FIRST:
-            connection.exec_driver_sql(statement)
-        previous = GENESIS
-        for values in ROWS:
-            row = dict(
-                zip(("seq", "at", "pipeline", "kind", "subject", "body", "previous"), (*values, previous), strict=True)
-            )
-            row["hash"] = previous = digest(row)
-            connection.execute(METADATA.tables["millrace_entries"].insert().values(**row))
-    engine.dispose()
+    rows, previous = [], GENESIS
+    for values in ROWS:
+        row = dict(
+            zip(("seq", "at", "pipeline", "kind", "subject", "body", "previous"), (*values, previous), strict=True)
+        )
+        row["hash"] = previous = digest(row)
+        rows.append(row)
+    make_first(url, rows)
 
 
 def tables(url: str) -> list[str]:
@@ -69,7 +63,7 @@ def open_and_verify(url, name, go):
 
 
 def test_a_ledger_of_the_first_version_is_upgraded_where_it_lies(url):
-    make_first(url)
+    two(url)
 
     ledger = Ledger.open(url)
 
@@ -82,12 +76,115 @@ def test_a_ledger_of_the_first_version_is_upgraded_where_it_lies(url):
 @pytest.mark.parametrize("first", [True, False])
 def test_several_starters_at_once_upgrade_it_once(first, url):
     if first:
-        make_first(url)
+        two(url)
 
     answers = together(open_and_verify, url, [str(n) for n in range(4)])
 
     assert answers == [2 if first else 0] * 4
     assert Ledger.open(url).verify() == answers[0]
+
+
+def as_before(url: str, previous: str, seq: int) -> None:
+    """What a process of the version before appends: the next entry of the one chain."""
+    engine = create_engine(url)
+    values = {"seq": seq, "at": "2027-01-01T00:00:00.000000Z", "pipeline": "flights", "kind": "gate", "subject": "x/y",
+              "body": "{}", "previous": previous}  # fmt: skip
+    try:
+        with engine.begin() as connection:
+            connection.execute(ENTRIES.insert().values(**values, hash=digest(values)))
+    finally:
+        engine.dispose()
+
+
+def test_the_old_chain_is_sealed_and_its_head_begins_each_pipelines(url):
+    two(url)
+    ledger = Ledger.open(url)
+    sealed = ledger.entries()
+
+    made = [ledger.record(verdict(number, pipeline=name)) for number in (1, 2) for name in ("flights", "trains")]
+
+    assert ledger.entries() == sealed + made and [e.number for e in sealed] == [None, None]
+    assert [e.number for e in made] == [1, 1, 2, 2]
+    assert [e.previous for e in made[:2]] == [digest([sealed[-1].hash, name]) for name in ("flights", "trains")]
+    assert min(e.at for e in made) > sealed[-1].at
+    assert [(c.pipeline, c.entries, c.problem) for c in ledger.chains()] == [
+        (None, 2, None), ("flights", 2, None), ("trains", 2, None),
+    ]  # fmt: skip
+
+
+def test_a_pipelines_first_time_follows_the_sealed_head_whatever_the_clock_says(url, monkeypatch):
+    two(url)
+    ledger = Ledger.open(url)
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime(2020, 1, 1, tzinfo=tz)
+
+    monkeypatch.setattr(chain, "datetime", Clock)
+
+    assert ledger.record(verdict()).at > ledger.entries()[1].at
+    assert ledger.verify() == 3
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_a_sealed_chain_that_was_cut_is_found_by_what_it_begins(url, kept):
+    two(url)
+    Ledger.open(url).record(verdict())
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"DELETE FROM millrace_entries WHERE number IS NULL AND seq > {kept}")
+    engine.dispose()
+
+    with pytest.raises(LedgerError, match="entry 1 of flights .*does not follow"):
+        Ledger.open(url).verify()
+
+
+def test_an_older_process_goes_on_reading_and_adds_nothing_to_the_sealed_chain(url):
+    two(url)
+    ledger = Ledger.open(url)
+    head = ledger.entries()[-1].hash
+
+    with pytest.raises(IntegrityError, match="millrace_entries_sealed"):
+        as_before(url, head, 3)
+
+    made = ledger.record(verdict())
+    with pytest.raises(IntegrityError, match="millrace_entries_sealed"):
+        as_before(url, made.hash, 4)
+    old = inspect(create_engine(url)).get_columns("millrace_entries")
+    assert [column["name"] for column in old][:8] == list(ENTRIES.c.keys())[:8]
+    assert ledger.verify() == 3
+
+
+def write_and_verify(url, name, go):
+    go()
+    ledger = Ledger.open(url)
+    for number in range(5):
+        ledger.record(verdict(number, pipeline=name))
+    return [each.entries for each in Ledger.open(url).chains() if each.pipeline == name]
+
+
+def test_starters_upgrade_it_once_while_others_write_already(url):
+    two(url)
+
+    assert together(write_and_verify, url, [f"p{n}" for n in range(6)]) == [[5]] * 6
+    assert Ledger.open(url).verify() == 2 + 6 * 5
+
+
+def test_a_starter_that_is_killed_leaves_the_migration_to_the_next(url):
+    two(url)
+    chance = random.Random(11)
+    for _ in range(6):
+        running = [start(write_and_verify, url, f"p{n}", lambda: None)[0] for n in range(2)]
+        time.sleep(chance.random() / 10)
+        for process in running:
+            os.kill(process.pid, signal.SIGKILL)
+            process.join()
+
+    ledger = Ledger.open(url)
+
+    assert ledger.verify() == len(ledger.entries())
+    assert [e.kind for e in ledger.entries()][:2] == ["gate", "registered"]
 
 
 def test_a_ledger_of_a_newer_version_is_left_alone(url):

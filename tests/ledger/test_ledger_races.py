@@ -11,7 +11,7 @@ import time
 from collections import Counter
 
 import pytest
-from support.ledger import asked, evidence, said, trained
+from support.ledger import asked, evidence, said, trained, unanchored
 from support.ledger_cluster import start, together
 
 from millrace.core.errors import Conflict, Unavailable
@@ -35,7 +35,9 @@ def promote(url, name, go):
     request = ledger.release_of("flights", f"release__v{name}")
     go()
     try:
-        made = ledger.promote("flights", request.id, evidence(int(name)), trained(int(name)), approval=False)
+        made = ledger.promote(
+            "flights", request.id, evidence(int(name)), trained(int(name)), approval=False, anchor=unanchored
+        )
     except Conflict:
         return "lost"
     return made.generation
@@ -60,6 +62,14 @@ def many(url, name, go):
     go()
     for number in range(15):
         ledger.record(numbered(name, number))
+
+
+def own(url, name, go):
+    """Half of what is written is about a pipeline of one's own, half about one that all write of."""
+    ledger = Ledger.open(url)
+    go()
+    for number in range(15):
+        ledger.record(numbered(name, number).model_copy(update={"pipeline": name if number % 2 else "shared"}))
 
 
 def endless(url, name, go):
@@ -87,7 +97,7 @@ def test_of_racing_promoters_one_wins_each_generation(ledger, url, promoters):
 
         assert answers == {generation: 1, "lost": promoters - 1}
     assert [e.body["generation"] for e in ledger.entries(kind="promoted")] == [1, 2]
-    assert ledger.verify() == 2 * (2 * promoters + 2)
+    assert ledger.verify() == 2 * (2 * promoters + 3)
 
 
 def test_a_promotion_that_many_repeat_is_made_once(ledger, url):
@@ -130,6 +140,16 @@ def test_no_entry_is_lost_when_all_write_at_once(ledger, url):
     assert ledger.verify() == 90
     for name in range(6):
         assert [e.event.rows for e in ledger.entries(subject=f"test/{name}")] == list(range(15))
+
+
+def test_no_entry_is_lost_when_all_write_of_their_own_and_of_a_shared_pipeline(ledger, url):
+    together(own, url, [f"p{n}" for n in range(6)])
+
+    assert {c.pipeline: c.entries for c in ledger.chains()} == {"shared": 48, **{f"p{n}": 7 for n in range(6)}}
+    assert ledger.verify() == 90
+    for made in (ledger.entries("shared"), ledger.entries("p0")):
+        assert [e.number for e in made] == list(range(1, len(made) + 1))
+        assert [e.at for e in made] == sorted({e.at for e in made})
 
 
 def test_killed_writers_leave_a_whole_chain_with_all_they_were_told_was_written(ledger, url):
@@ -177,7 +197,7 @@ def test_no_connection_crosses_a_fork(ledger):
 def test_a_reader_does_not_wait_for_a_writer_and_sees_only_what_is_committed(ledger):
     ledger.record(numbered("x"))
 
-    with ledger._database.write() as connection:
+    with ledger._database.write("flights") as connection:
         chain.append(connection, numbered("y"))
         assert len(ledger.entries()) == 1
 
@@ -195,8 +215,19 @@ def test_a_writer_does_not_wait_for_a_reader_who_keeps_seeing_what_was(ledger):
     assert len(ledger.entries()) == 2
 
 
+def test_on_postgresql_writers_of_different_pipelines_do_not_wait_for_each_other(postgres):
+    ledger = Ledger.open(postgres)
+    before = ledger.verify()
+    with ledger._database.write("one") as connection:
+        chain.append(connection, numbered("x").model_copy(update={"pipeline": "one"}))
+        made = ledger.record(numbered("x").model_copy(update={"pipeline": "other"}))
+
+    assert ledger.verify() == before + 2
+    assert ledger.entries("one")[-1].seq < made.seq  # begun first, though committed last
+
+
 def test_an_error_inside_a_transaction_leaves_nothing(ledger):
-    with pytest.raises(RuntimeError), ledger._database.write() as connection:
+    with pytest.raises(RuntimeError), ledger._database.write("flights") as connection:
         chain.append(connection, numbered("x"))
         raise RuntimeError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from support.ledger import asked, automatically, digest, evidence, promoted, said, trained
+from support.ledger import asked, automatically, digest, evidence, promoted, said, trained, unanchored
 from support.ledger_cluster import together
 
 from millrace.core.errors import Conflict, LedgerError
@@ -33,7 +33,9 @@ def stands(ledger: Ledger, version: int) -> str:
 
 def carry_out(ledger: Ledger, request: ReleaseRequest, approval: bool = True) -> int:
     version = request.version
-    return ledger.promote("flights", request.id, evidence(version), trained(version), approval=approval).generation
+    return ledger.promote(
+        "flights", request.id, evidence(version), trained(version), approval=approval, anchor=unanchored
+    ).generation
 
 
 def test_nothing_is_promoted_until_a_person_says_so_where_one_must(ledger):

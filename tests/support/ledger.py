@@ -4,8 +4,32 @@ from __future__ import annotations
 
 from typing import Any
 
+from sqlalchemy import create_engine, insert
+
 from millrace.contract import Artifact
-from millrace.ledger import Answer, Champion, GateVerdict, JobDone, Ledger, ReleaseRequest, Trained
+from millrace.ledger import Anchor, Answer, Champion, GateVerdict, JobDone, Ledger, ReleaseRequest, Trained
+from millrace.ledger.schema import ENTRIES
+
+# As the first version made it, on either database.
+FIRST = (
+    "CREATE TABLE millrace_entries (seq BIGINT NOT NULL PRIMARY KEY, at VARCHAR(27) NOT NULL, "
+    "pipeline VARCHAR(63) NOT NULL, kind VARCHAR(40) NOT NULL, subject VARCHAR(200) NOT NULL, body TEXT NOT NULL, "
+    "previous VARCHAR(71) NOT NULL UNIQUE, hash VARCHAR(71) NOT NULL UNIQUE)",
+    "CREATE INDEX millrace_entries_by_pipeline ON millrace_entries (pipeline, kind, subject, seq)",
+    "CREATE INDEX millrace_entries_by_kind ON millrace_entries (kind, subject, seq)",
+    "CREATE UNIQUE INDEX millrace_one_champion_a_generation ON millrace_entries (pipeline, subject) "
+    "WHERE kind = 'promoted'",
+)
+
+
+def make_first(url: str, rows: list[dict[str, Any]]) -> None:
+    """A ledger as the first version made it, with these entries."""
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        for statement in FIRST:
+            connection.exec_driver_sql(statement)
+        connection.execute(insert(ENTRIES), rows)
+    engine.dispose()
 
 
 def digest(number: int) -> str:
@@ -66,10 +90,17 @@ def automatically() -> Answer:
     return said("environment dev", how="automatic")
 
 
-def promoted(ledger: Ledger, version: int, *, pipeline: str = "flights", **changes: Any) -> Champion:
+def unanchored(pipeline: str, number: int, entry_hash: str) -> None:
+    """Where anchors do not matter: nothing is put anywhere."""
+
+
+def promoted(
+    ledger: Ledger, version: int, *, pipeline: str = "flights", anchor: Anchor = unanchored, **changes: Any
+) -> Champion:
     """Make a version champion, after whoever is it now; one that was champion before comes back by a run of its own."""
     before = sum(champion.version == version for champion in ledger.champions(pipeline))
     run_id = f"release__v{version}" + (f"__again_{before}" if before else "")
     request = asked(ledger, version, pipeline=pipeline, run_id=run_id)
     ledger.answer(pipeline, request.id, automatically())
-    return ledger.promote(pipeline, request.id, evidence(version), trained(version, **changes), approval=False)
+    made_of = trained(version, **changes)
+    return ledger.promote(pipeline, request.id, evidence(version), made_of, approval=False, anchor=anchor)

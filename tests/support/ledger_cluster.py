@@ -31,8 +31,9 @@ def unprivileged() -> str | None:
 
 
 @contextmanager
-def cluster() -> Iterator[str]:
-    """Start a fresh cluster and give the SQLAlchemy URL of its database, without a driver's name."""
+def cluster(durable: bool = False) -> Iterator[str]:
+    """Start a fresh cluster and give the SQLAlchemy URL of its database, without a driver's name; `durable`: what is
+    committed is on the disk, as in production."""
     assert INITDB is not None
     user = unprivileged()
     folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))  # a socket's path must be short
@@ -45,7 +46,7 @@ def cluster() -> Iterator[str]:
         capture_output=True,
         **as_user,
     )
-    options = ["-c", "listen_addresses=", "-c", "fsync=off", "-c", "shared_buffers=16MB"]
+    options = ["-c", "listen_addresses=", "-c", f"fsync={'on' if durable else 'off'}", "-c", "shared_buffers=16MB"]
     binary = str(Path(INITDB).resolve().parent / "postgres")
     server = subprocess.Popen(
         [binary, "-D", str(folder / "data"), "-k", str(folder), *options],

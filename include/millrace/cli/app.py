@@ -12,6 +12,7 @@ import typer
 
 from millrace import __version__
 from millrace.cli.commands import features, judging, record, running, writing
+from millrace.cli.commands import ledger as entries
 from millrace.cli.foreign import foreign
 from millrace.core.errors import MillraceError
 
@@ -39,8 +40,8 @@ for command in (
     app.command(command.__name__.rstrip("_"))(command)
 ledger = typer.Typer(help="The hash-chained record of verdicts, promotions and decisions.", no_args_is_help=True)
 app.add_typer(ledger, name="ledger")
-for entry in (record.verify, record.show):
-    ledger.command()(entry)
+for entry in (entries.verify, entries.show, entries.export, entries.anchor):
+    ledger.command(entry.__name__)(entry)
 
 
 @app.callback(invoke_without_command=True)

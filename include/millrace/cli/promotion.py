@@ -59,8 +59,8 @@ def promote(tree: ProjectTree, settings: Settings, ledger: Ledger, pipeline: str
 
 def champion_at(ledger: Ledger, pipeline: str, at: str | None) -> tuple[Champion | None, datetime | None]:
     """The champion now, or at a moment given as text with its zone, and that moment. Raises MillraceError."""
-    moment = _moment(at) if at is not None else None
-    return ledger.champion(pipeline, moment), moment
+    when = moment("--at", at) if at is not None else None
+    return ledger.champion(pipeline, when), when
 
 
 def _was_champion(ledger: Ledger, pipeline: str, version: int) -> bool:
@@ -82,13 +82,14 @@ def _was_champion(ledger: Ledger, pipeline: str, version: int) -> bool:
     return bool(mine)
 
 
-def _moment(text: str) -> datetime:
+def moment(option: str, text: str) -> datetime:
+    """The moment that an option names. Raises MillraceError."""
     example = "2013-05-01T12:00+02:00 or 2013-05-01T10:00Z"
     try:
-        moment = datetime.fromisoformat(text)
+        found = datetime.fromisoformat(text)
     except ValueError as err:
-        raise MillraceError("not a time", where="--at", given=text, allowed=f"ISO 8601, such as {example}") from err
-    if moment.tzinfo is None:
-        raise MillraceError("a time needs its zone: who was champion differs between zones", where="--at", given=text,
+        raise MillraceError("not a time", where=option, given=text, allowed=f"ISO 8601, such as {example}") from err
+    if found.tzinfo is None:
+        raise MillraceError("a time needs its zone: which moment it is differs between zones", where=option, given=text,
                             allowed=f"such as {example}")  # fmt: skip
-    return moment
+    return found

@@ -43,6 +43,10 @@ class Settings(BaseModel):
     )
     store: str = Field(description="MILLRACE_STORE: folder or s3://bucket/prefix.")
     ledger: str = Field(description="MILLRACE_LEDGER: SQLAlchemy URL.")
+    anchors: str = Field(description="MILLRACE_ANCHORS: folder or s3://bucket/prefix of the ledger's anchors.")
+    anchors_profile: str = Field(
+        default="", description="MILLRACE_ANCHORS_PROFILE: AWS profile of the anchors' own credentials."
+    )
     mlflow: str = Field(description="MILLRACE_MLFLOW: MLflow tracking and registry URI.")
     feast_registry: str = Field(description="MILLRACE_FEAST_REGISTRY: SQLAlchemy URL of Feast's SQL registry.")
     spark: str = Field(default="local[*]", description="MILLRACE_SPARK: Spark's master URL, where an engine is Spark.")
@@ -72,6 +76,7 @@ class Settings(BaseModel):
         given = {n: env[PREFIX + n.upper()] for n in cls.model_fields if env.get(PREFIX + n.upper())}
         for name, address in given.items():
             _check_address(name, address)
+        defaults["anchors"] = f"{given.get('store', defaults['store']).rstrip('/')}/anchors"
         return cls(**{**defaults, **given, "home": home})
 
 
@@ -90,6 +95,7 @@ def served_under(home: Path) -> str | None:
 
 SCHEMES = {
     "store": ("s3",),
+    "anchors": ("s3",),
     "ledger": ("sqlite", "postgresql"),
     "mlflow": ("sqlite", "postgresql", "http", "https"),
     "feast_registry": ("sqlite", "postgresql"),

@@ -1,17 +1,18 @@
 """The ledger: an append-only, hash-chained record of what was decided, and the states that are read from it.
 
-One table, one writer at a time: every change reads the record and adds to it in one transaction, so that of several
-processes that decide at once each sees what the one before decided.
+One table, one writer of a pipeline at a time: every change reads the record and adds to it in one transaction, so that
+of several processes that decide at once each sees what the one before decided. Pipelines do not wait for each other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from millrace.contract import Artifact
 from millrace.core.errors import LedgerError
-from millrace.ledger import chain, champions, releases, retrains, runs, verdicts, windows
+from millrace.ledger import chain, champions, releases, retrains, runs, verdicts, verification, windows
 from millrace.ledger.chain import Entry
 from millrace.ledger.champions import Champion
 from millrace.ledger.database import Database
@@ -34,9 +35,12 @@ from millrace.ledger.events import (
     Unmonitored,
 )
 from millrace.ledger.releases import words
+from millrace.ledger.verification import Chain
 
 __all__ = [
+    "Anchor",
     "Answer",
+    "Chain",
     "Champion",
     "Denied",
     "Entry",
@@ -57,6 +61,11 @@ __all__ = [
     "mirror",
     "words",
 ]
+
+
+Anchor = Callable[[str, int, str], None]
+"""Puts an anchor where nobody can change it: pipeline, number and hash of an entry. Raises LedgerError where another
+entry has been anchored under this number."""
 
 
 class Ledger:
@@ -80,28 +89,41 @@ class Ledger:
         """
         if isinstance(event, STATES):
             raise LedgerError("events of this kind are written by the ledger itself", given=event.kind)
-        with self._database.write() as connection:
+        with self._database.write(event.pipeline) as connection:
             return chain.append(connection, event)
 
     def entries(
-        self, pipeline: str | None = None, kind: str | None = None, subject: str | None = None, limit: int | None = None
+        self,
+        pipeline: str | None = None,
+        kind: str | None = None,
+        subject: str | None = None,
+        limit: int | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
     ) -> list[Entry]:
-        """Entries in the order they were made; with `limit` the newest ones."""
+        """Entries in the order of all, those of a pipeline in that of its chain. See `chain.entries`."""
         with self._database.read() as connection:
-            return chain.entries(connection, pipeline, kind, subject, limit)
+            return chain.entries(connection, pipeline, kind, subject, limit, since, until)
 
-    def verify(self, anchor: str | None = None) -> int:
-        """Check the hash chain and return its length. Raises LedgerError naming the first bad entry.
-
-        A cut tail is seen only with an `anchor`: an earlier `head` that was kept elsewhere.
-        """
+    def chains(self, anchors: verification.Anchors | None = None) -> list[Chain]:
+        """Check all chains, against the anchors where they are given, and say of each what was found."""
         with self._database.read() as connection:
-            return chain.verify(connection, anchor)
+            return verification.verify(chain.rows(connection), anchors)
 
-    def head(self) -> str:
-        """Hash of the newest entry, to be anchored elsewhere."""
+    def verify(self, anchors: verification.Anchors | None = None) -> int:
+        """Check all chains and return the number of entries. Raises LedgerError naming the first bad one of each."""
+        found = self.chains(anchors)
+        if bad := [each.problem for each in found if each.problem]:
+            raise LedgerError("; ".join(bad))
+        return sum(each.entries for each in found)
+
+    def export(self, write: Callable[[Mapping[str, Any]], None]) -> int:
+        """Hand over all entries as they lie, in the order of all; returns how many."""
+        count = 0
         with self._database.read() as connection:
-            return chain.head(connection)
+            for count, row in enumerate(chain.rows(connection), 1):  # noqa: B007
+                write(row)
+        return count
 
     def champion(self, pipeline: str, at: datetime | None = None) -> Champion | None:
         """The champion of record, now or at an aware moment; None before the first promotion."""
@@ -155,7 +177,7 @@ class Ledger:
         expires: datetime | None = None,
     ) -> ReleaseRequest:
         """Ask that a version follow the present champion. See `releases.ask`."""
-        with self._database.write() as connection:
+        with self._database.write(pipeline) as connection:
             return releases.ask(
                 connection, pipeline, version, evidence_digest,
                 run_id=run_id, reason=reason, requesters=requesters, expires=expires,
@@ -170,40 +192,67 @@ class Ledger:
         self, pipeline: str, request_id: str, said: Answer, *, enough: int = 1, now: datetime | None = None
     ) -> ReleaseRequest:
         """Record an answer to a release request. See `releases.answer`."""
-        with self._database.write() as connection:
+        with self._database.write(pipeline) as connection:
             return releases.answer(connection, pipeline, request_id, said, enough=enough, now=now or datetime.now(UTC))
 
     def look(self, pipeline: str, request_id: str, now: datetime | None = None) -> ReleaseRequest:
         """A release request as it stands now; one whose time has passed ends by this. See `releases.look`."""
-        with self._database.write() as connection:
+        with self._database.write(pipeline) as connection:
             return releases.look(connection, pipeline, request_id, now=now or datetime.now(UTC))
 
     def refuse(self, pipeline: str, request_id: str, why: str) -> ReleaseRequest:
         """Close a release request that did not pass the check before promotion. See `releases.refuse`."""
-        with self._database.write() as connection:
+        with self._database.write(pipeline) as connection:
             return releases.refuse(connection, pipeline, request_id, why)
 
     def promote(
-        self, pipeline: str, request_id: str, evidence: Artifact, trained: Trained, *, approval: bool
+        self,
+        pipeline: str,
+        request_id: str,
+        evidence: Artifact,
+        trained: Trained,
+        *,
+        approval: bool,
+        anchor: Anchor,
     ) -> Champion:
-        """Carry out a release request by compare-and-set. See `champions.promote`."""
-        with self._database.write() as connection:
-            return champions.promote(connection, pipeline, request_id, evidence, trained, approval=approval)
+        """Carry out a release request by compare-and-set; it counts once it is anchored. See `champions.promote`.
+
+        Killed in between, the promotion does not count until `settle` or the next promotion anchors it.
+        """
+        self.settle(pipeline, anchor)
+        with self._database.write(pipeline) as connection:
+            champions.promote(connection, pipeline, request_id, evidence, trained, approval=approval)
+        self.settle(pipeline, anchor)
+        return next(each for each in reversed(self.champions(pipeline)) if each.release == request_id)
+
+    def settle(self, pipeline: str, anchor: Anchor) -> None:
+        """Anchor a promotion that was begun and does not count yet; nothing where there is none."""
+        with self._database.read() as connection:
+            begun = champions.not_anchored(connection, pipeline)
+        if begun is not None:
+            assert begun.number is not None
+            anchor(pipeline, begun.number, begun.hash)
+            with self._database.write(pipeline) as connection:
+                champions.anchored(connection, begun)
 
     def claim(self, pipeline: str, partition: str, reason: str, message: str = "") -> RetrainDecision | None:
         """Take the one waiting slot of a pipeline; None where another decision stands. See `retrains.claim`."""
-        with self._database.write() as connection:
+        with self._database.write(pipeline) as connection:
             return retrains.claim(connection, pipeline, partition, reason, message)
 
     def start(self, decision_id: str, run_id: str) -> bool:
         """Let a run take up a decision; False when it was superseded or has ended. See `retrains.start`."""
-        with self._database.write() as connection:
+        with self._database.write(self._pipeline_of(decision_id)) as connection:
             return retrains.start(connection, decision_id, run_id)
 
     def finish(self, decision_id: str, state: retrains.End) -> RetrainDecision:
         """End a decision and return it as it stands. See `retrains.finish`."""
-        with self._database.write() as connection:
+        with self._database.write(self._pipeline_of(decision_id)) as connection:
             return retrains.finish(connection, decision_id, state)
+
+    def _pipeline_of(self, decision_id: str) -> str:
+        with self._database.read() as connection:
+            return retrains.get(connection, decision_id).pipeline
 
     def last_retrain(self, pipeline: str, asking: str | None = None) -> RetrainDecision | None:
         """The decision of the latest partition that neither failed nor was superseded, for the cooldown of a partition

@@ -1,8 +1,13 @@
-"""The append-only, hash-chained record: every entry holds the hash of the one before."""
+"""The append-only record: every entry holds the hash of the one before it in its pipeline's chain.
+
+Entries from before pipelines had chains of their own are one chain over all of them. It is sealed: never added to,
+never rehashed, and its head is in the hash that each pipeline's chain begins with.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -13,18 +18,18 @@ from millrace.core.canonical import canonical_json, digest
 from millrace.core.errors import LedgerError
 from millrace.ledger.event import Event
 from millrace.ledger.events import read
-from millrace.ledger.schema import ENTRIES, PROMOTED
+from millrace.ledger.schema import ENTRIES, SEQ
 
 E = TypeVar("E", bound=Event)
 GENESIS = digest(b"millrace ledger")
-"""What the first entry holds as the hash before it."""
+"""What the first entry of all holds as the hash before it."""
 _WIDTHS = {"pipeline": 63, "kind": 40, "subject": 200}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One recorded fact. `at` is UTC in microseconds; `subject` names what it is about within its kind; `body` is as it
-    was written."""
+    """One recorded fact. `seq` orders all entries, `number` those of the pipeline's chain, from 1 (None: sealed).
+    `at` is UTC in microseconds; `subject` names what it is about within its kind; `body` is as it was written."""
 
     seq: int
     at: datetime
@@ -34,6 +39,7 @@ class Entry:
     body: dict[str, Any]
     previous: str
     hash: str
+    number: int | None
 
     @property
     def event(self) -> Event:
@@ -49,8 +55,8 @@ def timestamp(moment: datetime) -> str:
 
 
 def append(connection: Connection, event: Event) -> Entry:
-    """Add an event within a write transaction, unless it is what the newest entry of its subject says already: a retry
-    adds nothing. Times rise strictly, whatever the clock does.
+    """Add an event within a write transaction of its pipeline, unless it is what the newest entry of its subject says
+    already: a retry adds nothing. Times rise strictly within a chain, whatever the clock does.
 
     Raises LedgerError for a body that is not JSON (such as a number that is not finite) or a name that is too long.
     """
@@ -62,19 +68,44 @@ def append(connection: Connection, event: Event) -> Entry:
     stands = entries(connection, pipeline, kind, subject, limit=1)
     if stands and _text(stands[0].event) == text:
         return stands[0]
-    columns = ENTRIES.c
-    last = connection.execute(
-        select(columns.seq, columns.at, columns.hash).order_by(columns.seq.desc()).limit(1)
-    ).first()
-    seq, previous, at = 1, GENESIS, datetime.now(UTC)
+    number, previous, last = _end(connection, pipeline)
+    at = datetime.now(UTC)
     if last is not None:
-        seq, previous = last.seq + 1, last.hash
-        at = max(at, datetime.fromisoformat(last.at) + timedelta(microseconds=1))
-    row = {"seq": seq, "at": timestamp(at), "pipeline": pipeline, "kind": kind, "subject": subject, "body": text,
-           "previous": previous}  # fmt: skip
-    row["hash"] = digest(row)
+        at = max(at, datetime.fromisoformat(last) + timedelta(microseconds=1))
+    row = {"seq": _next_seq(connection), "at": timestamp(at), "pipeline": pipeline, "kind": kind, "subject": subject,
+           "body": text, "previous": previous, "number": number + 1}  # fmt: skip
+    row["hash"] = entry_hash(row)
     connection.execute(insert(ENTRIES).values(**row))
-    return Entry(seq, at, pipeline, kind, subject, json.loads(text), previous, str(row["hash"]))
+    return _of_columns(row)
+
+
+def entry_hash(row: Mapping[str, Any]) -> str:
+    """Hash of an entry's columns. Those of the sealed chain had no number."""
+    return digest({name: value for name, value in row.items() if name != "hash" and (name, value) != ("number", None)})
+
+
+def first_previous(sealed_head: str, pipeline: str) -> str:
+    """What the first entry of a pipeline's chain holds as the hash before it."""
+    return digest([sealed_head, pipeline])
+
+
+def _end(connection: Connection, pipeline: str) -> tuple[int, str, str | None]:
+    """Number, hash and time of the newest entry of a pipeline's chain, or of what it begins with."""
+    columns = ENTRIES.c
+    mine = select(columns.number, columns.hash, columns.at).where(columns.pipeline == pipeline)
+    last = connection.execute(mine.where(columns.number.is_not(None)).order_by(columns.number.desc()).limit(1)).first()
+    if last is not None:
+        return last.number, last.hash, last.at
+    sealed = select(columns.hash, columns.at).where(columns.number.is_(None))
+    head = connection.execute(sealed.order_by(columns.seq.desc()).limit(1)).first()
+    return 0, first_previous(head.hash if head else GENESIS, pipeline), head.at if head else None
+
+
+def _next_seq(connection: Connection) -> int:
+    """Taken while the pipeline's writer is alone, so that it rises within a chain."""
+    if connection.dialect.supports_sequences:
+        return int(connection.execute(select(SEQ.next_value())).scalar_one())
+    return int(connection.execute(select(func.coalesce(func.max(ENTRIES.c.seq), 0))).scalar_one()) + 1
 
 
 def entries(
@@ -83,18 +114,29 @@ def entries(
     kind: str | None = None,
     subject: str | None = None,
     limit: int | None = None,
+    since: datetime | None = None,
     until: datetime | None = None,
 ) -> list[Entry]:
-    """Entries in the order they were made; with `limit` the newest ones, with `until` those made up to a moment."""
+    """Entries in the order of all; with `limit` the newest ones, with `since` and `until` those made from one moment up
+    to another, both included."""
     query = select(ENTRIES).order_by(ENTRIES.c.seq.desc())
     for column, value in ((ENTRIES.c.pipeline, pipeline), (ENTRIES.c.kind, kind), (ENTRIES.c.subject, subject)):
         if value is not None:
             query = query.where(column == value)
+    if since is not None:
+        query = query.where(ENTRIES.c.at >= timestamp(since))
     if until is not None:
         query = query.where(ENTRIES.c.at <= timestamp(until))
     if limit is not None:
         query = query.limit(limit)
     return [_entry(row) for row in reversed(connection.execute(query).all())]
+
+
+def rows(connection: Connection) -> Iterator[Mapping[str, Any]]:
+    """All entries as they lie, in the order of all."""
+    query = select(ENTRIES).order_by(ENTRIES.c.seq).execution_options(yield_per=1000)
+    for row in connection.execute(query):
+        yield dict(row._mapping)
 
 
 def latest(connection: Connection, pipeline: str, kind: str, prefix: str = "") -> dict[str, Entry]:
@@ -124,38 +166,6 @@ def of(kind: type[E], entry: Entry) -> E:
     return event
 
 
-def verify(connection: Connection, anchor: str | None = None) -> int:
-    """Check the whole chain and return its length. Raises LedgerError naming the first entry that does not fit.
-
-    A cut tail leaves a chain that holds: keep `head` elsewhere and give it as `anchor`, which must be in the record.
-    """
-    previous, expected, at, anchored = GENESIS, 1, "", anchor in (None, GENESIS)
-    generations: dict[str, int] = {}
-    for row in connection.execute(select(ENTRIES).order_by(ENTRIES.c.seq).execution_options(yield_per=1000)):
-        what = f"entry {row.seq} ({row.kind} {row.subject} of {row.pipeline})"
-        if row.seq != expected:
-            raise LedgerError(f"entry {expected} is missing; the record was changed from there on", given=what)
-        if row.previous != previous or row.at <= at:
-            raise LedgerError("an entry does not follow the one before it; the record was changed", given=what)
-        content = {name: value for name, value in row._mapping.items() if name != "hash"}
-        if digest(content) != row.hash:
-            raise LedgerError("an entry was changed after it was written", given=what)
-        if row.kind == PROMOTED:
-            generations[row.pipeline] = generations.get(row.pipeline, 0) + 1
-            if json.loads(row.body).get("generation") != generations[row.pipeline]:
-                raise LedgerError("a promotion is out of order", given=what)
-        previous, expected, at = row.hash, expected + 1, row.at
-        anchored = anchored or row.hash == anchor
-    if not anchored:
-        raise LedgerError("the record ends before the entry it once held, or is another one", given=anchor)
-    return expected - 1
-
-
-def head(connection: Connection) -> str:
-    """Hash of the newest entry: to be kept elsewhere and compared later."""
-    return connection.execute(select(ENTRIES.c.hash).order_by(ENTRIES.c.seq.desc()).limit(1)).scalar() or GENESIS
-
-
 def _text(event: Event) -> str:
     try:
         return canonical_json(event.body()).decode()
@@ -164,5 +174,8 @@ def _text(event: Event) -> str:
 
 
 def _entry(row: Row[Any]) -> Entry:
-    values = dict(row._mapping)
-    return Entry(**{**values, "at": datetime.fromisoformat(values["at"]), "body": json.loads(values["body"])})
+    return _of_columns(dict(row._mapping))
+
+
+def _of_columns(row: dict[str, Any]) -> Entry:
+    return Entry(**{**row, "at": datetime.fromisoformat(row["at"]), "body": json.loads(row["body"])})

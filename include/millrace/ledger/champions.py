@@ -1,4 +1,7 @@
-"""Who is champion, and who was at any time: one entry per generation, added by compare-and-set."""
+"""Who is champion, and who was at any time: one entry per generation, added by compare-and-set.
+
+A promotion counts from the moment when its entry was anchored, which a second entry says.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from sqlalchemy import Connection
 from millrace.contract import Artifact
 from millrace.core.errors import Conflict, LedgerError
 from millrace.ledger import chain, releases
-from millrace.ledger.events import Promoted, Trained
+from millrace.ledger.events import Anchored, Promoted, Trained
 
 
 @dataclass(frozen=True)
@@ -38,20 +41,48 @@ class Champion:
 
 
 def champion(connection: Connection, pipeline: str, at: datetime | None = None) -> Champion | None:
-    """The champion now, or at an aware moment; None before the first promotion."""
-    found = chain.entries(connection, pipeline, Promoted.kind, limit=1, until=at)
-    return _champion(found[0]) if found else None
+    """The champion now, or at an aware moment; None before the first promotion that counts."""
+    anchored = chain.entries(connection, pipeline, Anchored.kind, limit=1, until=at)
+    if anchored:
+        (entry,) = chain.entries(connection, pipeline, Promoted.kind, anchored[0].subject)
+        return _champion(entry, anchored[0])
+    # Promotions of the sealed chain are from before any was anchored. At most one other one may have been begun since.
+    begun = chain.entries(connection, pipeline, Promoted.kind, limit=2, until=at)
+    return next((_champion(entry) for entry in reversed(begun) if entry.number is None), None)
 
 
 def champions(connection: Connection, pipeline: str) -> list[Champion]:
     """All champions there were, the first one first."""
-    return [_champion(entry) for entry in chain.entries(connection, pipeline, Promoted.kind)]
+    anchored = {entry.subject: entry for entry in chain.entries(connection, pipeline, Anchored.kind)}
+    return [
+        _champion(entry, anchored.get(entry.subject))
+        for entry in chain.entries(connection, pipeline, Promoted.kind)
+        if entry.number is None or entry.subject in anchored
+    ]
+
+
+def not_anchored(connection: Connection, pipeline: str) -> chain.Entry | None:
+    """The promotion that does not count yet, since its entry was not anchored. There is at most one, the newest: the
+    next one begins when this counts."""
+    for entry in chain.entries(connection, pipeline, Promoted.kind, limit=1):
+        if entry.number is not None and not chain.entries(connection, pipeline, Anchored.kind, entry.subject, limit=1):
+            return entry
+    return None
+
+
+def anchored(connection: Connection, promotion: chain.Entry) -> None:
+    """Let a promotion count, now that its entry is anchored; said again, it changes nothing."""
+    made = chain.of(Promoted, promotion)
+    assert promotion.number is not None
+    event = Anchored(pipeline=made.pipeline, generation=made.generation, number=promotion.number,
+                     entry_hash=promotion.hash)  # fmt: skip
+    chain.append(connection, event)
 
 
 def promote(
     connection: Connection, pipeline: str, request_id: str, evidence: Artifact, trained: Trained, *, approval: bool
-) -> Champion:
-    """Carry out a release request: add the generation after the one it was made against.
+) -> None:
+    """Carry out a release request: add the generation after the one it was made against. It counts once it is anchored.
 
     `approval`: whether persons must have approved it. Carrying it out again changes nothing. Raises Conflict when
     another version was promoted since it was made, LedgerError when it was decided otherwise or is about other
@@ -59,7 +90,7 @@ def promote(
     """
     request = releases.get(connection, pipeline, request_id)
     if request.state == "promoted":
-        return next(c for c in champions(connection, pipeline) if c.release == request.id)
+        return
     what = f"{pipeline} version {request.version} cannot be promoted"
     if request.state not in (("approved",) if approval else ("approved", "waiting")):
         raise LedgerError(f"{what}: its release is {releases.words(request)}")
@@ -69,7 +100,8 @@ def promote(
     if request.evidence != evidence.digest:
         raise LedgerError(f"{what}: the release is about other Evidence", given=evidence.digest,
                           allowed=[request.evidence])  # fmt: skip
-    now = champion(connection, pipeline)
+    begun = chain.entries(connection, pipeline, Promoted.kind, limit=1)
+    now = chain.of(Promoted, begun[0]) if begun else None
     generation = now.generation if now else 0
     if generation != request.expected_generation:
         raise Conflict(
@@ -87,11 +119,11 @@ def promote(
         release=request.id,
         reason=request.reason,
     )
-    entry = chain.append(connection, event)
+    chain.append(connection, event)
     releases.record(connection, request, state="promoted")
-    return _champion(entry)
 
 
-def _champion(entry: chain.Entry) -> Champion:
+def _champion(entry: chain.Entry, anchored: chain.Entry | None = None) -> Champion:
     made = chain.of(Promoted, entry)
-    return Champion(**{name: getattr(made, name) for name in Promoted.model_fields}, since=entry.at)
+    since = entry.at if anchored is None else anchored.at
+    return Champion(**{name: getattr(made, name) for name in Promoted.model_fields}, since=since)

@@ -1,7 +1,8 @@
-"""Database: one write transaction at a time, on SQLite and PostgreSQL alike."""
+"""Database: one write transaction of a pipeline at a time, on SQLite and PostgreSQL alike."""
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,12 +18,10 @@ from millrace.ledger import migration
 WAIT = 20
 """Seconds that a writer waits for the one before it."""
 LOCK = int.from_bytes(b"millrace") >> 1
-"""Key of PostgreSQL's advisory lock: 'millrace' as a 63-bit number."""
-_TAKE_LOCK = (
-    # A writer that is stopped in the middle must not hold up everybody for ever.
-    f"SET LOCAL lock_timeout = '{WAIT}s'; SET LOCAL idle_in_transaction_session_timeout = '{3 * WAIT}s'; "
-    f"SELECT pg_advisory_xact_lock({LOCK})"
-)
+"""Key of PostgreSQL's advisory lock: 'millrace' as a 63-bit number. Writers share it; a migration, and a writer of the
+version before that had one chain for all, hold it alone."""
+# A writer that is stopped in the middle must not hold up everybody for ever.
+_PATIENCE = f"SET LOCAL lock_timeout = '{WAIT}s'; SET LOCAL idle_in_transaction_session_timeout = '{3 * WAIT}s'; "
 
 
 class Database:
@@ -56,15 +55,15 @@ class Database:
         self._migrate()
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
-        """A transaction that no other writer shares, from its first statement on; commits at the end.
+    def write(self, pipeline: str) -> Iterator[Connection]:
+        """A transaction that no other writer of the pipeline shares, from its first statement on; commits at the end.
 
-        Raises Unavailable when the database does not answer or the writer before does not end.
+        Writers of other pipelines go on beside it on PostgreSQL; SQLite has one writer at a time. Raises Unavailable
+        when the database does not answer or the writer before does not end.
         """
-        with self._guard(), self._engine.connect() as connection:
-            connection.exec_driver_sql("BEGIN IMMEDIATE" if self.sqlite else _TAKE_LOCK)
-            yield connection
-            connection.commit()
+        own = int.from_bytes(hashlib.sha256(f"millrace {pipeline}".encode()).digest()[:8]) >> 1
+        with self._begun(f"SELECT pg_advisory_xact_lock_shared({LOCK}); SELECT pg_advisory_xact_lock({own})") as begun:
+            yield begun
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -79,9 +78,16 @@ class Database:
                 return
             if self.sqlite:
                 _set_wal(connection)
-        with self.write() as connection:  # the lock puts several first openers in a row
+        with self._begun(f"SELECT pg_advisory_xact_lock({LOCK})") as connection:  # puts several starters in a row
             if not migration.current(connection, self.place):
                 migration.upgrade(connection)
+
+    @contextmanager
+    def _begun(self, locks: str) -> Iterator[Connection]:
+        with self._guard(), self._engine.connect() as connection:
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if self.sqlite else _PATIENCE + locks)
+            yield connection
+            connection.commit()
 
     @contextmanager
     def _guard(self) -> Iterator[None]:

@@ -52,7 +52,7 @@ def start(connection: Connection, decision_id: str, run_id: str) -> bool:
     taken up again by its own run, cleared by a person, unless a newer one stands. A decision that another run left
     running is closed as failed: training runs one at a time, so that run ended without a word (killed, deleted).
     """
-    decision = _get(connection, decision_id)
+    decision = get(connection, decision_id)
     if decision.state == "running":
         return decision.run_id == run_id
     known = decisions(connection, decision.pipeline)
@@ -73,7 +73,7 @@ def finish(connection: Connection, decision_id: str, state: End) -> RetrainDecis
 
     A failed one may still become done: a person cleared the failed task, and the run went on to its end.
     """
-    decision = _get(connection, decision_id)
+    decision = get(connection, decision_id)
     if decision.state in ("waiting", "running") or (decision.state, state) == ("failed", "done"):
         return _record(connection, decision, state=state, note=None)
     return decision
@@ -98,7 +98,8 @@ def decisions(connection: Connection, pipeline: str) -> list[RetrainDecision]:
     return sorted(chain.states(connection, RetrainDecision, pipeline), key=lambda d: d.number)
 
 
-def _get(connection: Connection, decision_id: str) -> RetrainDecision:
+def get(connection: Connection, decision_id: str) -> RetrainDecision:
+    """A decision as it stands. Raises LedgerError when it was never made."""
     found = chain.state(connection, RetrainDecision, None, decision_id)
     if found is None:
         raise LedgerError("no such retrain decision", given=decision_id,

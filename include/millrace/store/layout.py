@@ -59,6 +59,11 @@ def champion(pipeline: str) -> str:
     return f"champions/{pipeline}.json"
 
 
+def anchor(pipeline: str, number: int) -> str:
+    """An anchor of the ledger, in the store of the anchors."""
+    return f"{pipeline}/{number}"
+
+
 def result(pipeline: str, job: str, request_digest: str) -> str:
     """The stored result of a request."""
     return f"results/{pipeline}/{job}/{_hex(request_digest)}.json"

@@ -19,14 +19,16 @@ _LOST = {"412", "409", "PreconditionFailed", "ConditionalRequestConflict"}
 
 
 class S3Store:
-    """`s3://bucket/prefix`. Endpoint: AWS_ENDPOINT_URL; keys and region: the usual AWS variables."""
+    """`s3://bucket/prefix`. Endpoint: AWS_ENDPOINT_URL; keys and region: the usual AWS variables, or a named profile of
+    the AWS files, before which the variables' keys do not count."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, profile: str = "") -> None:
         self.root = root.rstrip("/")
         bucket, _, prefix = self.root.removeprefix("s3://").partition("/")
         if not bucket:
             raise StoreError("an S3 store needs a bucket", given=root, allowed="s3://bucket/prefix")
         self.bucket, self.prefix = bucket, f"{prefix}/" if prefix else ""
+        self.profile = profile
         self._client: Any = None
 
     @property
@@ -37,7 +39,18 @@ class S3Store:
             from botocore.config import Config
 
             # A session of its own: boto3's default one keeps the credentials it found first.
-            self._client = boto3.session.Session().client(
+            from botocore.exceptions import ProfileNotFound
+
+            try:
+                session = boto3.session.Session(profile_name=self.profile or None)
+            except ProfileNotFound as err:
+                raise StoreError(
+                    "no such profile in the AWS files",
+                    where=self.root,
+                    given=self.profile,
+                    next_step="Write it to the file that AWS_SHARED_CREDENTIALS_FILE names",
+                ) from err
+            self._client = session.client(
                 "s3", config=Config(retries={"mode": "standard", "max_attempts": 5}, connect_timeout=10)
             )
         return self._client

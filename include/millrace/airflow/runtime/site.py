@@ -15,6 +15,7 @@ from millrace.spec import Bundle, Partitioning, PipelineSpec, Placed, ProjectTre
 from millrace.spec.compute import CUSTOM_CODE, PROCESS
 from millrace.spec.jobs import TABLE
 from millrace.store import ObjectStore, Tables, bundles, layout, open_store
+from millrace.store.anchors import Anchors
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,11 @@ class Site:
         """The control-plane database."""
         self.settings.home.mkdir(parents=True, exist_ok=True)
         return Ledger.open(self.settings.ledger)
+
+    @cached_property
+    def anchors(self) -> Anchors:
+        """Where promotions are anchored."""
+        return Anchors.of(self.settings)
 
     @cached_property
     def bundle(self) -> Bundle:

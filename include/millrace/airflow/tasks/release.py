@@ -92,6 +92,7 @@ def promote(root: str, pipeline: str) -> dict[str, Any]:
             # Not tried again: the duel was fought, or the approval asked, against a champion that is no longer one.
             site.ledger.refuse(pipeline, request.id, err.message)
             raise AirflowFailException(note(str(err))) from err
+    site.ledger.settle(pipeline, site.anchors.put)  # where a try before this was killed between promotion and anchor
     champion = _follow(site)
     assert champion is not None
     log.info("%s: version %s is champion (generation %s)", pipeline, champion.version, champion.generation)
@@ -117,7 +118,9 @@ def _carry_out(site: Site, request: ReleaseRequest, registered: Registered, evid
     by_persons = site.placed.approval.by == "human"
     if by_persons:
         check_approval(evidence, version=request.version, approved_evidence=request.evidence)
-    site.ledger.promote(site.name, request.id, registered.evidence, _trained(evidence), approval=by_persons)
+    site.ledger.promote(
+        site.name, request.id, registered.evidence, _trained(evidence), approval=by_persons, anchor=site.anchors.put
+    )
 
 
 def _check(

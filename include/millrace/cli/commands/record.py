@@ -1,18 +1,15 @@
-"""Commands about releases and the ledger: promote, champion, ledger verify, ledger show."""
+"""Commands about releases: promote, champion."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from millrace.cli.commands.ledger import opened
 from millrace.cli.options import ProjectOption
 from millrace.core.settings import Settings
 from millrace.spec import ProjectTree
-
-if TYPE_CHECKING:
-    from millrace.ledger import Ledger
 
 
 def promote(
@@ -25,7 +22,8 @@ def promote(
     from millrace.cli.promotion import promote as ask
 
     tree = ProjectTree.at(project)
-    started = ask(tree, Settings.load(tree.root), _ledger(project), pipeline, to, reason)
+    settings = Settings.load(tree.root)
+    started = ask(tree, settings, opened(settings), pipeline, to, reason)
     what = "rollback" if started.rollback else "release"
     print(f"started the {what} of {pipeline} to version {to}: run {started.run_id} of {started.dag_id}")
     print(f"  {started.url}")
@@ -45,7 +43,7 @@ def champion(
 
     tree = ProjectTree.at(project)
     tree.spec(pipeline)
-    found, moment = champion_at(_ledger(project), pipeline, at)
+    found, moment = champion_at(opened(Settings.load(tree.root)), pipeline, at)
     when = f" at {moment.isoformat()}" if moment else ""
     if found is None:
         print(f"{pipeline}: no champion{when}")
@@ -56,30 +54,3 @@ def champion(
     if found.reason:
         print(f"  released because: {found.reason}")
     print(f"  model {found.model_digest}, Evidence {found.evidence_digest}")
-
-
-def verify(project: ProjectOption = None) -> None:
-    """Check the hash chain."""
-    ledger = _ledger(project)
-    print(f"{ledger.verify()} entries, unbroken; head {ledger.head()}")
-
-
-def show(
-    pipeline: Annotated[str | None, typer.Argument(help="Default: all.")] = None,
-    last: Annotated[int, typer.Option("--last", help="How many.", min=1)] = 20,
-    project: ProjectOption = None,
-) -> None:
-    """Print the newest entries."""
-    import json
-
-    for entry in _ledger(project).entries(pipeline, limit=last):
-        text = json.dumps(entry.body)
-        print(f"{entry.seq:6} {entry.at:%Y-%m-%d %H:%M:%S} {entry.pipeline} {entry.kind} {entry.subject} {text[:160]}")
-
-
-def _ledger(project: Path | None) -> Ledger:
-    from millrace.ledger import Ledger
-
-    settings = Settings.load(ProjectTree.at(project).root)
-    settings.home.mkdir(parents=True, exist_ok=True)
-    return Ledger.open(settings.ledger)

@@ -8,7 +8,7 @@ from typing import Any
 from millrace.core.errors import LedgerError
 from millrace.ledger.event import Event
 from millrace.ledger.events.gates import GateVerdict, MaterializedWindow, Source
-from millrace.ledger.events.models import Promoted, Registered, Trained, TrainingRun
+from millrace.ledger.events.models import Anchored, Promoted, Registered, Trained, TrainingRun
 from millrace.ledger.events.monitoring import MonitoredWindow, RetrainDecision, Unmonitored
 from millrace.ledger.events.releases import Answer, ReleaseRequest
 from millrace.ledger.events.runs import Denied, JobDone, JobInput, run_key
@@ -16,6 +16,7 @@ from millrace.ledger.events.runs import Denied, JobDone, JobInput, run_key
 __all__ = [
     "KINDS",
     "STATES",
+    "Anchored",
     "Answer",
     "Denied",
     "GateVerdict",
@@ -39,10 +40,10 @@ KINDS: Mapping[str, type[Event]] = {
     each.kind: each
     for each in (
         GateVerdict, Registered, ReleaseRequest, Promoted, RetrainDecision, MaterializedWindow, MonitoredWindow,
-        Unmonitored, JobDone, TrainingRun, Denied,
+        Unmonitored, JobDone, TrainingRun, Denied, Anchored,
     )
 }  # fmt: skip
-STATES: tuple[type[Event], ...] = (Promoted, RetrainDecision, ReleaseRequest)
+STATES: tuple[type[Event], ...] = (Promoted, Anchored, RetrainDecision, ReleaseRequest)
 """Events that follow from how things stand: the ledger writes them itself, in the transaction that looked."""
 
 

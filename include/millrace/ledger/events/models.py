@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from millrace.contract import Artifact
-from millrace.ledger.event import Body, Event, Text, Upgrade
+from millrace.ledger.event import Body, Digest, Event, Text, Upgrade
 from millrace.ledger.events.runs import run_key
 
 
@@ -99,6 +99,21 @@ class Promoted(Event):
     trained: Trained
     release: str | None = Field(description="Id of the release request.")
     reason: str = Field(description="Why it was released, as whoever asked put it.")
+
+    @property
+    def subject(self) -> str:
+        """The generation."""
+        return f"generation/{self.generation}"
+
+
+class Anchored(Event):
+    """The entry that made a version champion was anchored outside the ledger. From then on the promotion counts."""
+
+    kind: ClassVar[str] = "anchored"
+
+    generation: int
+    number: int = Field(description="Of the promotion's entry in the pipeline's chain.")
+    entry_hash: Digest
 
     @property
     def subject(self) -> str:
