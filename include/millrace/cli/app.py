@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from millrace import __version__
-from millrace.cli.commands import features, judging, record, running, writing
+from millrace.cli.commands import features, judging, lifecycle, record, running, writing
 from millrace.cli.commands import ledger as entries
 from millrace.cli.foreign import foreign
 from millrace.core.errors import MillraceError
@@ -36,6 +36,10 @@ for command in (
     running.collect,
     record.promote,
     record.champion,
+    lifecycle.versions,
+    lifecycle.quarantine,
+    lifecycle.reinstate,
+    lifecycle.retire,
 ):
     app.command(command.__name__.rstrip("_"))(command)
 ledger = typer.Typer(help="The hash-chained record of verdicts, promotions and decisions.", no_args_is_help=True)

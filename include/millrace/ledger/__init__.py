@@ -12,7 +12,7 @@ from typing import Any
 
 from millrace.contract import Artifact
 from millrace.core.errors import LedgerError
-from millrace.ledger import chain, champions, releases, retrains, runs, verdicts, verification, windows
+from millrace.ledger import chain, champions, lifecycle, releases, retrains, runs, verdicts, verification, windows
 from millrace.ledger.chain import Entry
 from millrace.ledger.champions import Champion
 from millrace.ledger.database import Database
@@ -26,6 +26,7 @@ from millrace.ledger.events import (
     JobInput,
     MaterializedWindow,
     MonitoredWindow,
+    Moved,
     Registered,
     ReleaseRequest,
     RetrainDecision,
@@ -34,6 +35,7 @@ from millrace.ledger.events import (
     TrainingRun,
     Unmonitored,
 )
+from millrace.ledger.lifecycle import Life
 from millrace.ledger.releases import words
 from millrace.ledger.verification import Chain
 
@@ -49,8 +51,10 @@ __all__ = [
     "JobInput",
     "Ledger",
     "LedgerError",
+    "Life",
     "MaterializedWindow",
     "MonitoredWindow",
+    "Moved",
     "Registered",
     "ReleaseRequest",
     "RetrainDecision",
@@ -155,6 +159,16 @@ class Ledger:
         with self._database.read() as connection:
             return sorted(chain.states(connection, Registered, pipeline), key=lambda r: r.version)
 
+    def lives(self, pipeline: str) -> list[Life]:
+        """How every registered version stands, lowest number first."""
+        with self._database.read() as connection:
+            return lifecycle.lives(connection, pipeline)
+
+    def move(self, event: Moved) -> Life:
+        """Put a version into quarantine, let it out again, or retire it. See `lifecycle.move`."""
+        with self._database.write(event.pipeline) as connection:
+            return lifecycle.move(connection, event)
+
     def jobs_of(self, pipeline: str, run: str) -> dict[str, JobDone]:
         """Job -> how it ended last in a run, `<dag id>/<run id>`."""
         with self._database.read() as connection:
@@ -178,6 +192,7 @@ class Ledger:
     ) -> ReleaseRequest:
         """Ask that a version follow the present champion. See `releases.ask`."""
         with self._database.write(pipeline) as connection:
+            lifecycle.check_may_be_released(connection, pipeline, version)
             return releases.ask(
                 connection, pipeline, version, evidence_digest,
                 run_id=run_id, reason=reason, requesters=requesters, expires=expires,

@@ -19,11 +19,19 @@ def champion_of(site: Site) -> Champion | None:
     """
     champion = site.ledger.champion(site.name)
     if champion is not None:
+        _warn_of_quarantine(site, champion)
         try:
             _copy(site, champion)
         except MillraceError as err:
             log.warning("%s: the copy of the champion in the store is out of date: %s", site.name, err)
     return champion
+
+
+def _warn_of_quarantine(site: Site, champion: Champion) -> None:
+    for life in site.ledger.lives(site.name):
+        if life.version == champion.version and life.moved is not None and life.state != "champion":
+            log.warning("%s: the champion, version %s, is %s: %s (%s). It goes on until another version is released",
+                        site.name, life.version, life.state, life.moved.reason, life.moved.by)  # fmt: skip
 
 
 def mirror_champion(site: Site) -> None:

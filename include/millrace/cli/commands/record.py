@@ -43,7 +43,8 @@ def champion(
 
     tree = ProjectTree.at(project)
     tree.spec(pipeline)
-    found, moment = champion_at(opened(Settings.load(tree.root)), pipeline, at)
+    ledger = opened(Settings.load(tree.root))
+    found, moment = champion_at(ledger, pipeline, at)
     when = f" at {moment.isoformat()}" if moment else ""
     if found is None:
         print(f"{pipeline}: no champion{when}")
@@ -54,3 +55,6 @@ def champion(
     if found.reason:
         print(f"  released because: {found.reason}")
     print(f"  model {found.model_digest}, Evidence {found.evidence_digest}")
+    life = next((each for each in ledger.lives(pipeline) if each.version == found.version), None)
+    if moment is None and life is not None and life.state != "champion" and life.moved is not None:
+        print(f"  {life.state.upper()}: {life.moved.reason} ({life.moved.by}); release another version")

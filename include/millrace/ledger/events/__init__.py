@@ -8,6 +8,7 @@ from typing import Any
 from millrace.core.errors import LedgerError
 from millrace.ledger.event import Event
 from millrace.ledger.events.gates import GateVerdict, MaterializedWindow, Source
+from millrace.ledger.events.lifecycle import Moved
 from millrace.ledger.events.models import Anchored, Promoted, Registered, Trained, TrainingRun
 from millrace.ledger.events.monitoring import MonitoredWindow, RetrainDecision, Unmonitored
 from millrace.ledger.events.releases import Answer, ReleaseRequest
@@ -24,6 +25,7 @@ __all__ = [
     "JobInput",
     "MaterializedWindow",
     "MonitoredWindow",
+    "Moved",
     "Promoted",
     "Registered",
     "ReleaseRequest",
@@ -40,10 +42,10 @@ KINDS: Mapping[str, type[Event]] = {
     each.kind: each
     for each in (
         GateVerdict, Registered, ReleaseRequest, Promoted, RetrainDecision, MaterializedWindow, MonitoredWindow,
-        Unmonitored, JobDone, TrainingRun, Denied, Anchored,
+        Unmonitored, JobDone, TrainingRun, Denied, Anchored, Moved,
     )
 }  # fmt: skip
-STATES: tuple[type[Event], ...] = (Promoted, Anchored, RetrainDecision, ReleaseRequest)
+STATES: tuple[type[Event], ...] = (Promoted, Anchored, RetrainDecision, ReleaseRequest, Moved)
 """Events that follow from how things stand: the ledger writes them itself, in the transaction that looked."""
 
 

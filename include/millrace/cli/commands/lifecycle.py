@@ -1,0 +1,70 @@
+"""Commands about the life of model versions: versions, quarantine, reinstate, retire."""
+
+from __future__ import annotations
+
+import getpass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from millrace.cli.commands.ledger import opened
+from millrace.cli.options import ProjectOption
+from millrace.core.settings import Settings
+from millrace.spec import ProjectTree
+
+PipelineArgument = Annotated[str, typer.Argument(help="Whose version.")]
+VersionArgument = Annotated[int, typer.Argument(help="Its number.")]
+ReasonOption = Annotated[str, typer.Option("--reason", help="Why; kept in the ledger.")]
+
+
+def versions(pipeline: Annotated[str, typer.Argument(help="Whose versions.")], project: ProjectOption = None) -> None:
+    """Say of every registered version in which state it is: candidate, challenger, champion, retired, quarantined."""
+    tree = ProjectTree.at(project)
+    tree.spec(pipeline)
+    for life in opened(Settings.load(tree.root)).lives(pipeline):
+        text = f"version {life.version}: {life.state}"
+        if life.serving and life.state != "champion":
+            text += ", AND STILL THE CHAMPION OF RECORD: release another version"
+        if life.moved is not None:
+            text += f" ({life.moved.reason}; {life.moved.by})"
+        print(text)
+
+
+def quarantine(
+    pipeline: PipelineArgument, version: VersionArgument, reason: ReasonOption, project: ProjectOption = None
+) -> None:
+    """Keep a version from being released; its open request ends. A champion stays until another is released."""
+    _move(project, pipeline, version, "quarantined", reason)
+
+
+def reinstate(
+    pipeline: PipelineArgument, version: VersionArgument, reason: ReasonOption, project: ProjectOption = None
+) -> None:
+    """Let a version out of quarantine."""
+    _move(project, pipeline, version, "candidate", reason)
+
+
+def retire(
+    pipeline: PipelineArgument, version: VersionArgument, reason: ReasonOption, project: ProjectOption = None
+) -> None:
+    """End the life of a version for good: it is never released again."""
+    _move(project, pipeline, version, "retired", reason)
+
+
+def _move(
+    project: Path | None, pipeline: str, version: int, to: Literal["quarantined", "retired", "candidate"], reason: str
+) -> None:
+    from millrace.core.errors import MillraceError
+    from millrace.ledger import Moved
+
+    tree = ProjectTree.at(project)
+    tree.spec(pipeline)
+    if not reason.strip():
+        raise MillraceError("it needs a reason, which the ledger keeps", next_step="Say why, with --reason")
+    event = Moved(pipeline=pipeline, version=version, to=to, reason=reason.strip(), by=getpass.getuser())
+    life = opened(Settings.load(tree.root)).move(event)
+    print(f"{pipeline} version {version}: {life.state}")
+    if life.serving and life.state != "champion":
+        print(f"It is still the champion of record and goes on scoring until another version is released, such as by "
+              f"'millrace promote {pipeline} --to VERSION --reason ..'")  # fmt: skip
