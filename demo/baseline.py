@@ -61,8 +61,9 @@ class Bare:
             raise MillraceError(f"{job} failed: {result.error.message}")
         return result.outcome
 
-    def train(self, keys: list[str]) -> tuple[Artifact, Artifact, Artifact]:
-        """Train on these partitions; returns training set, model and evaluation."""
+    def train(self, keys: list[str], half_life: float | None = None) -> tuple[Artifact, Artifact, Artifact]:
+        """Train on these partitions, with more weight on recent ones where a half-life is given; returns training set,
+        model and evaluation."""
         label = self.spec.label
         assert label is not None
         partitioning = self.spec.partitioning
@@ -75,7 +76,9 @@ class Bare:
             {"as_of": all_known(partitioning.end(keys[-1]), label.known_after).isoformat()},
             feast,
         ).outputs["data"]
-        model = self.run("train", scope, [("training_set", joined, None)], {"learner": None}).outputs["model"]
+        model = self.run(
+            "train", scope, [("training_set", joined, None)], {"learner": None, "half_life": half_life}
+        ).outputs["model"]
         judged = self.run("evaluate", scope, [("training_set", joined, None), ("model", model, None)])
         return joined, model, judged.outputs["evaluation"]
 

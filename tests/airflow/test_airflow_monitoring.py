@@ -56,9 +56,13 @@ def here(site: Site) -> dict[str, str]:
     return {"root": str(site.tree.root), "pipeline": site.name}
 
 
-def found(site: Site, day: str, drift: dict[str, Any], performance: dict[str, Any]) -> None:
-    """What this day's run found, as if its jobs had."""
-    for work, facts in ((tasks.drift, drift), (tasks.performance, performance)):
+def found(
+    site: Site, day: str, drift: dict[str, Any], performance: dict[str, Any], gain: dict[str, Any] | None = None
+) -> None:
+    """What this day's run found, as if its jobs had; a probe where it found a gain."""
+    jobs = [(tasks.drift, drift), (tasks.performance, performance)]
+    jobs += [(tasks.probe, {"gain": gain, "why": None})] if gain else []
+    for work, facts in jobs:
         with at(day):
             request = work.ask(**here(site))
             if request is not None:
@@ -70,8 +74,14 @@ def at(day: str, task_id: str = "decide", **more: Any) -> Any:
     return running(f"{PIPELINE}__monitoring", task_id, run_id=f"monitoring__{day}", partition_key=day, **more)
 
 
-def decide(site: Site, day: str, drift: dict[str, Any] = QUIET, performance: dict[str, Any] = WELL) -> Any:
-    found(site, day, drift, performance)
+def decide(
+    site: Site,
+    day: str,
+    drift: dict[str, Any] = QUIET,
+    performance: dict[str, Any] = WELL,
+    gain: dict[str, Any] | None = None,
+) -> Any:
+    found(site, day, drift, performance, gain)
     with at(day):
         return tasks.decide(**here(site))
 
@@ -105,6 +115,61 @@ def test_performance_compares_what_was_scored_with_the_features_of_the_same_part
     assert [i.partition for i in request.inputs("features")] == SCORED
     assert len(request.inputs("evaluation")) == 1
     assert seen == {"log_loss": 0.5}
+
+
+def test_a_probe_gets_the_champions_rows_and_what_came_since(site):
+    with at(DAYS[5], "probe"):
+        probing = asked(tasks.probe, **here(site))
+        gain = probing.answered(Outcome(facts={"gain": None, "why": "too few", "form": "sampled"}))
+    request = probing.request
+    champion = site.ledger.champion(PIPELINE).trained
+    assert [request.input(r).digest for r in ("model", "training_set", "evaluation")] == [
+        champion.model.digest, champion.training_set.digest, champion.evaluation.digest,
+    ]  # fmt: skip
+    assert tuple(i.partition for i in request.inputs("features")) == tuple(DAYS[2:6]) == request.identity.scope
+    assert (request.identity.params["form"], gain) == ("sampled", None)
+
+
+def test_what_the_champion_was_trained_on_is_not_probed(site):
+    with at(DAYS[1], "probe"):
+        assert unasked(tasks.probe, **here(site)) is None
+
+
+def gained(mean, error, recent=False):
+    return {"mean": mean, "error": error, "freedom": 20.0, "recent": recent}
+
+
+def test_a_gain_that_is_worth_its_cost_retrains_with_the_weights_that_won_it(site):
+    answer = decide(site, DAY, gain=gained(0.2, 0.01, recent=True))
+    (decision,) = site.ledger.retrains(PIPELINE)
+    assert (decision.reason, decision.half_life, answer["decision"]) == ("gain", 3.0, decision.id)
+    (record,) = site.ledger.monitoring(PIPELINE)
+    assert record.window["gain"] == gained(0.2, 0.01, recent=True)
+    assert "cpu_seconds" in record.probe
+
+
+def test_small_gains_add_up_over_the_records_of_one_champion(site):
+    small = gained(0.003, 0.0002)
+    assert decide(site, DAYS[3], gain=small) is None
+    promoted(site.ledger, 2, pipeline=PIPELINE, trained_to=DAYS[1], model=stored(site, "model", "m"))
+    assert decide(site, DAYS[4], gain=small) is None  # another champion, which was not to be had before
+    assert decide(site, DAYS[5], gain=small)["reason"].startswith("gain: a retraining would have won 0.6%")
+    assert site.ledger.retrains(PIPELINE)[0].half_life is None
+
+
+def test_a_probe_of_another_champion_says_nothing(site):
+    with at(DAY):
+        probing = Asked(tasks.probe, here(site), tasks.probe.ask(**here(site)))
+        probing.answered(Outcome(facts={"gain": gained(0.2, 0.01), "why": None}))
+        promoted(site.ledger, 2, pipeline=PIPELINE, trained_to=DAYS[1], model=stored(site, "model", "other"))
+    assert decide(site, DAY) is None
+    assert site.ledger.entries(PIPELINE, "decision")[-1].body["reason"] == "champion_changed"
+
+
+def test_a_probe_that_was_due_and_is_not_on_record_is_no_probe_without_a_gain(site):
+    site.spec.monitoring.__dict__["window"] = None  # the project's probes no window of several partitions
+    with pytest.raises(AirflowFailException, match="no job 'probe' of this run is on record"):
+        decide(site, DAYS[2])
 
 
 def test_without_predictions_there_is_no_performance(site):

@@ -43,7 +43,8 @@ def test_release(dags):
 
 
 def test_monitoring(dags):
-    assert edges(dags["monitoring"]) >= {("drift", "decide"), ("performance", "decide"), ("decide", "retrain")}
+    into = {(task, "decide") for task in ("drift", "performance", "probe")}
+    assert edges(dags["monitoring"]) >= into | {("performance", "probe"), ("decide", "retrain")}
     assert dags["monitoring"].max_active_runs == 1
 
 
@@ -60,7 +61,7 @@ def test_publishing_emits_the_partitioned_asset_that_people_subscribe_to(dags):
 
 
 def test_every_task_that_computes_takes_a_slot_of_the_pool(dags):
-    heavy = {"transform", "training_set", "train", "evaluate", "drift", "performance"}
+    heavy = {"transform", "training_set", "train", "evaluate", "drift", "performance", "probe"}
     for dag in dags.values():
         for task in dag.tasks:
             assert (task.pool == "millrace_compute") == (task.task_id in heavy), task.task_id

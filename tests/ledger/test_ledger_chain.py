@@ -206,7 +206,15 @@ def test_time_rises_strictly_though_the_clock_goes_back(ledger, monkeypatch):
 
 
 def seen(**changes: Any) -> MonitoredWindow:
-    given = {"action": "none", "reason": "nothing", "message": "", "window": {}, "drift": {}, "performance": None}
+    given = {
+        "action": "none",
+        "reason": "nothing",
+        "message": "",
+        "window": {},
+        "drift": {},
+        "performance": None,
+        "probe": None,
+    }
     return MonitoredWindow(pipeline="flights", partition="2013-05", champion=1, **{**given, **changes})
 
 

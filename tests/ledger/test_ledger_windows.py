@@ -14,7 +14,7 @@ def written(ledger: Ledger, pipeline: str, view: str, partition: str, snapshot: 
 def seen(partition: str, champion: int, message: str, drift: dict[str, Any] | None = None) -> MonitoredWindow:
     return MonitoredWindow(
         pipeline="flights", partition=partition, champion=champion, action="none", reason="nothing", message=message,
-        window={}, drift=drift or {}, performance=None,
+        window={}, drift=drift or {}, performance=None, probe=None,
     )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from millrace.rules.gain import Gain
 from millrace.rules.governor import decide
 from millrace.rules.window import Window
 from millrace.spec import Partitioning
@@ -109,6 +110,7 @@ def test_a_replay_of_an_old_partition_never_retrains():
     [
         ("performance", window("2013-05", degraded=True, excess=1.0)),
         ("age", window("2013-09")),
+        ("gain", window("2013-05", gain=Gain(0.2, 0.005, 20))),
         ("drift", window("2013-05", drifted=True, outcomes_known=False)),
     ],
 )
@@ -117,7 +119,7 @@ def test_every_reason_can_be_switched_off(off, now):
     trained_to = "2013-03" if off == "drift" else "2013-04"
     changes = {"max_age": None} if off == "drift" else {}
     assert ask(now, history=history, trained_to=trained_to, **changes)[0] == "retrain"
-    switches = {"performance": True, "age": True, "drift": True, off: False}
+    switches = {"performance": True, "gain": True, "age": True, "drift": True, off: False}
     if off == "drift":
         switches.pop("age")
     changed = {"retrain_on": switches, **changes}

@@ -7,8 +7,9 @@ from typing import get_args
 
 import pytest
 
+from millrace.rules.gain import Gain
 from millrace.rules.governor import decide
-from millrace.rules.triggers import TRIGGERS, TriggerReason, age, degraded, drift
+from millrace.rules.triggers import TRIGGERS, TriggerReason, age, degraded, drift, gain
 from millrace.rules.window import Situation, Window
 from millrace.spec import Partitioning
 from millrace.spec.monitoring import MonitoringSpec, RetrainOn
@@ -33,6 +34,38 @@ def test_degraded_fires_where_the_test_says_so_and_not_where_it_could_not_judge(
 def test_age_counts_partitions_on_the_pipelines_clocks(trained_to, old):
     why = age.fires(seen(trained_to=trained_to, max_age="P3D"))
     assert why == (f"the champion was trained to {trained_to}, P3D or more before" if old else None)
+
+
+def test_a_loss_that_a_probe_cannot_mend_is_no_reason():
+    worse = replace(STILL, degraded=True, excess=0.3)
+    assert degraded.fires(seen(worse)) is not None
+    assert degraded.fires(seen(replace(worse, gain=Gain(0.0, 0.001, 20)))) is None
+
+
+def test_gain_adds_up_over_the_windows_of_one_champion():
+    small = replace(STILL, gain=Gain(0.004, 0.0005, 20))
+    assert gain.fires(seen(STILL)) is None
+    assert gain.fires(seen(small)) is None
+    assert gain.fires(seen(small, (small,))) == (
+        "a retraining would have won 0.8% of a partition's loss over 2 partitions, at least 0.7% but for one chance in "
+        "10; it costs 0.5%"
+    )
+    assert gain.fires(seen(small, (small,), retrain={"cost": 0.01})) is None
+    # a window without a probe is no gain and no end of one
+    assert gain.fires(seen(small, (small, STILL))) is not None
+
+
+def test_gains_of_earlier_champions_are_believed_and_not_added():
+    small, proven = (replace(STILL, gain=Gain(mean, 0.005, 20)) for mean in (0.013, 0.03))
+    assert gain.fires(seen(small)) is None
+    before = Situation(MonitoringSpec(), CUT, small, (), "2024-04-20", (proven, proven))
+    assert "one chance in 10" in gain.fires(before)
+    assert gain.fires(replace(before, now=replace(STILL, gain=Gain(0.0, 0.005, 20)))) is None
+
+
+def test_what_a_retraining_should_weigh_is_said():
+    recent = replace(STILL, gain=Gain(0.2, 0.005, 20, recent=True))
+    assert gain.fires(seen(recent)).startswith("a retraining that gives recent rows more weight would have won")
 
 
 def test_age_without_a_limit_never_fires():
@@ -65,12 +98,13 @@ def test_every_trigger_has_a_reason_of_its_own_and_a_key_in_the_spec():
 
 def test_the_first_that_fires_is_the_reason():
     # given a window in which all of them fire
-    now = replace(STILL, drifted=True, degraded=True, excess=1.0)
+    both = replace(STILL, drifted=True, degraded=True, excess=1.0)
     reasons, off = [], {}
     for trigger in TRIGGERS:
+        now = replace(both, gain=Gain(0.2, 0.005, 20)) if trigger.reason == "gain" else both
         spec = MonitoringSpec.model_validate({"k": 1, "n": 1, "max_age": "P1D", "retrain_on": off})
         answer = decide(spec, CUT, now, [], trained_to="2024-04-20", last_retrain=None)
         assert answer.action == "retrain"
         reasons.append(answer.reason)
         off[trigger.key] = False
-    assert reasons == ["degraded", "age", "drift"]
+    assert reasons == ["degraded", "gain", "age", "drift"]

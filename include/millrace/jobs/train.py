@@ -25,11 +25,14 @@ from millrace.spec.trainer import TRAINER
 
 
 class Params(BaseModel):
-    """Which learner, where it is not the spec's."""
+    """Which learner, where it is not the spec's, and whether recent rows count for more."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     learner: dict[str, Any] | None = Field(default=None, description="Kind and parameters; the spec's when left out.")
+    half_life: float | None = Field(
+        default=None, gt=0, description="Partitions after which a row counts half; all count alike when left out."
+    )
 
 
 def run(work: Work, params: Params) -> Outcome:
@@ -37,7 +40,7 @@ def run(work: Work, params: Params) -> Outcome:
     identity, place, usage = work.request.identity, work.request.place, Usage()
     item = work.request.input("training_set")
     table = work.read(item)
-    data = prepare(work.spec, table)
+    data = prepare(work.spec, table, identity.scope[-1] if identity.scope else "", params.half_life)
     learner = _learner(work, params)
     code = _code(work) if isinstance(learner, CustomLearner) else None
     engine = learner_of(learner, code)
@@ -55,7 +58,7 @@ def run(work: Work, params: Params) -> Outcome:
     if found:
         kept = found.curve[-1][0] if found.curve else 0
         work.notes.append(f"Resumed from a checkpoint: {kept} rounds or epochs are not trained again")
-    with training_run(work, learner, item, resumed=found is not None) as mlflow:
+    with training_run(work, learner, params.half_life, item, resumed=found is not None) as mlflow:
         if mlflow:
             columns = {field.name: str(field.type) for field in table.schema}
             address = work.objects.url(work.request.key(item).rstrip("/"))

@@ -13,7 +13,9 @@ from millrace.mlflow.runs import Tracked, lock_digest, tracked
 
 
 @contextmanager
-def training_run(work: Work, learner: Any, item: Input, *, resumed: bool) -> Iterator[Tracked | None]:
+def training_run(
+    work: Work, learner: Any, half_life: float | None, item: Input, *, resumed: bool
+) -> Iterator[Tracked | None]:
     """The MLflow run of this attempt, None where the request gives no MLflow; a resumed training continues its run."""
     request, spec = work.request, work.spec
     if "mlflow" not in request.means.services:
@@ -44,6 +46,7 @@ def training_run(work: Work, learner: Any, item: Input, *, resumed: bool) -> Ite
                 **learner.model_dump(mode="json"),
                 "seed": identity.seed,
                 "threads": identity.threads,
+                "half_life": half_life or "none",
                 "partitions": f"{scope[0]} .. {scope[-1]}" if scope else "",
             }
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
@@ -19,6 +19,7 @@ from millrace.models.files import Card, Model, WeightsFile
 from millrace.models.holdout import Holdout
 from millrace.models.metrics import Point
 from millrace.models.protocol import Matrix
+from millrace.models.recency import weights
 from millrace.rules.labels import Task
 from millrace.spec import PipelineSpec
 from millrace.spec.model_checks import GROUP
@@ -39,15 +40,18 @@ class Prepared:
     rule: Holdout
     train: Matrix
     holdout: Matrix
+    half_life: float | None = None
+    """Partitions after which a row of the training side counts half; None: all count alike."""
     shown: tuple[str, ...] = ()
     """Names of the classes as a person may see them: numbered where the label is not public."""
 
 
-def prepare(spec: PipelineSpec, table: pa.Table) -> Prepared:
+def prepare(spec: PipelineSpec, table: pa.Table, last: str = "", half_life: float | None = None) -> Prepared:
     """Encode and divide a training set: every column but entity, event time, label and what only model checks group by
     is a feature.
 
-    The classes of a multiclass label are those of the training side, as the categories of a feature are.
+    The classes of a multiclass label are those of the training side, as the categories of a feature are. With a
+    `half_life`, in partitions before the `last` one, rows of the training side have weights; those held out have none.
 
     Raises DataError for too few rows, no feature, a column or a number that no learner takes, labels that the task
     cannot have, or a side without both classes.
@@ -81,10 +85,13 @@ def prepare(spec: PipelineSpec, table: pa.Table) -> Prepared:
     rows = encoder.encode(table)
     rows = Matrix(rows.columns, rows.values, label)
     train = rows.take(~held)
+    if half_life is not None:
+        moments = seen[spec.features.event_time]
+        train = replace(train, weight=weights(moments, spec.partitioning, last, half_life))
     if task == "binary" and train.label.min() == train.label.max():
         raise DataError(f"label '{spec.label.column}' has one class only in the training rows")
     shown = tuple(str(name) if public else f"class {n}" for n, name in enumerate(classes, start=1))
-    return Prepared(task, spec.label.column, classes, encoder, rule, train, rows.take(held), shown)
+    return Prepared(task, spec.label.column, classes, encoder, rule, train, rows.take(held), half_life, shown)
 
 
 def card_of(
@@ -94,7 +101,7 @@ def card_of(
     data: Prepared,
     learner: BaseModel,
     engine: Learner,
-    weights: bytes,
+    trained: bytes,
     code: str | None = None,
 ) -> Card:
     """What model.json says of a training."""
@@ -111,11 +118,12 @@ def card_of(
         feature_service=spec.features.service,
         partitions=identity.scope,
         holdout=data.rule,
+        half_life=data.half_life,
         training_set=training_set,
         spec_digest=identity.spec_digest,
         seed=identity.seed,
         threads=identity.threads,
-        weights=WeightsFile(file=engine.file, digest=digest(weights), media_type=engine.media_type),
+        weights=WeightsFile(file=engine.file, digest=digest(trained), media_type=engine.media_type),
     )
 
 

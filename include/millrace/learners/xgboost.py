@@ -63,7 +63,8 @@ class XGBoost(Trees):
         metric = native["eval_metric"]
         if settings.task == "multiclass":
             holdout = holdout.of_known_class()
-        seen = xgb.QuantileDMatrix(train.values, label=train.label, nthread=settings.threads)
+        weight = train.weight if len(train.weight) else None
+        seen = xgb.QuantileDMatrix(train.values, label=train.label, weight=weight, nthread=settings.threads)
         held = xgb.QuantileDMatrix(holdout.values, label=holdout.label, nthread=settings.threads, ref=seen)
         last = checkpoints.last()
         data, curve, started = (last.data, last.curve, last.part) if last else (b"", [], 0)

@@ -250,10 +250,12 @@ class Ledger:
             with self._database.write(pipeline) as connection:
                 champions.anchored(connection, begun)
 
-    def claim(self, pipeline: str, partition: str, reason: str, message: str = "") -> RetrainDecision | None:
+    def claim(
+        self, pipeline: str, partition: str, reason: str, message: str = "", half_life: float | None = None
+    ) -> RetrainDecision | None:
         """Take the one waiting slot of a pipeline; None where another decision stands. See `retrains.claim`."""
         with self._database.write(pipeline) as connection:
-            return retrains.claim(connection, pipeline, partition, reason, message)
+            return retrains.claim(connection, pipeline, partition, reason, message, half_life)
 
     def start(self, decision_id: str, run_id: str) -> bool:
         """Let a run take up a decision; False when it was superseded or has ended. See `retrains.start`."""

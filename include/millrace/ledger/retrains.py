@@ -14,7 +14,9 @@ from millrace.ledger.events import RetrainDecision
 End = Literal["done", "failed", "superseded"]
 
 
-def claim(connection: Connection, pipeline: str, partition: str, reason: str, message: str) -> RetrainDecision | None:
+def claim(
+    connection: Connection, pipeline: str, partition: str, reason: str, message: str, half_life: float | None = None
+) -> RetrainDecision | None:
     """Take the waiting slot for a partition.
 
     Returns the decision to start; the same one again while this partition's decision still waits, as who claimed it
@@ -38,6 +40,7 @@ def claim(connection: Connection, pipeline: str, partition: str, reason: str, me
         number=len(known) + 1,
         reason=reason,
         message=message,
+        half_life=half_life,
     )
     for waiting in standing:
         if waiting.state == "waiting":

@@ -115,9 +115,9 @@ class CustomCode:
 
 def shown(rows: Matrix) -> Matrix:
     """Rows that cannot be written to: others measure the same ones."""
-    values, label = rows.values.view(), rows.label.view()
-    values.flags.writeable = label.flags.writeable = False
-    return Matrix(rows.columns, values, label)
+    values, label, weight = rows.values.view(), rows.label.view(), rows.weight.view()
+    values.flags.writeable = label.flags.writeable = weight.flags.writeable = False
+    return Matrix(rows.columns, values, label, weight)
 
 
 @contextmanager

@@ -63,6 +63,9 @@ class Card(BaseModel):
     feature_service: str
     partitions: tuple[str, ...] = Field(description="What it was trained on, held out blocks included.")
     holdout: Holdout
+    half_life: float | None = Field(
+        default=None, description="Partitions after which a training row counted half; None: all counted alike."
+    )
     training_set: str
     embedding: str | None = Field(default=None, description="Digest of the embedding that its features come from.")
     spec_digest: str

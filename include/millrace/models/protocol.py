@@ -35,18 +35,21 @@ class Column:
 
 @dataclass(frozen=True)
 class Matrix:
-    """Encoded rows: `values` (rows, columns) float64, NaN where a number is missing; `label` (rows,) in training."""
+    """Encoded rows: `values` (rows, columns) float64, NaN where a number is missing; `label` (rows,) in training;
+    `weight` (rows,), mean 1, in a training whose rows do not all count alike."""
 
     columns: tuple[Column, ...]
     values: Floats
     label: Floats = field(default_factory=lambda: np.empty(0))
+    weight: Floats = field(default_factory=lambda: np.empty(0))
 
     def __len__(self) -> int:
         return len(self.values)
 
     def take(self, rows: NDArray[Any]) -> Matrix:
         """The rows of a mask or an index."""
-        return Matrix(self.columns, self.values[rows], self.label[rows] if len(self.label) else self.label)
+        label, weight = (part[rows] if len(part) else part for part in (self.label, self.weight))
+        return Matrix(self.columns, self.values[rows], label, weight)
 
     def of_known_class(self) -> Matrix:
         """The rows whose label a loss can be measured against: without the classes (-1) that training never had."""

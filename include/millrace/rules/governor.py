@@ -33,12 +33,14 @@ def decide(
     now: Window,
     history: Sequence[Window],
     *,
+    before: Sequence[Window] = (),
     trained_to: str,
     last_retrain: str | None,
 ) -> Decision:
     """Decide for the partition `now`.
 
-    `history` are the other windows of the same champion, `trained_to` the last partition it was trained on,
+    `history` are the other windows of the same champion, `before` those of earlier ones, `trained_to` the last
+    partition it was trained on,
     `last_retrain` the partition of the last decision to retrain that has not failed. In order: a partition the
     champion was trained on, or older than one already judged, never retrains; a broken column alerts and never
     retrains, since training on it would teach the fault; a cooldown in partition time; then the `TRIGGERS` that the
@@ -56,9 +58,8 @@ def decide(
         return Decision("alert", "broken", f"broken column: {names}; mend the source first")
     if last_retrain is not None and spec.cooldown and _within(partitioning, last_retrain, key, spec):
         return Decision("none", "cooldown", f"retrained for {last_retrain}, less than {spec.cooldown} ago")
-    seen = Situation(
-        spec, partitioning, now, sorted(history, key=lambda w: partitioning.start(w.partition)), trained_to
-    )
+    mine, others = (sorted(found, key=lambda w: partitioning.start(w.partition)) for found in (history, before))
+    seen = Situation(spec, partitioning, now, mine, trained_to, others)
     if decision := _first([trigger for trigger in TRIGGERS if not trigger.needs_rows], seen):
         return decision
     if now.rows < spec.minimum_rows:

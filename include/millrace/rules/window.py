@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
+from millrace.rules.gain import Gain
 from millrace.spec.monitoring import MonitoringSpec
 from millrace.spec.partitions import Partitioning
 
@@ -20,13 +22,26 @@ class Window:
     excess: float | None
     broken: tuple[str, ...]
     outcomes_known: bool
+    gain: Gain | None = None
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> Window:
+        """The window of its `facts`."""
+        gain = facts["gain"]
+        return cls(**{**facts, "broken": tuple(facts["broken"]), "gain": gain and Gain(**gain)})
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """As a record keeps it."""
+        return {**asdict(self), "broken": list(self.broken)}
 
 
 @dataclass(frozen=True)
 class Situation:
     """What a trigger may look at: the window `now`, and the earlier ones of the same champion, oldest first.
 
-    `trained_to` is the last partition that the champion was trained on.
+    `before` are those of earlier champions, oldest first, too. `trained_to` is the last partition that the champion was
+    trained on.
     """
 
     spec: MonitoringSpec
@@ -34,6 +49,7 @@ class Situation:
     now: Window
     earlier: Sequence[Window]
     trained_to: str
+    before: Sequence[Window] = ()
 
     def last(self, count: int) -> Sequence[Window]:
         """The last `count` windows in order of time, with `now` as the last of them."""

@@ -20,6 +20,7 @@ TaskJob = Literal[
     "withdraw",
     "drift",
     "performance",
+    "probe",
 ]
 """Jobs that Airflow's tasks run."""
 Service = Literal["registry", "online", "mlflow", "spark"]
@@ -68,6 +69,7 @@ TABLE: dict[str, Job] = {
     "withdraw": Job(reaches=("mlflow",), reusable=False, warm=_MLFLOW),
     "drift": Job(in_pods=True, warm=("evidently",)),
     "performance": Job(in_pods=True),
+    "probe": Job(in_pods=True, runs_code=True, warm=_LEARNERS),
     "fit_embedding": Job(),
 }
 JOBS = tuple(TABLE)

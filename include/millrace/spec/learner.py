@@ -1,6 +1,7 @@
 """What trains a model: parameters of each learner, and the union that others can extend.
 
-`engine` names what trains, `predicts` what predicts, as `module:class`: who serves a model imports no training.
+`engine` names what trains, `predicts` what predicts, as `module:class`: who serves a model imports no training. Where
+`quick` is there, it gives parameters that learn nearly as much in a quarter of the steps, for a probe.
 """
 
 from __future__ import annotations
@@ -28,6 +29,11 @@ class XGBoostLearner(Model):
     engine: ClassVar[str] = "millrace.learners.xgboost:XGBoost"
     predicts: ClassVar[str] = "millrace.models.xgboost:Trees"
 
+    def quick(self) -> XGBoostLearner:
+        """A quarter of the trees, each of which counts for up to four times as much."""
+        rate = max(self.learning_rate, min(4 * self.learning_rate, 0.3))
+        return self.model_copy(update={"rounds": -(-self.rounds // 4), "learning_rate": rate, "segments": 1})
+
 
 class TorchMLPLearner(Model):
     """A multilayer perceptron, saved as safetensors."""
@@ -42,6 +48,10 @@ class TorchMLPLearner(Model):
     segments: int = Field(default=4, ge=1, description="Checkpoints per training; part of what the bytes depend on.")
     engine: ClassVar[str] = "millrace.learners.torch.mlp:TorchMLP"
     predicts: ClassVar[str] = "millrace.models.torch.mlp:MLP"
+
+    def quick(self) -> TorchMLPLearner:
+        """A quarter of the passes."""
+        return self.model_copy(update={"epochs": -(-self.epochs // 4), "segments": 1})
 
 
 class CustomLearner(Model):

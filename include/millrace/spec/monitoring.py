@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from millrace.spec.base import Mistakes, Model
@@ -11,11 +13,34 @@ from millrace.spec.durations import Duration
 class RetrainOn(Model):
     """Which reasons may start a retraining."""
 
-    performance: bool = Field(default=True, description="Loss above the champion's own holdout loss, confirmed.")
+    performance: bool = Field(
+        default=True, description="Loss above the champion's own holdout loss, confirmed, where no probe was made."
+    )
+    gain: bool = Field(
+        default=True,
+        description="What probes say that a retraining wins, once it is worth `retrain.cost`. There are none with a "
+        "`window` of several partitions, which overlap, and in partitions of fewer than five blocks of the holdout.",
+    )
     age: bool | None = Field(
         default=None, description="Champion older than `max_age`; where left out, so it is once `max_age` is given."
     )
     drift: bool = Field(default=True, description="Drift k of n where outcomes are not yet known.")
+
+
+class RetrainSpec(Model):
+    """What a retraining costs, and how it is found out what it would win."""
+
+    cost: float = Field(
+        default=0.005,
+        ge=0,
+        lt=1,
+        description="What a retraining must win to be worth it, as a share of the champion's loss over one partition.",
+    )
+    probe: Literal["sampled", "full"] = Field(
+        default="sampled",
+        description="sampled: probes of a sample of rows and fewer rounds, against a twin of the "
+        "champion trained the same way; full: probes as a retraining would be, against the champion itself.",
+    )
 
 
 class MonitoringSpec(Model):
@@ -38,7 +63,13 @@ class MonitoringSpec(Model):
     false_alarm_rate: float = Field(default=0.01, gt=0, lt=0.5, description="Per window, of the performance test.")
     cooldown: Duration = Field(default=Duration("PT0S"), description="Partition time between retrainings.")
     max_age: Duration | None = Field(default=None, description="Partition time after which a champion is retrained.")
+    retrain: RetrainSpec = RetrainSpec()
     retrain_on: RetrainOn = RetrainOn()
+
+    @property
+    def probes(self) -> bool:
+        """Whether probes are made."""
+        return self.retrain_on.gain and self.window is None
 
     @model_validator(mode="after")
     def _k_of_n(self) -> MonitoringSpec:

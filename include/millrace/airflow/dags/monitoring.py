@@ -1,4 +1,4 @@
-"""The monitoring DAG: drift, performance, decide; then retrain, or nothing, or alert."""
+"""The monitoring DAG: drift, performance, probe, decide; then retrain, or nothing, or alert."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from millrace.airflow.tasks import monitoring as tasks
 def build(site: Site) -> DAG:
     """Build `<pipeline>__monitoring`: runs for each partition once it is scored, however its run was started."""
     here = {"root": str(site.tree.root), "pipeline": site.name}
+    monitoring = site.spec.monitoring
+    assert monitoring is not None
     decided = "ti.xcom_pull(task_ids='decide')"
     with DAG(
         **arguments(site, "monitoring", "Compares the newest window with what the champion was trained on; decides."),
@@ -40,5 +42,7 @@ def build(site: Site) -> DAG:
             fail_when_dag_is_paused=True,  # where its run would wait, and nobody would see why
         )
         [drift, performance] >> decision >> retrain
+        if monitoring.probes:  # the costliest, so last: a window that cannot be read fails before it
+            performance >> job_step(site, tasks.probe, "probe")(**here) >> decision
         runners.close(site, dag)
     return dag

@@ -14,6 +14,7 @@ from millrace.airflow.runtime.site import Site
 from millrace.airflow.tasks.partition import partition_of
 from millrace.contract import Artifact, JobRequest
 from millrace.ledger import Champion, JobDone, MonitoredWindow, Unmonitored
+from millrace.rules.gain import HALF_LIFE, Gain
 from millrace.rules.governor import decide as govern
 from millrace.rules.labels import all_known
 from millrace.rules.window import Window
@@ -84,6 +85,51 @@ def _outcomes_of(site: Site) -> list[tuple[str, Artifact, str | None]] | None:
     return [*found, *(("features", features[key], key) for key, _ in predictions)] or None
 
 
+@JobTask
+def probe(root: str, pipeline: str) -> JobRequest | None:
+    """Find out what a retraining would win on this partition, on labels known by now."""
+    site, monitoring = Site.at(root, pipeline), Site.at(root, pipeline).spec.monitoring
+    assert monitoring is not None
+    champion, partition = site.ledger.champion(pipeline), partition_of(site)
+    since = _since(site, champion) if champion is not None else None
+    if champion is None or since is None:
+        log.info("%s %s: nothing that a champion was not trained on, to probe with", pipeline, partition)
+        return None
+    trained = champion.trained
+    return site.request(
+        "probe",
+        scope=tuple(str(key) for _, _, key in since),
+        inputs=[
+            ("model", trained.model, None),
+            ("training_set", trained.training_set, None),
+            ("evaluation", trained.evaluation, None),
+            *since,
+        ],
+        params={"as_of": _as_of(site, partition).isoformat(), "form": monitoring.retrain.probe},
+        context=get_current_context(),
+    )
+
+
+@probe.then
+def _probed(done: Done | None, root: str, pipeline: str) -> dict[str, Any] | None:
+    if done is None:
+        return None
+    gain, why = done.outcome.facts["gain"], done.outcome.facts["why"]
+    if why:
+        partition = partition_of(Site.at(root, pipeline))
+        log.info("%s %s: a probe cannot say what a retraining would win: %s", pipeline, partition, why)
+    return gain
+
+
+def _since(site: Site, champion: Champion) -> list[tuple[str, Artifact, str | None]] | None:
+    """Features since the champion's training that a retraining would have, None where this partition's are not."""
+    training, cut, partition = site.spec.training, site.partitioning, partition_of(site)
+    assert training is not None
+    begin = cut.start(champion.trained.trained_to)
+    found = _current(site, "features", [k for k in cut.window(partition, training.window) if cut.start(k) > begin])
+    return [("features", artifact, key) for key, artifact in found] if found and found[-1][0] == partition else None
+
+
 def decide(root: str, pipeline: str) -> dict[str, Any] | None:
     """Ask the governor about what this run's jobs found; where it says retrain, claim the one waiting slot.
 
@@ -97,12 +143,13 @@ def decide(root: str, pipeline: str) -> dict[str, Any] | None:
         log.info("%s %s: nothing (no champion yet)", pipeline, partition)
         site.ledger.record(Unmonitored(pipeline=pipeline, partition=partition))
         return None
-    if _another(champion, jobs.get("drift")):
+    if _another(champion, jobs.get("drift")) or _another(champion, jobs.get("probe")):
         log.info("%s %s: nothing (version %s was promoted meanwhile)", pipeline, partition, champion.version)
         site.ledger.record(Unmonitored(pipeline=pipeline, partition=partition, reason="champion_changed"))
         return None
     drift = _drift(site)
     performance = _performance(site) if "performance" in jobs or _outcomes_of(site) is not None else None
+    probed = _probe(site) if "probe" in jobs or (spec.probes and _since(site, champion) is not None) else None
     known = performance is not None and performance.get("degraded") is not None
     now = Window(
         partition=partition,
@@ -112,18 +159,17 @@ def decide(root: str, pipeline: str) -> dict[str, Any] | None:
         excess=performance.get("excess") if performance else None,
         broken=tuple(f"{name} ({why})" for name, why in sorted(drift["broken"].items())),
         outcomes_known=known,
+        gain=Gain(**probed["gain"]) if probed and probed["gain"] else None,
     )
-    history = [
-        Window(**{**seen.window, "broken": tuple(seen.window["broken"])})
-        for seen in site.ledger.monitoring(site.name, champion.version)
-        if seen.partition != partition
-    ]
+    others = [seen for seen in site.ledger.monitoring(pipeline) if seen.champion != champion.version]
+    own = [seen for seen in site.ledger.monitoring(pipeline, champion.version) if seen.partition != partition]
     last = site.ledger.last_retrain(pipeline, partition)
     answer = govern(
         spec,
         site.partitioning,
         now,
-        history,
+        [Window.of(seen.window) for seen in own],
+        before=[Window.of(seen.window) for seen in others if seen.partition != partition],
         trained_to=champion.trained.trained_to,
         last_retrain=last.partition if last else None,
     )
@@ -132,19 +178,21 @@ def decide(root: str, pipeline: str) -> dict[str, Any] | None:
             pipeline=pipeline,
             partition=partition,
             champion=champion.version,
-            window={**now.__dict__, "broken": list(now.broken)},
+            window=now.facts,
             action=answer.action,
             reason=answer.reason,
             message=answer.message,
             drift=drift,
             performance=performance,
+            probe=probed,
         )
     )
     level = logging.WARNING if answer.action == "alert" else logging.INFO
     log.log(level, "%s %s: %s (%s): %s", pipeline, partition, answer.action, answer.reason, answer.message)
     if answer.action != "retrain":
         return None
-    decision = site.ledger.claim(pipeline, partition, answer.reason, answer.message)
+    half_life = HALF_LIFE if now.gain and now.gain.recent else None
+    decision = site.ledger.claim(pipeline, partition, answer.reason, answer.message, half_life)
     if decision is None:
         log.info("%s %s: a retraining for this is waiting or was made already", pipeline, partition)
         return None
@@ -171,6 +219,12 @@ def _performance(site: Site) -> dict[str, Any]:
     assert outcome is not None
     metrics = {name: metric.value for name, metric in outcome.metrics.items()}
     return {**{k: v for k, v in outcome.facts.items() if k != "blocks"}, "metrics": metrics}
+
+
+def _probe(site: Site) -> dict[str, Any]:
+    ended = decided.result(site, decided.done(site, "probe"))
+    assert ended.outcome is not None
+    return {**ended.outcome.facts, "cpu_seconds": ended.observed.cpu_seconds}
 
 
 def _explain(partition: str, pipeline: str, facts: dict[str, Any]) -> None:

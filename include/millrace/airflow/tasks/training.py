@@ -67,6 +67,7 @@ def claim(root: str, pipeline: str) -> dict[str, Any]:
         until=until,
         inputs=tuple((key, current.artifact) for key, current in found.items()),
         learner=_learner(site, params.get("learner") or {}),
+        half_life=decision.half_life if decision else None,
         as_of=all_known(site.partitioning.end(until), site.spec.label.known_after).isoformat(),
     )
     site.ledger.record(claimed)
@@ -108,7 +109,7 @@ def train(root: str, pipeline: str) -> JobRequest:
         "train",
         scope=claimed.partitions,
         inputs=[("training_set", training_set_of(site, claimed), None)],
-        params={"learner": claimed.learner},
+        params={"learner": claimed.learner, "half_life": claimed.half_life},
         context=get_current_context(),
     )
 

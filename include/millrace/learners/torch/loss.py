@@ -34,10 +34,13 @@ def target_of(net: Net, rows: Matrix, task: Task) -> Tensor:
     return label.long() if task == "multiclass" else ((label - net.label[0]) / net.label[1]).float()
 
 
-def loss_of(output: Tensor, target: Tensor, task: Task) -> Tensor:
-    """Mean loss in the network's own units."""
-    if task == "binary":
-        return nn.functional.binary_cross_entropy_with_logits(output, target)
-    if task == "multiclass":
-        return nn.functional.cross_entropy(output, target)
-    return nn.functional.mse_loss(output, target)
+def loss_of(output: Tensor, target: Tensor, task: Task, weight: Tensor | None = None) -> Tensor:
+    """Mean loss in the network's own units; with weights of mean 1 the mean of weighted losses."""
+    losses = {
+        "binary": nn.functional.binary_cross_entropy_with_logits,
+        "multiclass": nn.functional.cross_entropy,
+        "regression": nn.functional.mse_loss,
+    }
+    if weight is None:
+        return losses[task](output, target)
+    return (losses[task](output, target, reduction="none") * weight).mean()

@@ -72,6 +72,7 @@ def fit(
         for side, rows in zip(_SIDES, (train, holdout), strict=True):
             np.save(folder / f"{side}.values.npy", rows.values, allow_pickle=False)
             np.save(folder / f"{side}.label.npy", rows.label, allow_pickle=False)
+            np.save(folder / f"{side}.weight.npy", rows.weight, allow_pickle=False)
         work = {
             "columns": [asdict(column) for column in train.columns],
             "params": params.model_dump(mode="json"),
@@ -166,8 +167,8 @@ def _rank(folder: Path) -> None:
     checkpoints = (_Reader if group.rank else Checkpoints)(objects, *work["checkpoints"])
 
     def side(name: str) -> Matrix:
-        values, label = (np.load(folder / f"{name}.{part}.npy", mmap_mode="c") for part in ("values", "label"))
-        return Matrix(columns, values, label)
+        parts = (np.load(folder / f"{name}.{part}.npy") for part in ("label", "weight"))  # an empty file has no map
+        return Matrix(columns, np.load(folder / f"{name}.values.npy", mmap_mode="c"), *parts)
 
     def report(points: list[Point]) -> None:
         if group.rank == 0:

@@ -79,6 +79,7 @@ class _Training:
         self.data: dict[str, Data] = {
             side: (*net.inputs(rows), target_of(net, rows, settings.task)) for side, rows in sides.items()
         }
+        self.weight = torch.from_numpy(train.weight).float().to(self.where) if len(train.weight) else None
         self.optimizer = AdamW(net.parameters(), params.weight_decay)
         self.forward = Forward(net, self.data["train"], params, settings)
         self.steps = math.ceil(len(train) / params.batch_size)
@@ -107,7 +108,8 @@ class _Training:
             self.optimizer.clear()
             batch = self.group.share(batches[number])
             if len(batch):
-                loss = loss_of(self.forward(dense[batch], codes[batch]), target[batch], self.settings.task)
+                weight = None if self.weight is None else self.weight[batch]
+                loss = loss_of(self.forward(dense[batch], codes[batch]), target[batch], self.settings.task, weight)
                 (loss * (len(batch) / len(batches[number])) if self.group.size > 1 else loss).backward()
             self.group.add_gradients(self.optimizer.parameters)
             self.optimizer.step(params.learning_rate * 0.5 * (1 + math.cos(math.pi * done)))

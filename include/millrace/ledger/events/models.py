@@ -15,6 +15,7 @@ class TrainingRun(Event):
     """A run of the training DAG took up its work: who asked for it, and the Snapshots that it trains on."""
 
     kind: ClassVar[str] = "training"
+    upgrades: ClassVar[tuple[Upgrade, ...]] = (lambda _, __, body: {**body, "half_life": None},)
 
     run: Text
     requester: str | None = Field(description="Who started the run; null for the clock and monitoring.")
@@ -23,6 +24,7 @@ class TrainingRun(Event):
     until: Text
     inputs: tuple[tuple[str, Artifact], ...] = Field(description="Partition and features Snapshot, in order.")
     learner: dict[str, Any] | None = Field(description="The whole learner, where it is not the spec's.")
+    half_life: float | None = Field(description="Of the weight of rows, in partitions; null: all count alike.")
     as_of: Text = Field(description="Until when labels count as known, ISO 8601.")
 
     @property

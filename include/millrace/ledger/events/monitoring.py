@@ -22,6 +22,7 @@ class RetrainDecision(Event):
             **{name: value for name, value in body.items() if name != "body"},
             "message": str(body["body"].get("message", "")),
         },
+        lambda _, __, body: {**body, "half_life": None},
     )
 
     id: Text
@@ -30,6 +31,7 @@ class RetrainDecision(Event):
     number: int
     reason: str
     message: str
+    half_life: float | None = Field(description="Of the weight of rows, in partitions; None: all count alike.")
     state: Literal["waiting", "running", "done", "failed", "superseded"] = "waiting"
     run_id: str | None = None
     note: str | None = None
@@ -44,6 +46,9 @@ class MonitoredWindow(Event):
     """What monitoring saw of one partition under one champion, and decided."""
 
     kind: ClassVar[str] = "monitoring"
+    upgrades: ClassVar[tuple[Upgrade, ...]] = (
+        lambda _, __, body: {**body, "window": {**body["window"], "gain": None}, "probe": None},
+    )
 
     partition: Text
     champion: int = Field(description="Its version.")
@@ -53,6 +58,7 @@ class MonitoredWindow(Event):
     window: dict[str, Any] = Field(description="What the governor was shown.")
     drift: dict[str, Any] = Field(description="Facts of the drift job.")
     performance: dict[str, Any] | None = Field(description="Facts of the performance job.")
+    probe: dict[str, Any] | None = Field(description="Facts of the probe job, with the CPU seconds that it took.")
 
     @property
     def subject(self) -> str:

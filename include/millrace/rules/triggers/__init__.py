@@ -5,9 +5,10 @@ from __future__ import annotations
 from millrace.rules.triggers.age import AGE
 from millrace.rules.triggers.degraded import DEGRADED
 from millrace.rules.triggers.drift import DRIFT
+from millrace.rules.triggers.gain import GAIN
 from millrace.rules.triggers.trigger import Trigger, TriggerReason
 
-TRIGGERS: tuple[Trigger, ...] = (DEGRADED, AGE, DRIFT)
+TRIGGERS: tuple[Trigger, ...] = (DEGRADED, GAIN, AGE, DRIFT)
 """In the order in which they are asked: the first that fires is the reason. Those that need rows come last."""
 
 __all__ = ["TRIGGERS", "Trigger", "TriggerReason"]

@@ -8,7 +8,7 @@ from typing import Literal
 
 from millrace.rules.window import Situation
 
-TriggerReason = Literal["degraded", "age", "drift"]
+TriggerReason = Literal["degraded", "gain", "age", "drift"]
 
 
 @dataclass(frozen=True)
