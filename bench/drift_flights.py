@@ -135,7 +135,7 @@ def governed(flights: Flights, *, outcomes: bool = True, **changes: Any) -> list
                      probed and Gain(**probed))  # fmt: skip
         last = found[-1][0].until if found else None
         answer = decide(spec, flights.partitioning, now, history, before=before, trained_to=what.until,
-                        last_retrain=last)  # fmt: skip
+                        retrained=[last] if last else [])  # fmt: skip
         history.append(now)
         if answer.action == "retrain":
             what = Trained(month, bool(now.gain and now.gain.recent))

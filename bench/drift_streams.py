@@ -181,7 +181,7 @@ def governed(world: World, spec: MonitoringSpec, *, outcomes: bool = True) -> li
         now = Window(month_key(month), DAYS * ROWS, drifted, judged.degraded if outcomes else None,
                      judged.excess if outcomes else None, (), outcomes)  # fmt: skip
         last = month_key(retrains[-1]) if retrains else None
-        answer = decide(spec, CUT, now, history, trained_to=month_key(trained), last_retrain=last)
+        answer = decide(spec, CUT, now, history, trained_to=month_key(trained), retrained=[last] if last else [])
         history.append(now)
         if answer.action == "retrain":
             retrains.append(month)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from millrace.rules.gain import Gain
 from millrace.rules.governor import decide
@@ -23,7 +25,7 @@ def window(partition, **changes):
 
 
 def ask(now, *, history=(), trained_to="2013-04", last=None, **changes):
-    answer = decide(spec(**changes), CUT, now, list(history), trained_to=trained_to, last_retrain=last)
+    answer = decide(spec(**changes), CUT, now, list(history), trained_to=trained_to, retrained=[last] if last else [])
     return answer.action, answer.reason
 
 
@@ -58,7 +60,7 @@ def test_a_broken_column_alerts_and_never_retrains():
 
 def test_an_alert_says_which_column_and_why():
     now = window("2013-06", broken=("wind (stuck at one value)", "rain (empty)"))
-    answer = decide(spec(), CUT, now, [], trained_to="2013-04", last_retrain=None)
+    answer = decide(spec(), CUT, now, [], trained_to="2013-04")
     assert answer.message == "broken column: rain (empty), wind (stuck at one value); mend the source first"
 
 
@@ -75,7 +77,7 @@ def test_too_few_rows_three_times_in_a_row_are_an_alert():
     few = [window(f"2013-0{month}", rows=rows) for month, rows in ((5, 300), (6, 480), (7, 10))]
 
     def answer(now, *history):
-        return decide(spec(max_age=None), CUT, now, history, trained_to="2013-02", last_retrain=None)
+        return decide(spec(max_age=None), CUT, now, history, trained_to="2013-02")
 
     assert (answer(few[1], few[0]).action, answer(few[1], few[0]).reason) == ("none", "too_few_rows")
     alert = answer(few[2], few[1], few[0])  # in whatever order history comes
@@ -93,6 +95,63 @@ def test_cooldown_counts_partition_time():
     assert ask(now, last="2013-06") == ("retrain", "degraded")
     assert ask(now, last="2013-06", cooldown="P2M") == ("none", "cooldown")
     assert ask(now, last="2013-07") == ("none", "cooldown")
+
+
+def test_a_budget_counts_partition_time():
+    now = window("2013-07", degraded=True, excess=1.0)
+
+    def ask_after(*retrained, **budget):
+        changed = spec(cooldown="PT0S", retrain={"budget": {"retrainings": 2, "period": "P3M", **budget}})
+        answer = decide(changed, CUT, now, [], trained_to="2013-06", retrained=retrained)
+        return answer.action, answer.reason
+
+    assert ask_after("2013-05") == ("retrain", "degraded")
+    assert ask_after("2013-05", "2013-06") == ("none", "budget")
+    assert ask_after("2013-04", "2013-06") == ("retrain", "degraded")  # April is no part of May to July
+    assert ask_after("2013-05", "2013-06", retrainings=3) == ("retrain", "degraded")
+    # the same partition twice, after a failure, is one retraining
+    assert ask_after("2013-06", "2013-06") == ("retrain", "degraded")
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.permutations([f"2013-{m:02d}" for m in range(5, 13)]),
+    st.sets(st.sampled_from([f"2013-{m:02d}" for m in range(5, 13)])),
+    st.integers(1, 3),
+)
+def test_windows_replayed_in_any_order_never_ask_for_an_older_one_nor_beyond_the_budget(order, worse, most):
+    # given a champion that stays, as while its retraining waits
+    judged, retrained = [], []
+    for partition in order:
+        now = window(partition, gain=Gain(0.3 if partition in worse else 0.0, 0.01, 20))
+        answer = decide(
+            spec(max_age=None, cooldown="PT0S", retrain={"budget": {"retrainings": most, "period": "P12M"}}),
+            CUT, now, judged, trained_to="2013-04", retrained=retrained,
+        )  # fmt: skip
+        if answer.action == "retrain":
+            assert partition == max([*order[: order.index(partition)], partition])
+            retrained.append(partition)
+        judged.append(now)
+    assert len(retrained) <= most
+    assert retrained == sorted(retrained)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.builds(
+        window,
+        st.sampled_from(["2013-05", "2013-06", "2013-09"]),
+        rows=st.integers(0, 5000),
+        drifted=st.sampled_from([True, False, None]),
+        degraded=st.sampled_from([True, False, None]),
+        excess=st.floats(-1, 1),
+        broken=st.just(("wind (stuck)",)),
+        outcomes_known=st.booleans(),
+        gain=st.none() | st.builds(Gain, st.floats(-1, 1), st.floats(0.001, 1), st.floats(3, 50)),
+    )
+)
+def test_bad_data_never_retrains_whatever_else_is_seen(now):
+    assert ask(now)[0] == "alert"
 
 
 @pytest.mark.parametrize("partition", ["2013-04", "2013-02"])

@@ -103,7 +103,7 @@ def test_the_first_that_fires_is_the_reason():
     for trigger in TRIGGERS:
         now = replace(both, gain=Gain(0.2, 0.005, 20)) if trigger.reason == "gain" else both
         spec = MonitoringSpec.model_validate({"k": 1, "n": 1, "max_age": "P1D", "retrain_on": off})
-        answer = decide(spec, CUT, now, [], trained_to="2024-04-20", last_retrain=None)
+        answer = decide(spec, CUT, now, [], trained_to="2024-04-20")
         assert answer.action == "retrain"
         reasons.append(answer.reason)
         off[trigger.key] = False

@@ -271,11 +271,11 @@ class Ledger:
         with self._database.read() as connection:
             return retrains.get(connection, decision_id).pipeline
 
-    def last_retrain(self, pipeline: str, asking: str | None = None) -> RetrainDecision | None:
-        """The decision of the latest partition that neither failed nor was superseded, for the cooldown of a partition
-        that is `asking`. See `retrains.last`."""
+    def standing(self, pipeline: str, asking: str | None = None) -> list[RetrainDecision]:
+        """The decisions that neither failed nor were superseded, by partition, for the cooldown and the budget of a
+        partition that is `asking`. See `retrains.standing`."""
         with self._database.read() as connection:
-            return retrains.last(connection, pipeline, asking)
+            return retrains.standing(connection, pipeline, asking)
 
     def retrains(self, pipeline: str) -> list[RetrainDecision]:
         """All decisions of a pipeline as they stand, in the order they were made."""

@@ -10,6 +10,7 @@ from millrace.core.canonical import digest
 from millrace.core.errors import LedgerError
 from millrace.ledger import chain
 from millrace.ledger.events import RetrainDecision
+from millrace.ledger.events.monitoring import Asked
 
 End = Literal["done", "failed", "superseded"]
 
@@ -22,15 +23,21 @@ def claim(
     Returns the decision to start; the same one again while this partition's decision still waits, as who claimed it
     may have been killed before it could start a run. None when this partition's was started and has not failed, or
     when one of a later partition stands: to train on less than it did is of no use. A waiting decision of an earlier
-    partition is superseded, so that one whose run never came cannot hold the slot for ever.
+    partition is superseded, so that one whose run never came cannot hold the slot for ever. What waits names all that
+    asked: those it was superseded by, and those it answers by what it will be trained on.
     """
-    known = decisions(connection, pipeline)
+    known, ask = decisions(connection, pipeline), Asked(partition=partition, reason=reason)
     mine = [d for d in known if d.partition == partition]
     if mine and mine[-1].state != "failed":
-        return mine[-1] if mine[-1].state == "waiting" else None
-    standing = [d for d in known if d.state in ("waiting", "running", "done")]
-    if any(d.partition > partition for d in standing):  # keys of one grain sort by time
+        return _answering(connection, mine[-1], [ask]) if mine[-1].state == "waiting" else None
+    stand = [d for d in known if d.state in ("waiting", "running", "done")]
+    later = [d for d in stand if d.partition > partition]  # keys of one grain sort by time
+    if later:
+        for waiting in later:
+            if waiting.state == "waiting":
+                _answering(connection, waiting, [ask])
         return None
+    waits = [d for d in stand if d.state == "waiting"]
     attempt = len(mine) + 1
     new = RetrainDecision(
         id=digest([pipeline, partition, attempt]).removeprefix("sha256:")[:12],
@@ -40,12 +47,18 @@ def claim(
         number=len(known) + 1,
         reason=reason,
         message=message,
+        asked=tuple(dict.fromkeys([*(a for d in waits for a in d.asked), ask])),
         half_life=half_life,
     )
-    for waiting in standing:
-        if waiting.state == "waiting":
-            _record(connection, waiting, state="superseded", note=f"decision {new.id} is newer")
+    for waiting in waits:
+        _record(connection, waiting, state="superseded", note=f"decision {new.id} is newer")
     return _record(connection, new)
+
+
+def _answering(connection: Connection, waiting: RetrainDecision, asks: list[Asked]) -> RetrainDecision:
+    """The waiting decision, with those that ask on record."""
+    asked = tuple(dict.fromkeys([*waiting.asked, *asks]))
+    return waiting if asked == waiting.asked else _record(connection, waiting, asked=asked)
 
 
 def start(connection: Connection, decision_id: str, run_id: str) -> bool:
@@ -82,8 +95,8 @@ def finish(connection: Connection, decision_id: str, state: End) -> RetrainDecis
     return decision
 
 
-def last(connection: Connection, pipeline: str, asking: str | None = None) -> RetrainDecision | None:
-    """The decision of the latest partition that was neither failed nor superseded: where the cooldown starts.
+def standing(connection: Connection, pipeline: str, asking: str | None = None) -> list[RetrainDecision]:
+    """The decisions that neither failed nor were superseded, by partition: what cooldown and budget count.
 
     One that still waits for the partition `asking` does not count: who claimed it may have been killed before it could
     start a run, and asks again.
@@ -93,7 +106,7 @@ def last(connection: Connection, pipeline: str, asking: str | None = None) -> Re
         for d in decisions(connection, pipeline)
         if d.state not in ("failed", "superseded") and (d.partition, d.state) != (asking, "waiting")
     ]
-    return max(found, key=lambda d: (d.partition, d.number), default=None)
+    return sorted(found, key=lambda d: (d.partition, d.number))
 
 
 def decisions(connection: Connection, pipeline: str) -> list[RetrainDecision]:

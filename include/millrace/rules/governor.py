@@ -12,7 +12,7 @@ from millrace.spec.monitoring import MonitoringSpec
 from millrace.spec.partitions import Partitioning
 
 Action = Literal["retrain", "none", "alert"]
-Reason = TriggerReason | Literal["cooldown", "broken", "too_few_rows", "in_training", "older", "nothing"]
+Reason = TriggerReason | Literal["cooldown", "budget", "broken", "too_few_rows", "in_training", "older", "nothing"]
 
 SILENT = 3
 """Windows in a row with too few rows to judge from which on that is an alert: the limit may lie out of reach."""
@@ -35,17 +35,16 @@ def decide(
     *,
     before: Sequence[Window] = (),
     trained_to: str,
-    last_retrain: str | None,
+    retrained: Sequence[str] = (),
 ) -> Decision:
     """Decide for the partition `now`.
 
     `history` are the other windows of the same champion, `before` those of earlier ones, `trained_to` the last
-    partition it was trained on,
-    `last_retrain` the partition of the last decision to retrain that has not failed. In order: a partition the
-    champion was trained on, or older than one already judged, never retrains; a broken column alerts and never
-    retrains, since training on it would teach the fault; a cooldown in partition time; then the `TRIGGERS` that the
-    spec does not switch off, in their order. With too few rows those that need rows are not asked, which is an alert
-    where it is so for `SILENT` windows in a row.
+    partition it was trained on, `retrained` the partitions of decisions to retrain that have not failed. In order: a
+    partition the champion was trained on, or older than one already judged, never retrains; a broken column alerts and
+    never retrains, since training on it would teach the fault; a cooldown and a budget in partition time; then the
+    `TRIGGERS` that the spec does not switch off, in their order. With too few rows those that need rows are not asked,
+    which is an alert where it is so for `SILENT` windows in a row.
     """
     key = now.partition
     if partitioning.start(key) <= partitioning.start(trained_to):
@@ -56,8 +55,14 @@ def decide(
     if now.broken:
         names = ", ".join(sorted(now.broken))
         return Decision("alert", "broken", f"broken column: {names}; mend the source first")
-    if last_retrain is not None and spec.cooldown and _within(partitioning, last_retrain, key, spec):
-        return Decision("none", "cooldown", f"retrained for {last_retrain}, less than {spec.cooldown} ago")
+    last = max(retrained, key=partitioning.start, default=None)
+    if last is not None and spec.cooldown and _within(partitioning, last, key, spec):
+        return Decision("none", "cooldown", f"retrained for {last}, less than {spec.cooldown} ago")
+    budget = spec.retrain.budget
+    if budget is not None:
+        spent = sorted({*retrained} & {*partitioning.window(key, budget.period)})
+        if len(spent) >= budget.retrainings:
+            return Decision("none", "budget", f"retrained for {', '.join(spent)} within {budget.period}, no more")
     mine, others = (sorted(found, key=lambda w: partitioning.start(w.partition)) for found in (history, before))
     seen = Situation(spec, partitioning, now, mine, trained_to, others)
     if decision := _first([trigger for trigger in TRIGGERS if not trigger.needs_rows], seen):

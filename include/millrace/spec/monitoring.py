@@ -27,6 +27,13 @@ class RetrainOn(Model):
     drift: bool = Field(default=True, description="Drift k of n where outcomes are not yet known.")
 
 
+class Budget(Model):
+    """How often a pipeline is retrained at most by monitoring."""
+
+    retrainings: int = Field(ge=1, description="Most retrainings ..")
+    period: Duration = Field(description=".. in this much partition time, ending with the partition that asks.")
+
+
 class RetrainSpec(Model):
     """What a retraining costs, and how it is found out what it would win."""
 
@@ -41,6 +48,7 @@ class RetrainSpec(Model):
         description="sampled: probes of a sample of rows and fewer rounds, against a twin of the "
         "champion trained the same way; full: probes as a retraining would be, against the champion itself.",
     )
+    budget: Budget | None = Field(default=None, description="No limit if left out.")
 
 
 class MonitoringSpec(Model):

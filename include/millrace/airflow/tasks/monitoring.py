@@ -163,7 +163,6 @@ def decide(root: str, pipeline: str) -> dict[str, Any] | None:
     )
     others = [seen for seen in site.ledger.monitoring(pipeline) if seen.champion != champion.version]
     own = [seen for seen in site.ledger.monitoring(pipeline, champion.version) if seen.partition != partition]
-    last = site.ledger.last_retrain(pipeline, partition)
     answer = govern(
         spec,
         site.partitioning,
@@ -171,7 +170,7 @@ def decide(root: str, pipeline: str) -> dict[str, Any] | None:
         [Window.of(seen.window) for seen in own],
         before=[Window.of(seen.window) for seen in others if seen.partition != partition],
         trained_to=champion.trained.trained_to,
-        last_retrain=last.partition if last else None,
+        retrained=[made.partition for made in site.ledger.standing(pipeline, partition)],
     )
     site.ledger.record(
         MonitoredWindow(

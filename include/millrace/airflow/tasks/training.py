@@ -63,7 +63,7 @@ def claim(root: str, pipeline: str) -> dict[str, Any]:
         run=decided.this_run(),
         requester=decided.requester(),
         decision=decision.id if decision else None,
-        reason=f"{decision.reason}: {decision.message}" if decision else params["reason"],
+        reason=decision.why if decision else params["reason"],
         until=until,
         inputs=tuple((key, current.artifact) for key, current in found.items()),
         learner=_learner(site, params.get("learner") or {}),

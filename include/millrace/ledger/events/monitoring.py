@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from millrace.ledger.event import Event, Text, Upgrade
+
+
+class Asked(BaseModel):
+    """A partition that gave a reason to retrain."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    partition: Text
+    reason: Text
 
 
 class RetrainDecision(Event):
     """A recorded decision to retrain on the data up to `partition`. `number` counts the pipeline's decisions.
 
+    Whatever asked while it waited, or while one waited whose place it took, is `asked`: one retraining answers all.
     `id` names its DAG run (`retrain__<id>`) and differs between attempts, as a run id cannot be used twice.
     """
 
@@ -22,7 +32,11 @@ class RetrainDecision(Event):
             **{name: value for name, value in body.items() if name != "body"},
             "message": str(body["body"].get("message", "")),
         },
-        lambda _, __, body: {**body, "half_life": None},
+        lambda _, __, body: {
+            **body,
+            "half_life": None,
+            "asked": [{"partition": body["partition"], "reason": body["reason"]}],
+        },
     )
 
     id: Text
@@ -31,6 +45,7 @@ class RetrainDecision(Event):
     number: int
     reason: str
     message: str
+    asked: tuple[Asked, ...] = Field(min_length=1, description="In the order in which they asked, each once.")
     half_life: float | None = Field(description="Of the weight of rows, in partitions; None: all count alike.")
     state: Literal["waiting", "running", "done", "failed", "superseded"] = "waiting"
     run_id: str | None = None
@@ -40,6 +55,12 @@ class RetrainDecision(Event):
     def subject(self) -> str:
         """The decision."""
         return self.id
+
+    @property
+    def why(self) -> str:
+        """Its reason for a person, with all partitions that asked where there are several."""
+        others = f" (asked for by {', '.join(f'{a.partition}: {a.reason}' for a in self.asked)})"
+        return f"{self.reason}: {self.message}{others if len(self.asked) > 1 else ''}"
 
 
 class MonitoredWindow(Event):
