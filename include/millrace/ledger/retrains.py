@@ -28,16 +28,14 @@ def claim(
     """
     known, ask = decisions(connection, pipeline), Asked(partition=partition, reason=reason)
     mine = [d for d in known if d.partition == partition]
-    if mine and mine[-1].state != "failed":
-        return _answering(connection, mine[-1], [ask]) if mine[-1].state == "waiting" else None
-    stand = [d for d in known if d.state in ("waiting", "running", "done")]
-    later = [d for d in stand if d.partition > partition]  # keys of one grain sort by time
-    if later:
-        for waiting in later:
-            if waiting.state == "waiting":
-                _answering(connection, waiting, [ask])
-        return None
-    waits = [d for d in stand if d.state == "waiting"]
+    state = mine[-1].state if mine else "failed"
+    waits = [d for d in known if d.state == "waiting"]
+    stands = [d for d in known if d.state in ("waiting", "running", "done")]
+    later = [d for d in stands if d.partition > partition]  # keys of one grain sort by time
+    if state != "failed" or later:
+        answering = [d for d in waits if d.partition >= partition and state not in ("running", "done")]
+        asked = [_answering(connection, waiting, ask) for waiting in answering]
+        return asked[0] if asked and state == "waiting" else None
     attempt = len(mine) + 1
     new = RetrainDecision(
         id=digest([pipeline, partition, attempt]).removeprefix("sha256:")[:12],
@@ -55,9 +53,9 @@ def claim(
     return _record(connection, new)
 
 
-def _answering(connection: Connection, waiting: RetrainDecision, asks: list[Asked]) -> RetrainDecision:
-    """The waiting decision, with those that ask on record."""
-    asked = tuple(dict.fromkeys([*waiting.asked, *asks]))
+def _answering(connection: Connection, waiting: RetrainDecision, ask: Asked) -> RetrainDecision:
+    """The waiting decision, with who asks on record."""
+    asked = tuple(dict.fromkeys([*waiting.asked, ask]))
     return waiting if asked == waiting.asked else _record(connection, waiting, asked=asked)
 
 
