@@ -238,6 +238,9 @@ class Ledger:
         with self._database.write(pipeline) as connection:
             champions.promote(connection, pipeline, request_id, evidence, trained, approval=approval)
         self.settle(pipeline, anchor)
+        now = self.champion(pipeline)
+        if now is not None and now.release == request_id:
+            return now
         return next(each for each in reversed(self.champions(pipeline)) if each.release == request_id)
 
     def settle(self, pipeline: str, anchor: Anchor) -> None:
