@@ -248,6 +248,15 @@ def test_what_a_decision_asks_for_is_read_from_the_ledger_and_not_from_the_form(
     assert (claimed["until"], claimed["reason"]) == (DAYS[1], "drift: moved")
 
 
+@pytest.mark.parametrize("half_life", [None, 3.0])
+def test_rows_weigh_as_the_decision_says(site, half_life):
+    decision = site.ledger.claim(PIPELINE, DAYS[2], "gain", "moved", half_life)
+    claim(site, decision=decision.id)
+    joined(site)
+    with at("train"):
+        assert tasks.train.ask(**here(site)).identity.params["half_life"] == half_life
+
+
 def test_training_asks_for_the_learner_of_the_form_and_returns_model_and_run(site):
     claim(site, learner={"rounds": 7})
     data, model = joined(site), stored(site, "model", "{}")
