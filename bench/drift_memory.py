@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from millrace.rules.degradation import Blocks, degradation
+from millrace.rules.blocks import Blocks
+from millrace.rules.degradation import degradation
 
 BLOCKS, MEMORIES = (5, 6, 7, 10, 14, 20, 30, 60), (0.0, 0.3, 0.6, 0.8)
 REFERENCE, HELD = 60, 0.2

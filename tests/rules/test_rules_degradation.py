@@ -14,7 +14,8 @@ import pytest
 from scipy import stats
 
 from bench.drift_memory import BLOCKS, MEMORIES, RATE, alarms, blocks, streams
-from millrace.rules.degradation import MINIMUM_BLOCKS, degradation, remembering, student
+from millrace.rules.blocks import MINIMUM_BLOCKS, remembering, student
+from millrace.rules.degradation import degradation
 
 DOC = Path(__file__).parents[2] / "docs" / "drift.md"
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 from zoneinfo import ZoneInfo
 
-from millrace.rules.degradation import MINIMUM_BLOCKS
+from millrace.rules.blocks import MINIMUM_BLOCKS
 from millrace.spec import PipelineSpec, ProjectTree
 from millrace.spec.durations import Duration
 from millrace.spec.yaml_file import line_of

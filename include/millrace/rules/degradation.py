@@ -3,20 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
-Blocks = Mapping[str, Sequence[float]]
-"""Block key -> (sum of losses, rows). Keys sort by time."""
-
-MINIMUM_BLOCKS = 5
-"""Fewest blocks of a window and of a reference that are judged; fewer never alarm."""
-MEMORY, WEIGHT = 0.6, 20
-"""Lag-one autocorrelation that a window's blocks are taken to have, and how many blocks' worth of evidence that is.
-
-A few blocks cannot tell how much they remember, and to guess too little alarms; bench/degradation.py has the rates.
-"""
+from millrace.rules.blocks import MINIMUM_BLOCKS, WEIGHT, Blocks, mean, student, variance
 
 
 @dataclass(frozen=True)
@@ -35,82 +24,18 @@ def degradation(window: Blocks, reference: Blocks, false_alarm_rate: float) -> D
 
     `bound` is the lower end of a one-sided confidence interval of the excess at `1 - false_alarm_rate`; degraded is
     when it lies above zero. Blocks, not rows, are the observations: rows of one day share its weather and its jams.
-    The variance of a mean of unequal blocks is that of a ratio (Cochran, Sampling Techniques, 1977, 6.3), widened for
-    what neighbouring blocks remember as in a first-order autoregression of their number. How much a window remembers
-    is drawn towards `MEMORY`; the reference, of blocks held out here and there, is believed. The quantile is Student's
-    with the fewer degrees of freedom of both sides.
+    How much a window remembers is drawn towards `blocks.MEMORY`; the reference, of blocks held out here and there, is
+    believed. The quantile is Student's with the fewer degrees of freedom of both sides. Fewer than `MINIMUM_BLOCKS` of
+    a window or of a reference never alarm.
     """
-    mean, ours = _mean(window), _mean(reference)
-    excess = mean - ours
+    found, ours = mean(window), mean(reference)
+    excess = found - ours
     if len(window) < MINIMUM_BLOCKS or len(reference) < MINIMUM_BLOCKS:
-        return Degradation(mean, ours, excess, None, None)
-    first, freedom_a = _variance(window, WEIGHT)
-    second, freedom_b = _variance(reference, 0)
+        return Degradation(found, ours, excess, None, None)
+    first, freedom_a = variance(window, WEIGHT)
+    second, freedom_b = variance(reference)
     total = first + second
     if total == 0:
-        return Degradation(mean, ours, excess, excess, excess > 0)
+        return Degradation(found, ours, excess, excess, excess > 0)
     bound = excess - student(1 - false_alarm_rate, min(freedom_a, freedom_b)) * math.sqrt(total)
-    return Degradation(mean, ours, excess, bound, bound > 0)
-
-
-def student(probability: float, freedom: float) -> float:
-    """Quantile of Student's t above the median, to three digits from two degrees of freedom on (Hill 1970, ACM 396)."""
-    n, tails = freedom, 2 * (1 - probability)
-    a = 1 / (n - 0.5)
-    b = 48 / a**2
-    c = ((20700 * a / b - 98) * a - 16) * a + 96.36
-    d = ((94.5 / (b + c) - 3) / b + 1) * math.sqrt(a * math.pi / 2) * n
-    y = (d * tails) ** (2 / n)
-    if y > 0.05 + a:
-        x = NormalDist().inv_cdf(tails / 2)
-        y = x * x
-        c += 0.3 * (n - 4.5) * (x + 0.6) if n < 5 else 0
-        c = (((0.05 * d * x - 5) * x - 7) * x - 2) * x + b + c
-        y = math.expm1(a * ((((((0.4 * y + 6.3) * y + 36) * y + 94.5) / c - y - 3) / b + 1) * x) ** 2)
-    else:
-        y = ((1 / (((n + 6) / (n * y) - 0.089 * d - 0.822) * (n + 2) * 3) + 0.5 / (n + 4)) * y - 1) * (n + 1) / (
-            n + 2
-        ) + 1 / y
-    return math.sqrt(n * y)
-
-
-def _mean(blocks: Blocks) -> float:
-    rows = sum(b[1] for b in blocks.values())
-    return sum(b[0] for b in blocks.values()) / rows if rows else float("nan")
-
-
-def _variance(blocks: Blocks, weight: int) -> tuple[float, float]:
-    """Variance of the mean and its degrees of freedom; `MEMORY` counts as `weight` blocks' evidence of memory."""
-    keys = sorted(blocks)
-    count, rows, mean = len(keys), sum(b[1] for b in blocks.values()), _mean(blocks)
-    residuals = [blocks[k][0] - mean * blocks[k][1] for k in keys]
-    plain = count / (count - 1) * sum(r * r for r in residuals) / rows**2
-    seen = _autocorrelation([r / blocks[k][1] for r, k in zip(residuals, keys, strict=True)])
-    widening, freedom = remembering(count, (count * seen + weight * MEMORY) / (count + weight))
-    return plain * widening, freedom
-
-
-def remembering(count: int, memory: float) -> tuple[float, float]:
-    """How far the usual variance of a mean of `count` blocks falls short in an autoregression, and its freedom.
-
-    Expectation and variance of the sample variance are those of a quadratic form in the correlations memory^|i - j|;
-    freedom is Satterthwaite's. (1, count - 1) without memory.
-    """
-    r = memory
-    sums = [(1 + r - r ** (i + 1) - r ** (count - i)) / (1 - r) for i in range(count)]  # rows of the correlations
-    inflation = sum(sums) / count
-    squares = count + 2 * sum((count - k) * r ** (2 * k) for k in range(1, count))
-    expected = count - inflation
-    freedom = expected**2 / (squares - 2 * sum(s * s for s in sums) / count + inflation**2)
-    return inflation * (count - 1) / expected, freedom
-
-
-def _autocorrelation(values: list[float]) -> float:
-    """Lag one, corrected for bias (Kendall 1954); never below zero: a narrower interval is not earned."""
-    count = len(values)
-    centre = sum(values) / count
-    spread = sum((v - centre) ** 2 for v in values)
-    if spread == 0:
-        return 0.0
-    raw = sum((a - centre) * (b - centre) for a, b in zip(values, values[1:], strict=False)) / spread
-    return min(max(raw + (1 + 3 * max(raw, 0.0)) / count, 0.0), 0.95)
+    return Degradation(found, ours, excess, bound, bound > 0)
