@@ -326,6 +326,8 @@ def test_a_challenger_meets_the_champion_of_record_and_no_model_meets_itself(sit
     promoted(site.ledger, 1, pipeline=PIPELINE, model=champion)
     request, _ = evaluation(site, PASSED, stored(site, "model", "a"))
     assert request.input("champion").digest == champion.digest
+    trained = site.ledger.champion(PIPELINE).trained
+    assert request.input("champion_training_set").digest == trained.training_set.digest
     request, _ = evaluation(site, PASSED, champion)
     assert not request.inputs("champion")
 

@@ -39,7 +39,7 @@ def said(judged: Judged) -> list[tuple[str, bool, str]]:
 
 def test_the_keys_of_evaluation_are_read_into_checks() -> None:
     spec = EvaluationSpec.model_validate(
-        {"thresholds": {"roc_auc": {"min": 0.6}, "log_loss": {"min": 0.1, "max": 0.7}}, "duel_tolerance": 0.02}
+        {"thresholds": {"roc_auc": {"min": 0.6}, "log_loss": {"min": 0.1, "max": 0.7}}, "duel": {"tolerance": 0.02}}
     )
     assert spec.asked == (
         ThresholdCheck(metric="log_loss", min=0.1, max=0.7),
@@ -70,7 +70,8 @@ def test_a_threshold_on_what_has_no_value_fails(undefined: tuple[str, ...], why:
     assert said(judged) == [("log_loss", False, f"log_loss must be at most 0.5, but {why}")]
 
 
-def test_without_a_champion_there_is_no_duel_and_the_others_decide() -> None:
+def test_a_check_that_needs_a_champion_is_left_out_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DuelCheck, "needs_champion", True)
     judged = judge([BOUNDED, DuelCheck(tolerance=0)], subject(log_loss=0.4))
     assert [check.name for check in judged.checks] == ["log_loss"]
     assert judged.facts == {}

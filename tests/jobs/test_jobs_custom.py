@@ -121,11 +121,12 @@ def test_a_champion_with_code_is_refused_too_when_the_spec_has_moved_on(trained:
     now = World(made.root, spec("regression", training={"learner": FAST}))
     model = outputs(now.train())["model"]
     data = now.snapshot(rows(task="regression"))
-    result = now.run("evaluate", {"training_set": data, "model": model, "champion": champion})
+    inputs = {"training_set": data, "model": model, "champion": champion, "champion_training_set": data}
+    result = now.run("evaluate", inputs)
     assert result.error is not None and "compute profile" in result.error.message
     allowed = World(made.root, now.spec, means=PROCESS)
-    judged = allowed.run("evaluate", {"training_set": data, "model": model, "champion": champion})
-    assert judged.outcome is not None and judged.outcome.facts["duel"]
+    judged = allowed.run("evaluate", inputs)
+    assert judged.outcome is not None and judged.outcome.facts["duel"]["champion"] == champion.digest
 
 
 def test_a_changed_text_is_refused_before_it_runs(trained: tuple[World, Artifact], tmp_path: Path) -> None:

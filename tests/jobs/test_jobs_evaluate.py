@@ -28,6 +28,11 @@ def trained(world: World, table: pa.Table | None = None, learner: dict[str, Any]
     return {"training_set": world.snapshot(data), "model": model}
 
 
+def fought(inputs: dict[str, Artifact]) -> dict[str, Artifact]:
+    """A model as the champion that another meets, with what it was trained on."""
+    return {"champion": inputs["model"], "champion_training_set": inputs["training_set"]}
+
+
 def judged(tmp_path: Path, evaluation: dict[str, Any], task: str = "binary", **inputs: Artifact) -> Outcome:
     world = World(tmp_path, spec(task, evaluation=evaluation))
     return outcome_of(world.run("evaluate", {**trained(world), **inputs}))
@@ -87,7 +92,7 @@ def test_thresholds_make_the_verdict(tmp_path: Path, thresholds: dict[str, Any],
     assert outcome.verdict is not None
     assert outcome.verdict.passed is passed
     assert words in " ".join(c.message for c in outcome.verdict.checks)
-    assert outcome.facts["duel"] is None
+    assert outcome.facts["duel"]["against"] == "constant"
 
 
 def test_predictions_that_are_not_numbers_fail(tmp_path: Path) -> None:
@@ -104,10 +109,11 @@ def test_predictions_that_are_not_numbers_fail(tmp_path: Path) -> None:
     inputs["model"] = save(world.objects, model.card.model_copy(update={"weights": file}), broken)
 
     for champion in (False, True):
-        more = {"champion": outcome_of(world.train()).outputs["model"]} if champion else {}
+        more = fought(trained(world)) if champion else {}
         outcome = outcome_of(world.run("evaluate", {**inputs, **more}))
         assert outcome.verdict is not None
-        assert [c.passed for c in outcome.verdict.checks] == [False] * (1 + champion)
+        assert [c.passed for c in outcome.verdict.checks] == [False] * 2
+        assert "a loss is not a number" in outcome.verdict.checks[1].message
         assert "log_loss must be at most 10, but it is not a number" in outcome.verdict.checks[0].message
         assert outcome.metrics == {}
         assert json.loads(world.objects.get(outcome.outputs["evaluation"].uri))["blocks"] == {}
@@ -119,15 +125,17 @@ def test_the_duel_is_fought_on_the_same_rows(
 ) -> None:
     world = World(tmp_path)
     inputs = trained(world, learner=challenger)
-    other = trained(world, learner=champion)["model"]
+    met = trained(world, learner=champion)
+    other = met["model"]
 
-    outcome = outcome_of(world.run("evaluate", {**inputs, "champion": other}))
+    outcome = outcome_of(world.run("evaluate", {**inputs, **fought(met)}))
 
     assert outcome.verdict is not None
     (check,) = [c for c in outcome.verdict.checks if c.name == "duel"]
     assert (check.passed, outcome.verdict.passed) == (passed, passed)
     duel = outcome.facts["duel"]
     assert duel["low"] < duel["difference"] < duel["high"]
+    assert (duel["challenger"], duel["champion"]) == (inputs["model"].digest, other.digest)
     assert duel["rows"] == outcome.facts["rows"]
     assert (duel["difference"] < 0) is passed
     alone = [
@@ -139,9 +147,9 @@ def test_the_duel_is_fought_on_the_same_rows(
 
 
 def test_tolerance_lets_a_slightly_worse_challenger_pass(tmp_path: Path) -> None:
-    world = World(tmp_path, spec(evaluation={"duel_tolerance": 0.6}))
-    other = outcome_of(world.train(learner=FAST)).outputs["model"]
-    outcome = outcome_of(world.run("evaluate", {**trained(world, learner=WEAK), "champion": other}))
+    world = World(tmp_path, spec(evaluation={"duel": {"tolerance": 0.6}}))
+    other = trained(world, learner=FAST)
+    outcome = outcome_of(world.run("evaluate", {**trained(world, learner=WEAK), **fought(other)}))
     assert outcome.verdict is not None and outcome.verdict.passed
     assert 0 < outcome.facts["duel"]["difference"] < 0.6
 
@@ -151,9 +159,10 @@ def test_the_duel_leaves_out_rows_that_the_champion_was_trained_on(tmp_path: Pat
     world = World(tmp_path)
     inputs = trained(world)
     earlier = World(tmp_path, spec(training={"holdout": {"share": 0.5, "block": "day"}, "seed": 8}))
-    champion = outcome_of(earlier.train()).outputs["model"]
+    met = trained(earlier)
+    champion = met["model"]
 
-    outcome = outcome_of(world.run("evaluate", {**inputs, "champion": champion}))
+    outcome = outcome_of(world.run("evaluate", {**inputs, **fought(met)}))
 
     table, cards = rows(), [load(world.objects, a.uri, a.digest).card for a in (inputs["model"], champion)]
     both = np.logical_and(*(card.holdout.mask(table["event_timestamp"])[0] for card in cards))
@@ -167,11 +176,11 @@ def test_a_duel_that_cannot_be_fought_is_not_passed(tmp_path: Path) -> None:
     # given a champion that needs a feature which is gone, and one that predicts something else
     wider = rows().append_column("gone", pa.array(np.arange(1500.0)))
     another = World(tmp_path, spec("regression"))
-    for champion, words in (
-        (outcome_of(world.train(wider)).outputs["model"], "feature 'gone' is missing"),
-        (outcome_of(another.train()).outputs["model"], "another label"),
+    for met, words in (
+        (trained(world, wider), "feature 'gone' is missing"),
+        (trained(another), "another label"),
     ):
-        outcome = outcome_of(world.run("evaluate", {**inputs, "champion": champion}))
+        outcome = outcome_of(world.run("evaluate", {**inputs, **fought(met)}))
         assert outcome.verdict is not None and not outcome.verdict.passed
         assert words in outcome.verdict.failures[0].message
 
@@ -185,7 +194,7 @@ def test_a_champion_whose_weights_cannot_be_read_fails_the_duel_and_not_the_job(
     file = model.card.weights.model_copy(update={"digest": digest(others)})
     champion = save(world.objects, model.card.model_copy(update={"weights": file}), others)
 
-    outcome = outcome_of(world.run("evaluate", {**inputs, "champion": champion}))
+    outcome = outcome_of(world.run("evaluate", {**inputs, **fought({**inputs, "model": champion})}))
 
     assert outcome.verdict is not None and not outcome.verdict.passed
     assert [(check.name, check.passed) for check in outcome.verdict.checks] == [("log_loss", True), ("duel", False)]

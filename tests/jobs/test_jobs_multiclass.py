@@ -69,14 +69,16 @@ def test_a_champion_that_knows_fewer_classes_is_fought_with_its_own(world: World
     # Given a champion from before the class 'early' was used
     old = rows(task="multiclass")
     old = old.filter(pc.not_equal(old["late"], "early"))
-    champion = outcome(world.train(old)).outputs["model"]
-    judged = outcome(world.run("evaluate", {**inputs, "champion": champion}))
+    met = {"champion": outcome(world.train(old)).outputs["model"], "champion_training_set": world.snapshot(old)}
+    judged = outcome(world.run("evaluate", {**inputs, **met}))
     # Then it is judged by what it says of the classes it knows, and loses by what it cannot know
     duel = judged.facts["duel"]
     assert duel["difference"] < -1 and judged.verdict.passed
-    # and against itself no model wins or loses
-    same = outcome(world.run("evaluate", {**inputs, "champion": inputs["model"]})).facts["duel"]
-    assert same["difference"] == 0
+    # and no model meets itself
+    itself = {"champion": inputs["model"], "champion_training_set": inputs["training_set"]}
+    refused = outcome(world.run("evaluate", {**inputs, **itself}))
+    assert not refused.verdict.passed and refused.facts["duel"]["difference"] is None
+    assert f"the same model {inputs['model'].digest}" in refused.verdict.failures[0].message
 
 
 def test_predictions_are_classes_with_their_probabilities(world: World, inputs: dict[str, Artifact]) -> None:

@@ -17,7 +17,7 @@ from millrace.models.classes import MOST, classes_of, likeliest, places
 from millrace.models.encoding import Encoder, labels
 from millrace.models.metrics import CLIP, block_bootstrap, metrics, row_losses
 from millrace.models.protocol import Matrix, Settings, engine_of
-from millrace.rules.duel import resample_counts
+from millrace.rules.blocks import resample_counts
 from millrace.spec.learner import LEARNERS
 
 XGB: dict[str, Any] = {"kind": "xgboost", "rounds": 20, "max_depth": 3, "subsample": 0.6, "segments": 2}

@@ -9,7 +9,7 @@ import pytest
 
 from millrace.core.errors import DataError
 from millrace.models.metrics import block_bootstrap, block_keys, block_sums, metrics, rounded, row_losses
-from millrace.rules.duel import resample_counts
+from millrace.rules.blocks import resample_counts
 
 
 def test_binary_metrics_agree_with_scikit_learn_on_tied_predictions() -> None:

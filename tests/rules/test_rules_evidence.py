@@ -89,6 +89,10 @@ def test_a_challenger_with_a_duel_lacks_nothing():
         ({"duel": {}}, True, ["its duel has no result"]),
         ({"duel": {"difference": None}}, False, ["its duel has no result"]),
         ({"duel": {"difference": True}}, True, ["its duel has no result"]),
+        ({"duel": {"difference": 0.1, "result": "undecided"}}, True, ["its duel was not passed"]),
+        ({"duel": {"difference": 0.1, "champion": name(1)}}, True, ["its duel was with itself"]),
+        ({"duel": {"difference": 0.1, "challenger": name(9)}}, True,
+         [f"its duel was fought by another model, {name(9)}"]),
         ({"reason": " "}, False, ["it gives no reason for the training"]),
         ({"mlflow_run": None}, False, ["it names no MLflow run that holds the model's files"]),
     ],
@@ -165,6 +169,14 @@ def test_the_version_must_be_registered_with_this_model_and_evidence(tag, value)
 
     with pytest.raises(EvidenceError, match="registered with another"):
         check(given, registered={k: v for k, v in tags.items() if v})
+
+
+def test_a_duel_with_a_constant_counts_only_while_there_is_no_champion():
+    duelled = evidence(duel={"difference": -0.1, "champion": None, "challenger": name(1), "against": "constant",
+                             "result": "passed"})  # fmt: skip
+    check(duelled)
+    with pytest.raises(EvidenceError, match="with a constant, and now there is a champion"):
+        check(duelled, champion_model=name(10))
 
 
 def test_a_duel_with_yesterdays_champion_does_not_count():

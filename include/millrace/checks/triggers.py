@@ -1,4 +1,4 @@
-"""Reasons to retrain that pipeline.yaml asks for, and that its windows can never give."""
+"""What pipeline.yaml asks for and its windows can never give: reasons to retrain, and duels."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from itertools import islice
 from zoneinfo import ZoneInfo
 
 from millrace.rules.blocks import MINIMUM_BLOCKS
+from millrace.rules.duel import FEWEST
 from millrace.spec import PipelineSpec, ProjectTree
 from millrace.spec.durations import Duration
 from millrace.spec.yaml_file import line_of
@@ -17,11 +18,11 @@ _LOOKED_AT = 100
 
 
 def check_triggers(tree: ProjectTree, spec: PipelineSpec) -> list[str]:
-    """One line for each reason of `monitoring.retrain_on` that can never come true."""
+    """One line for each reason of `monitoring.retrain_on` that can never come true, and for duels never judged."""
     path = tree.folder(spec.name) / "pipeline.yaml"
     return [
         f"{path}:{line_of(path, *loc)}: {'.'.join(loc)}: {text}"
-        for loc, text in _unable(spec)
+        for loc, text in (*_unable(spec), *_unjudged(spec))
     ]  # fmt: skip
 
 
@@ -74,6 +75,20 @@ def _unable(spec: PipelineSpec) -> Iterator[tuple[tuple[str, ...], str]]:
             "blocks, or say retrain_on: {drift: false}"
         )
         yield ("training", "window"), text
+
+
+def _unjudged(spec: PipelineSpec) -> Iterator[tuple[tuple[str, ...], str]]:
+    if spec.training is None:
+        return
+    window, holdout = spec.training.window, spec.training.holdout
+    trained = _most(spec, window)
+    if (held := holdout.share * trained) < FEWEST:
+        text = (
+            f"no model can become champion, or only by chance: of {_blocks(trained, holdout.block)} in training.window "
+            f"({window}) about {held:.1f} are held out, and a duel is judged by {FEWEST} or more; train on a longer "
+            "window, hold out a larger share, or hold out shorter blocks"
+        )
+        yield ("training", "holdout"), text
 
 
 def _blocks(count: int, block: str) -> str:

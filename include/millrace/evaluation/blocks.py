@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from millrace.models.metrics import Floats
-from millrace.rules.duel import resample_counts
+from millrace.rules.blocks import resample_counts
 
 SAMPLES = 400
 

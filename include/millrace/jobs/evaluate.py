@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from millrace.contract import Metric, Outcome, Verdict
 from millrace.core.canonical import canonical_json
 from millrace.core.errors import ContractError
-from millrace.evaluation.checks import Judged, Subject, judge
+from millrace.evaluation.checks import Judged, Subject, TrainingSet, judge
 from millrace.evaluation.measure import Measured, measure
 from millrace.jobs.work import Work
 from millrace.mlflow.runs import run_of_model
@@ -26,9 +26,10 @@ class Params(BaseModel):
 
 
 def run(work: Work, params: Params) -> Outcome:
-    """Measure the `model` on the rows of `training_set` that it held out, and pair it there with the `champion`.
+    """Measure the `model` on the rows of `training_set` that it held out, and pair it there with the `champion`, of
+    which `champion_training_set` says what it was trained on.
 
-    A failed verdict is an outcome. Without a champion the thresholds decide alone.
+    A failed verdict is an outcome. Without a champion the Duel is with a constant.
     """
     rules = work.spec.evaluation
     if rules is None:
@@ -36,8 +37,9 @@ def run(work: Work, params: Params) -> Outcome:
     seed, item = work.request.identity.seed, work.request.input("training_set")
     model = work.model("model")
     champion = work.model("champion") if work.request.inputs("champion") else None
-    measured = measure(model, work.read(item), seed=seed)
-    judged = judge(rules.asked, _subject(work, model, measured, champion))
+    table = work.read(item)
+    measured = measure(model, table, seed=seed)
+    judged = judge(rules.asked, _subject(work, model, measured, champion, TrainingSet(item.digest, table)))
     verdict = Verdict(passed=bool(judged.checks) and all(c.passed for c in judged.checks), checks=judged.checks)
     facts: dict[str, Any] = {
         "duel": None,
@@ -76,7 +78,9 @@ def run(work: Work, params: Params) -> Outcome:
     return Outcome(outputs=outputs, facts=facts, metrics=measured.metrics, verdict=verdict)
 
 
-def _subject(work: Work, model: Model, measured: Measured, champion: Model | None) -> Subject:
+def _subject(
+    work: Work, model: Model, measured: Measured, champion: Model | None, training_set: TrainingSet
+) -> Subject:
     item = work.request.input("model")
     return Subject(
         model=model,
@@ -87,7 +91,20 @@ def _subject(work: Work, model: Model, measured: Measured, champion: Model | Non
         place=work.request.key(item).rstrip("/") + "/",
         public=lambda column: work.spec.classification(column) == "public",
         means=work.request.means,
+        training_set=training_set,
+        champion_training_set=_trained_on(work, champion) if champion else None,
     )
+
+
+def _trained_on(work: Work, champion: Model) -> TrainingSet | None:
+    """Keys and event times of the champion's training set, None where the request has none; no rows of another set."""
+    import pyarrow as pa
+
+    for item in work.request.inputs("champion_training_set"):
+        mine = item.digest == champion.card.training_set
+        keys = [*champion.card.entity, champion.card.event_time]
+        return TrainingSet(item.digest, work.read(item, keys) if mine else pa.table({}))
+    return None
 
 
 def _track(work: Work, model: Model, metrics: dict[str, Metric], verdict: Verdict, judged: Judged) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from millrace.core.errors import DataError
 from millrace.models import classes
-from millrace.rules.duel import resample_counts
+from millrace.rules.blocks import resample_counts
 from millrace.rules.labels import ALLOWED, Task
 from millrace.rules.numbers import LARGEST
 from millrace.spec.training import METRICS

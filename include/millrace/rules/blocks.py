@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import NormalDist
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Blocks = Mapping[str, Sequence[float]]
 """Block key -> (sum of losses, rows). Keys sort by time."""
@@ -17,6 +23,63 @@ MEMORY, WEIGHT = 0.6, 20
 A few blocks cannot tell how much they remember, and to guess too little is to be too sure; docs/drift.md and
 docs/duel.md have the rates.
 """
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over `blocks` blocks, its standard error, the degrees of freedom that this is known by, and how skewed the
+    blocks are."""
+
+    mean: float
+    error: float
+    freedom: float
+    skewness: float
+    blocks: int
+
+    def ends(self, probability: float) -> tuple[float, float]:
+        """Ends of an interval, each of which the truth lies within with this probability, more than a half.
+
+        Where few blocks lie far out on one side, mean and error are small together, and an interval by Student's t ends
+        too early on that side and too late on the other (Johnson, Modified t tests, 1978). It is made longer in full
+        and shorter by half: what few blocks say of their skewness is a guess.
+        """
+        if not self.error:
+            return self.mean, self.mean
+        t = student(probability, self.freedom)
+        shift = self.skewness * (1 + 2 * t * t) / (6 * math.sqrt(self.blocks))
+        low, high = (t + (each if each > 0 else each / 2) for each in (-shift, shift))
+        return self.mean - low * self.error, self.mean + high * self.error
+
+
+def estimate(blocks: Blocks, weight: int) -> Estimate:
+    """Mean of at least three blocks with its error; see `variance` for `weight`."""
+    found, freedom = variance(blocks, weight)
+    centre, count = mean(blocks), len(blocks)
+    residuals = [b[0] - centre * b[1] for _, b in sorted(blocks.items())]
+    spread = math.hypot(*residuals) / math.sqrt(count)
+    third = math.fsum((r / spread) ** 3 for r in residuals) / count if spread else 0.0
+    skewness = third * math.sqrt(count * (count - 1)) / (count - 2)
+    return Estimate(centre, math.sqrt(found), freedom, skewness, count)
+
+
+def summed(keys: NDArray[np.str_], values: NDArray[np.float64]) -> dict[str, tuple[float, int]]:
+    """Sum of values and rows of each block, exact and therefore the same in whatever order the rows stand."""
+    import numpy as np
+
+    names, index = np.unique(keys, return_inverse=True)
+    order = np.argsort(index.ravel(), kind="stable")
+    ends = np.cumsum(np.bincount(index.ravel(), minlength=len(names)))
+    parts = np.split(values[order], ends[:-1]) if len(names) else []
+    return {str(name): (math.fsum(part), len(part)) for name, part in zip(names, parts, strict=True)}
+
+
+def resample_counts(blocks: int, *, seed: int, samples: int) -> NDArray[np.float64]:
+    """How often each of `blocks` blocks is drawn in each bootstrap sample, shape (samples, blocks)."""
+    import numpy as np
+
+    draws = np.random.Generator(np.random.PCG64(seed)).integers(0, blocks, size=(samples, blocks))
+    flat = (draws + np.arange(samples)[:, None] * blocks).ravel()
+    return np.bincount(flat, minlength=samples * blocks).reshape(samples, blocks).astype(np.float64)
 
 
 def mean(blocks: Blocks) -> float:
@@ -74,6 +137,17 @@ def remembering(count: int, memory: float) -> tuple[float, float]:
     expected = count - inflation
     freedom = expected**2 / (squares - 2 * sum(s * s for s in sums) / count + inflation**2)
     return inflation * (count - 1) / expected, freedom
+
+
+def tail(deviation: float, freedom: float) -> float:
+    """Probability that Student's t lies above this, by bisection of `student`; at least 1e-12."""
+    if deviation < 0:
+        return 1 - tail(-deviation, freedom)
+    low, high = math.log(1e-12), math.log(0.5)
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if student(1 - math.exp(middle), freedom) > deviation else (low, middle)
+    return math.exp(high)
 
 
 def _autocorrelation(values: list[float]) -> float:

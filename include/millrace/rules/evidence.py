@@ -67,7 +67,8 @@ class Evidence(BaseModel):
     code_digest: Digest
     gates: tuple[GateRecord, ...]
     duel: dict[str, Any] | None = Field(
-        description="`difference` of mean loss from the champion's, with its interval; null when there was no champion."
+        description="`difference` of mean loss from the champion's, or from a constant's; its interval, slices and "
+        "both models' digests. Null, or without digests, in Evidence of earlier versions."
     )
     decision: Text = Field(description=f"Id of the retrain decision, or `{MANUAL}`.")
     reason: str = Field(description="Why it was trained, in words.")
@@ -131,14 +132,27 @@ def missing(evidence: Evidence, *, has_champion: bool) -> list[str]:
     passed = {g.partition for g in evidence.gates if g.passed and g.dataset == "features"}
     found += [f"no passed gate for the features of {key}" for key in evidence.partitions if key not in passed]
     found += [f"the gate of {g.dataset} {g.partition} did not pass" for g in evidence.gates if not g.passed]
-    if evidence.duel is not None and not _finite(evidence.duel.get("difference")):
-        found.append("its duel has no result")
-    elif evidence.duel is None and has_champion:
-        found.append("there was no duel with the champion")
+    found += _of_duel(evidence.duel, evidence.model.digest, has_champion=has_champion)
     if not evidence.reason.strip():
         found.append("it gives no reason for the training")
     if not evidence.mlflow_run:
         found.append("it names no MLflow run that holds the model's files")
+    return found
+
+
+def _of_duel(duel: Mapping[str, Any] | None, model: str, *, has_champion: bool) -> list[str]:
+    """What is wrong with a duel. Earlier versions named no challenger and no result."""
+    if duel is None:
+        return ["there was no duel with the champion"] if has_champion else []
+    if not _finite(duel.get("difference")):
+        return ["its duel has no result"]
+    found = []
+    if duel.get("challenger", model) != model:
+        found.append(f"its duel was fought by another model, {duel['challenger']}")
+    if duel.get("result", "passed") != "passed":
+        found.append("its duel was not passed")
+    if duel.get("champion") == model:
+        found.append("its duel was with itself")
     return found
 
 
@@ -171,8 +185,10 @@ def check_release(
         return
     fought = (evidence.duel or {}).get("champion")
     if champion_model is not None and fought != champion_model:
+        constant = (evidence.duel or {}).get("against") == "constant"
+        other = "a constant, and now there is a champion" if constant else "a model that is no longer champion"
         raise EvidenceError(
-            f"{what}: its duel was with a model that is no longer champion",
+            f"{what}: its duel was with {other}",
             given=fought,
             allowed=[champion_model],
             next_step="Train and register it again",

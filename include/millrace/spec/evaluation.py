@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from millrace.spec.base import Model
+from millrace.spec.duel import DuelCheck, DuelSpec
 from millrace.spec.model_checks import DeclaredCheck, grouped
 
 
@@ -38,19 +39,6 @@ class ThresholdCheck(Threshold):
         return self.metric
 
 
-class DuelCheck(Model):
-    """The mean loss on frozen rows is no more than `tolerance` above the champion's."""
-
-    type: Literal["duel"] = "duel"
-    tolerance: float = Field(ge=0, description="In loss units.")
-    needs_champion: ClassVar[bool] = True
-
-    @property
-    def name(self) -> str:
-        """That of the check's verdict."""
-        return self.type
-
-
 ModelCheck = ThresholdCheck | DuelCheck | DeclaredCheck
 
 
@@ -58,11 +46,7 @@ class EvaluationSpec(Model):
     """What a challenger must reach, alone and against the champion."""
 
     thresholds: dict[str, Threshold] = Field(min_length=1, description="Metric name -> bounds on the holdout.")
-    duel_tolerance: float = Field(
-        default=0.0,
-        ge=0,
-        description="Largest mean loss above the champion's, in loss units, that the challenger may show.",
-    )
+    duel: DuelSpec = DuelSpec()
 
     checks: tuple[Annotated[DeclaredCheck, Field(discriminator="type")], ...] = Field(
         default=(), description="Model checks beside these; the challenger passes all."
@@ -73,9 +57,9 @@ class EvaluationSpec(Model):
         """All model checks that these keys ask for, in the order in which they are made."""
         bounds = sorted(self.thresholds.items())
         alone = (ThresholdCheck(metric=metric, min=bound.min, max=bound.max) for metric, bound in bounds)
-        return (*alone, DuelCheck(tolerance=self.duel_tolerance), *self.checks)
+        return (*alone, DuelCheck(**dict(self.duel)), *self.checks)
 
     @property
     def group_columns(self) -> tuple[str, ...]:
         """Columns by whose values rows are grouped; a training set holds them, features or not."""
-        return tuple(dict.fromkeys(column for _, column in grouped(self.checks)))
+        return tuple(dict.fromkeys((*(column for _, column in grouped(self.checks)), *self.duel.slices.columns)))

@@ -141,6 +141,7 @@ class PipelineSpec(Model):
                 if metric not in METRICS[self.label.task]:
                     wrong.add(f"no metric of a {self.label.task} label", "evaluation", "thresholds", metric,
                               given=metric, allowed=METRICS[self.label.task])  # fmt: skip
+            self.evaluation.duel.check(wrong, self.label.task, self.classification)
             for loc, text, given, allowed in unfit(self.evaluation.checks, self.label.task):
                 wrong.add(text, "evaluation", "checks", *loc, given=given, allowed=allowed or None)
         embedding = self.features.embedding

@@ -94,14 +94,14 @@ class Campaign:
             return None
         if set(mine["flight_id"].to_pylist()) != set(clean["flight_id"].to_pylist()):
             return "the keys changed"
-        from millrace.rules.duel import duel
+        from millrace.rules.duel import Terms, duel
 
         before, after = self._rows(self.clean[LAST]), self._rows(self.clean[NEXT])
         losses, blocks = [], None
         for june in (mine, clean):
             loss, blocks = _loss([before, june], after)
             losses.append(loss)
-        found = duel(losses[0], losses[1], blocks, tolerance=0.0, seed=7)
+        found = duel(losses[0], losses[1], blocks, Terms())
         if found.low is not None and found.low > 0:
             return f"the loss of July rises by {found.difference:.4f} ({found.low:.4f} to {found.high:.4f})"
         return None

@@ -64,9 +64,9 @@ def _metrics(mine: Document, theirs: Document | None, champion: Champion | None)
     if duel:
         low, high = duel.get("low"), duel.get("high")
         interval = "" if low is None else f" ({low:+.5f} to {high:+.5f})"
-        rows.append(
-            f"| duel: mean loss on the same {duel.get('rows')} rows | {duel['difference']:+.5f}{interval} | 0 |"
-        )
+        met = "the best constant" if duel.get("against") == "constant" else "the champion"
+        same = f"duel with {met}: mean loss on the same {duel.get('rows')} rows"
+        rows.append(f"| {same} | {duel['difference']:+.5f}{interval} | 0 |")
     return "\n".join(rows)
 
 

@@ -129,7 +129,8 @@ def evaluate(root: str, pipeline: str) -> JobRequest:
     model = model_of(site, data)
     inputs: list[tuple[str, Artifact, str | None]] = [("training_set", data, None), ("model", model, None)]
     if champion is not None and champion.model_digest != model.digest:
-        inputs.append(("champion", champion.trained.model, None))
+        trained = champion.trained
+        inputs += [("champion", trained.model, None), ("champion_training_set", trained.training_set, None)]
     return site.request("evaluate", scope=claimed.partitions, inputs=inputs, context=get_current_context())
 
 

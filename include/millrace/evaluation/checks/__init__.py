@@ -23,8 +23,9 @@ from millrace.evaluation.checks import (
     size,
     threshold,
 )
-from millrace.evaluation.checks.subject import Judged, Subject
-from millrace.spec.evaluation import DuelCheck, ModelCheck, ThresholdCheck
+from millrace.evaluation.checks.subject import Judged, Subject, TrainingSet
+from millrace.spec.duel import DuelCheck
+from millrace.spec.evaluation import ModelCheck, ThresholdCheck
 from millrace.spec.model_checks import (
     ArtifactCheck,
     CalibrationCheck,
@@ -51,7 +52,7 @@ _RUN: dict[type, Callable[[Any, Subject], Judged]] = {
 }
 _DECLARED = get_args(DeclaredCheck)
 
-__all__ = ["Judged", "Subject", "judge"]
+__all__ = ["Judged", "Subject", "TrainingSet", "judge"]
 
 
 def judge(asked: Iterable[ModelCheck], subject: Subject) -> Judged:

@@ -5,13 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from millrace.contract import Check, Means
 from millrace.evaluation.measure import Measured
 from millrace.models.files import Model
 from millrace.models.metrics import rounded
 from millrace.store import ObjectStore
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """The Snapshot that a model was trained on, and rows of it: the champion's has its keys and event time only."""
+
+    digest: str
+    rows: pa.Table
 
 
 @dataclass(frozen=True)
@@ -30,6 +41,8 @@ class Subject:
     place: str = ""
     public: Callable[[str], bool] = lambda column: False
     means: Means = field(default_factory=Means)
+    training_set: TrainingSet | None = None
+    champion_training_set: TrainingSet | None = None
 
 
 @dataclass(frozen=True)
