@@ -37,6 +37,7 @@ for command in (
     record.promote,
     record.champion,
     lifecycle.versions,
+    lifecycle.aliases,
     lifecycle.quarantine,
     lifecycle.reinstate,
     lifecycle.retire,

@@ -31,11 +31,12 @@ MOVES: Mapping[State, tuple[State, ...]] = {
 @dataclass(frozen=True)
 class Life:
     """How a version stands. `serving`: it is the champion of record, which one in quarantine stays until another is;
-    `moved` is who moved it last, and why."""
+    `ended`: its last release ended without a promotion; `moved` is who moved it last, and why."""
 
     version: int
     state: State
     serving: bool
+    ended: bool
     moved: Moved | None
 
 
@@ -53,12 +54,14 @@ def lives(connection: Connection, pipeline: str) -> list[Life]:
     """All registered versions, lowest number first."""
     champion = champions.champion(connection, pipeline)
     asked = {request.version for request in _open(connection, pipeline)}
+    last_of = {request.version: request for request in chain.states(connection, ReleaseRequest, pipeline)}
     moved = {each.version: each for each in chain.states(connection, Moved, pipeline)}
     found = []
     for version in sorted({each.version for each in chain.states(connection, Registered, pipeline)}):
         serving, last = champion is not None and champion.version == version, moved.get(version)
         is_in = state(serving=serving, asked=version in asked, moved=last)
-        found.append(Life(version=version, state=is_in, serving=serving, moved=last))
+        ended = version in last_of and version not in asked and last_of[version].state != "promoted"
+        found.append(Life(version=version, state=is_in, serving=serving, ended=ended, moved=last))
     return found
 
 

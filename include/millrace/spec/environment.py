@@ -53,6 +53,11 @@ class Environment(Model):
     description: str = Field(default="", description="In words, for people.")
     approval: ApprovalSpec = ApprovalSpec()
     scheduled: bool = Field(default=True, description="Whether features run by the clock; backfill needs it.")
+    aliases: Literal["report", "revert"] = Field(
+        default="report",
+        description="What is done about an MLflow alias that names another version than the ledger: `millrace aliases` "
+        "tells it, or sets it right too.",
+    )
     custom_code: Literal["process", "pods"] = Field(
         default="pods",
         description="Where trainer.py and custom model checks may run; process: all who write pipelines are trusted.",

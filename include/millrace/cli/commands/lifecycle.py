@@ -1,4 +1,4 @@
-"""Commands about the life of model versions: versions, quarantine, reinstate, retire."""
+"""Commands about the life of model versions: versions, aliases, quarantine, reinstate, retire."""
 
 from __future__ import annotations
 
@@ -29,6 +29,25 @@ def versions(pipeline: Annotated[str, typer.Argument(help="Whose versions.")], p
         if life.moved is not None:
             text += f" ({life.moved.reason}; {life.moved.by})"
         print(text)
+
+
+def aliases(
+    pipeline: Annotated[str, typer.Argument(help="Whose registered model.")], project: ProjectOption = None
+) -> None:
+    """Find MLflow aliases that somebody changed past the ledger; set right where the environment says, else exit 1."""
+    from millrace.cli.aliases import look
+    from millrace.spec import Placed
+
+    tree = ProjectTree.at(project)
+    settings = Settings.load(tree.root)
+    policy = Placed.of(tree, settings.environment, pipeline).environment.aliases
+    wrong = look(opened(settings), settings.mlflow, pipeline, revert=policy == "revert")
+    for each in wrong:
+        print(f"{pipeline}: {each}{'; set right' if policy == 'revert' else ''}")
+    if not wrong:
+        print(f"{pipeline}: MLflow's aliases are as the ledger has it")
+    if wrong and policy == "report":
+        raise typer.Exit(1)
 
 
 def quarantine(
