@@ -16,7 +16,8 @@ import numpy as np
 
 from bench.retraining_streams import DAYS, HISTORY, KINDS, MONTHS, ROWS, STILL, Ridge, Stream
 from millrace.rules import gain as rule
-from millrace.rules.degradation import Blocks, degradation, student
+from millrace.rules.blocks import Blocks, student
+from millrace.rules.degradation import degradation
 from millrace.rules.gain import Gain
 
 WINDOWS = range(HISTORY, MONTHS)

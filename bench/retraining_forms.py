@@ -22,7 +22,7 @@ from millrace.models.encoding import Encoder, labels
 from millrace.models.files import Card, Model, WeightsFile
 from millrace.models.holdout import Holdout
 from millrace.models.protocol import Matrix, Settings
-from millrace.rules.degradation import student
+from millrace.rules.blocks import student
 from millrace.rules.gain import BELIEVED, STRICT, Gain, gain, surely_better
 from millrace.spec.learner import XGBoostLearner
 

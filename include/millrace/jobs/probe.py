@@ -15,7 +15,7 @@ from millrace.jobs.work import Work
 from millrace.learners.probes import Form, Given, Prober
 from millrace.models.files import Model
 from millrace.models.metrics import block_keys, rounded
-from millrace.rules.degradation import MINIMUM_BLOCKS
+from millrace.rules.blocks import MINIMUM_BLOCKS
 from millrace.rules.gain import gain, surely_better
 from millrace.rules.labels import absent, known
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from millrace.rules.degradation import MINIMUM_BLOCKS, WEIGHT, Blocks, _mean, _variance, student
+from millrace.rules.blocks import MINIMUM_BLOCKS, WEIGHT, Blocks, estimate, student
 
 STRICT, BELIEVED = 0.002, 0.10
 """Chance of a gain that is none at which a pipeline is retrained that has not gained before, and one that has.
@@ -54,13 +54,13 @@ def gain(champion: Blocks, probe: Blocks, unit: float, *, recent: bool = False) 
     """The gain over the blocks of one partition, whose losses `unit` makes shares; None where there are too few blocks,
     or no loss to be measured by.
 
-    The standard error is that of `degradation`: of a ratio, widened for what neighbouring blocks remember.
+    The standard error is that of `millrace.rules.blocks`: of a ratio, widened for what neighbouring blocks remember.
     """
     paired = {key: (champion[key][0] - probe[key][0], champion[key][1]) for key in champion}
     if len(paired) < MINIMUM_BLOCKS or not unit > 0:
         return None
-    variance, freedom = _variance(paired, WEIGHT)
-    return Gain(_mean(paired) / unit, math.sqrt(variance) / unit, freedom, recent)
+    found = estimate(paired, WEIGHT)
+    return Gain(found.mean / unit, found.error / unit, found.freedom, recent)
 
 
 def surely_better(one: Blocks, other: Blocks) -> bool:
