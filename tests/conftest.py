@@ -48,7 +48,7 @@ def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    binary = _versitygw()
+    binary = versitygw()
     if binary:
         command = [binary, "--port", f"127.0.0.1:{port}", "posix", str(tmp_path_factory.mktemp("s3"))]
     else:
@@ -86,7 +86,7 @@ def bucket(s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     return name
 
 
-def _versitygw() -> str | None:
+def versitygw() -> str | None:
     """Path of the server: on PATH, or in Go's own folder, where it is built once; None where that cannot be."""
     found, go = shutil.which("versitygw"), shutil.which("go")
     if found or go is None:

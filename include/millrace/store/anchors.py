@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from millrace.core.canonical import canonical_json
-from millrace.core.errors import Conflict, Corrupt, LedgerError
+from millrace.core.errors import Corrupt, LedgerError, NotFound, StoreError
 from millrace.core.settings import Settings
 from millrace.store import layout
 from millrace.store.interface import ObjectStore
@@ -34,8 +34,13 @@ class Anchors:
         key = layout.anchor(pipeline, number)
         try:
             self.objects.put_if(key, canonical_json({"pipeline": pipeline, "number": number, "hash": entry_hash}), None)
-        except Conflict:
-            if self._get(key) != (pipeline, number, entry_hash):
+        except StoreError as err:
+            # Lost to another, or to an earlier try of its own; of locked objects some servers say 'denied' then.
+            try:
+                stands = self._get(key)
+            except NotFound:
+                raise err from None
+            if stands != (pipeline, number, entry_hash):
                 raise LedgerError(f"another entry {number} of {pipeline} was anchored: the record was written anew",
                                   where=self.objects.url(key), given=entry_hash,
                                   next_step="See what 'millrace ledger verify' finds") from None  # fmt: skip
