@@ -24,6 +24,7 @@ class TaskInstance:
     run_id: str
     try_number: int = 1
     max_tries: int = 3
+    map_index: int = -1
     xcoms: dict[str, Any] = field(default_factory=dict)
     log_url: str | None = None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -36,6 +36,26 @@ class ApprovalSpec(Model):
         return self
 
 
+Happening = Literal["request", "decision", "failed_gate", "alert", "failed_run"]
+"""What notifiers can be told of: a release that waits for persons, how a release was decided, data that failed its
+gate, an alert of monitoring, and a run that failed for whatever reason."""
+
+
+class Notification(Model):
+    """An Airflow notifier, and what it is told of."""
+
+    on: tuple[Happening, ...] = Field(min_length=1, description="What it is told of.")
+    notifier: str = Field(
+        pattern=r"^[A-Za-z_][\w]*(\.[A-Za-z_]\w*)+$",
+        description="Its class, such as airflow.providers.smtp.notifications.smtp.SmtpNotifier.",
+    )
+    arguments: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Of the class. Its templated ones may use {{ millrace.subject }}, .text, .link, .happening, "
+        ".pipeline and .environment. No secret: those are in the Airflow Connection that it names.",
+    )
+
+
 class PipelineOverlay(Model):
     """What an environment may change of one pipeline."""
 
@@ -52,6 +72,11 @@ class Environment(Model):
     name: Name = Field(description="The file's name without .yaml.")
     description: str = Field(default="", description="In words, for people.")
     approval: ApprovalSpec = ApprovalSpec()
+    notify: tuple[Notification, ...] = Field(default=(), description="Who is told of what, by Airflow's notifiers.")
+    alerts: Literal["fail", "log"] = Field(
+        default="fail",
+        description="fail: a monitoring run that ends in an alert fails, without retry; log: it only warns.",
+    )
     scheduled: bool = Field(default=True, description="Whether features run by the clock; backfill needs it.")
     aliases: Literal["report", "revert"] = Field(
         default="report",

@@ -11,6 +11,7 @@ from millrace.airflow.runners import Planned, runner_of
 from millrace.airflow.runtime.retry import RETRIES, RETRY_DELAY, retry_policy
 from millrace.airflow.runtime.run import JobTask
 from millrace.airflow.runtime.site import Site
+from millrace.airflow.runtime.tell import of_a_failed_run
 
 POOL = "millrace_compute"
 """Airflow pool with cores / threads slots, so that several trainings do not slow each other down tenfold."""
@@ -53,7 +54,12 @@ def arguments(site: Site, part: str, does: str, *, by_clock: bool = False) -> di
         # Airflow's own setting); the others do nothing until somebody, or another DAG, asks for a run.
         "is_paused_upon_creation": None if by_clock else False,
         "render_template_as_native_obj": False,
+        "on_failure_callback": of_a_failed_run(str(site.tree.root), spec.name) if _told(site, "failed_run") else None,
     }
+
+
+def _told(site: Site, happening: str) -> bool:
+    return any(happening in wanted.on for wanted in site.placed.environment.notify)
 
 
 def _doc(site: Site, part: str, does: str) -> str:

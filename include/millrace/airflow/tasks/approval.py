@@ -13,9 +13,10 @@ from millrace.airflow.runtime import decided
 from millrace.airflow.runtime.aliases import withdraw
 from millrace.airflow.runtime.notes import note
 from millrace.airflow.runtime.site import Site
+from millrace.airflow.runtime.tell import tell
 from millrace.airflow.tasks.question import question
 from millrace.airflow.tasks.release import answer_automatically, ended, request_of
-from millrace.ledger import Answer, ReleaseRequest
+from millrace.ledger import Answer, ReleaseRequest, words
 from millrace.rules.approval import barred
 
 SHORTEST = timedelta(seconds=1)
@@ -45,6 +46,12 @@ class ReleaseApproval(ApprovalOperator):
             request = answer_automatically(site, request)
         if request.state != "waiting":
             return self._end(site, request)
+        self._ask(site, request)
+        tell(site, "request", self.subject, str(self.body), link=self._link(context))
+        return super().execute(context)
+
+    def _ask(self, site: Site, request: ReleaseRequest) -> None:
+        """Put together what persons are shown, and for how long the task parks."""
         if conf.getboolean("core", "simple_auth_manager_all_admins", fallback=False):
             raise AirflowFailException(
                 f"Environment {site.settings.environment} asks persons to approve, but every user of this Airflow is "
@@ -54,7 +61,6 @@ class ReleaseApproval(ApprovalOperator):
         approvers = site.placed.approval.approvers
         self.assigned_users = [{"id": name, "name": name} for name in approvers] or None
         self.response_timeout = _slice(site, request)
-        return super().execute(context)
 
     def execute_complete(self, context: Any, event: dict[str, Any]) -> Any:
         """Record an answer, or look how the request stands; then go on, end, or wait for another slice."""
@@ -66,10 +72,17 @@ class ReleaseApproval(ApprovalOperator):
         if user and request.state == "waiting":
             request = self._answered(site, request, event, str(user["name"]), str(user["id"]))
         if request.state == "waiting":
-            return self.execute(context)
+            self._ask(site, request)
+            return super().execute(context)
         self._end(site, request)
         approved = user and event["chosen_options"] == [self.APPROVE]
         return super().execute_complete(context, event) if approved else None
+
+    def _link(self, context: Any) -> str | None:
+        try:
+            return self.generate_link_to_ui(task_instance=context["ti"])
+        except ValueError:  # Airflow does not know its own address
+            return None
 
     def _answered(
         self, site: Site, request: ReleaseRequest, event: dict[str, Any], name: str, user_id: str
@@ -90,6 +103,8 @@ class ReleaseApproval(ApprovalOperator):
 
     def _end(self, site: Site, request: ReleaseRequest) -> None:
         """Go on where the request is approved; otherwise let MLflow's alias follow, and say why in one line."""
+        said = f"{site.name} version {request.version}: {words(request)}"
+        tell(site, "decision", said, f"{said}. Release {request.id}, asked for because: {request.reason}")
         if request.state in ("approved", "promoted"):
             return
         withdraw(site, request.version)

@@ -15,9 +15,11 @@ from millrace.airflow.runtime.assets import features_asset, scored_asset
 from millrace.airflow.runtime.champion import champion_of
 from millrace.airflow.runtime.form import known_fields
 from millrace.airflow.runtime.gate import require
+from millrace.airflow.runtime.notes import note
 from millrace.airflow.runtime.retry import InfrastructureError, NotYet, may_retry
 from millrace.airflow.runtime.run import Done, JobTask, outcome_of, pack, run_job, unpack
 from millrace.airflow.runtime.site import Site
+from millrace.airflow.runtime.tell import tell
 from millrace.airflow.tasks.partition import partition_of
 from millrace.contract import Artifact, JobRequest, code_digest
 from millrace.ledger import GateVerdict, Source
@@ -285,7 +287,12 @@ def _gate(
             made_of=made_of,
         )
     )
-    require(site, outcome, partition, dataset)
+    try:
+        require(site, outcome, partition, dataset)
+    except AirflowFailException as err:
+        note(str(err).splitlines()[0])
+        tell(site, "failed_gate", f"{site.name} {partition}: {dataset} failed its gate", str(err))
+        raise
 
 
 def _looked_at(site: Site, dataset: str, partition: str, checks: list[Any]) -> list[tuple[str, Artifact, str | None]]:

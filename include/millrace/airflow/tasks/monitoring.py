@@ -7,10 +7,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from airflow.sdk import get_current_context
+from airflow.sdk.exceptions import AirflowFailException
 
 from millrace.airflow.runtime import decided
+from millrace.airflow.runtime.notes import note
 from millrace.airflow.runtime.run import Done, JobTask
 from millrace.airflow.runtime.site import Site
+from millrace.airflow.runtime.tell import tell
 from millrace.airflow.tasks.partition import partition_of
 from millrace.contract import Artifact, JobRequest
 from millrace.ledger import Champion, JobDone, MonitoredWindow, Unmonitored
@@ -188,6 +191,11 @@ def decide(root: str, pipeline: str) -> dict[str, Any] | None:
     )
     level = logging.WARNING if answer.action == "alert" else logging.INFO
     log.log(level, "%s %s: %s (%s): %s", pipeline, partition, answer.action, answer.reason, answer.message)
+    if answer.action == "alert":
+        said = note(f"{pipeline} {partition}: {answer.reason}: {answer.message}")
+        tell(site, "alert", f"{pipeline} {partition}: {answer.reason}", said)
+        if site.placed.environment.alerts == "fail":
+            raise AirflowFailException(said)
     if answer.action != "retrain":
         return None
     half_life = HALF_LIFE if now.gain and now.gain.recent else None
