@@ -249,10 +249,20 @@ def test_what_the_champion_was_trained_on_never_retrains(site):
     assert records(site) == [(DAYS[1], "none", "in_training")]
 
 
-def test_a_broken_column_alerts_and_never_retrains(site):
-    assert decide(site, DAY, QUIET | {"broken": {"pages": "all null"}}, WORSE) is None
+def test_a_broken_column_fails_the_run_and_never_retrains(site):
+    with pytest.raises(AirflowFailException, match="broken column: pages"):
+        decide(site, DAY, QUIET | {"broken": {"pages": "all null"}}, WORSE)
     assert records(site) == [(DAY, "alert", "broken")]
     assert site.ledger.retrains(PIPELINE) == []
+
+
+def test_where_the_environment_says_so_an_alert_only_warns(site):
+    path = site.tree.root / "include" / "environments" / "dev.yaml"
+    path.write_text(path.read_text() + "alerts: log\n")
+    Site.at.cache_clear()
+    site = Site.at(str(site.tree.root), PIPELINE)
+    assert decide(site, DAY, QUIET | {"broken": {"pages": "all null"}}, WORSE) is None
+    assert records(site) == [(DAY, "alert", "broken")]
 
 
 def test_drift_retrains_by_k_of_n_windows_of_this_champion_while_outcomes_are_unknown(site):

@@ -44,7 +44,7 @@ gate, an alert of monitoring, and a run that failed for whatever reason."""
 class Notification(Model):
     """An Airflow notifier, and what it is told of."""
 
-    on: tuple[Happening, ...] = Field(min_length=1, description="What it is told of.")
+    of: tuple[Happening, ...] = Field(min_length=1, description="What it is told of.")
     notifier: str = Field(
         pattern=r"^[A-Za-z_][\w]*(\.[A-Za-z_]\w*)+$",
         description="Its class, such as airflow.providers.smtp.notifications.smtp.SmtpNotifier.",

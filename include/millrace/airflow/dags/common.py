@@ -59,7 +59,7 @@ def arguments(site: Site, part: str, does: str, *, by_clock: bool = False) -> di
 
 
 def _told(site: Site, happening: str) -> bool:
-    return any(happening in wanted.on for wanted in site.placed.environment.notify)
+    return any(happening in wanted.of for wanted in site.placed.environment.notify)
 
 
 def _doc(site: Site, part: str, does: str) -> str:

@@ -32,7 +32,7 @@ def tell(
         "environment": site.settings.environment,
     }
     for wanted in site.placed.environment.notify:
-        if happening not in wanted.on:
+        if happening not in wanted.of:
             continue
         try:
             module, _, name = wanted.notifier.rpartition(".")
