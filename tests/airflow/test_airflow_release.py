@@ -15,7 +15,8 @@ from millrace.airflow.runtime.retry import InfrastructureError
 from millrace.airflow.tasks import release as tasks
 from millrace.airflow.tasks.question import question
 from millrace.core.canonical import canonical_json
-from millrace.ledger import Registered
+from millrace.ledger import Moved, Registered
+from millrace.store.anchors import Anchors
 from millrace.store.champions import Champions
 
 
@@ -294,3 +295,49 @@ def test_a_run_without_a_request_promotes_nothing(house):
 
     with pytest.raises(AirflowFailException, match="has made no release request"):
         house.promote(1, run_id="another")
+
+
+class Killed(BaseException):
+    """Stands for a process that ends here."""
+
+
+@pytest.mark.parametrize("put", [False, True])
+def test_a_release_that_is_killed_around_its_anchor_is_finished_by_its_retry(house, monkeypatch, put):
+    def killed(anchors: Anchors, *entry: Any) -> None:
+        if put:
+            kept(anchors, *entry)
+        raise Killed
+
+    kept = Anchors.put
+    house.register(1), house.open(1)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Anchors, "put", killed)
+        house.promote(1)
+    assert house.champion() is None and house.alias == []
+    assert Champions(house.site.objects).get(PIPELINE) is None
+
+    assert house.promote(1) == {"version": 1, "generation": 1}
+
+    (entry,) = house.ledger.entries(PIPELINE, "promoted")
+    assert house.site.anchors.read() == {PIPELINE: {entry.number: entry.hash}}
+    assert house.alias == [1] and house.ledger.verify(house.site.anchors.read())
+
+
+def test_who_works_with_a_champion_in_quarantine_is_warned(house, caplog):
+    house.register(1), house.release(1)
+    assert champion_of(house.site).version == 1 and "quarantined" not in caplog.text
+    house.ledger.move(Moved(pipeline=PIPELINE, version=1, to="quarantined", reason="it leaks", by="ann"))
+
+    assert champion_of(house.site).version == 1
+
+    assert "the champion, version 1, is quarantined: it leaks (ann)" in caplog.text
+
+
+def test_a_version_in_quarantine_is_not_released(house):
+    house.register(1), house.open(1)
+    house.ledger.move(Moved(pipeline=PIPELINE, version=1, to="quarantined", reason="it leaks", by="ann"))
+
+    with pytest.raises(AirflowFailException, match="it leaks"):
+        house.promote(1)
+
+    assert house.champion() is None

@@ -390,4 +390,12 @@ MUTANTS = [
         "CHECK (seq >= 0 OR seq <= {int(sealed)})",
         ("tests/ledger/test_ledger_migrations.py", "-k", "sqlite"),
     ),
+    Mutant(
+        9,
+        "a release that was killed before its anchor is never finished",
+        "include/millrace/airflow/tasks/release.py",
+        "    site.ledger.settle(pipeline, site.anchors.put)",
+        "    pass",
+        ("tests/airflow/test_airflow_release.py", "-k", "killed_around"),
+    ),
 ]

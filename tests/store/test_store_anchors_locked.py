@@ -1,5 +1,5 @@
-"""Anchors in a locked bucket, under credentials of their own, hold against whoever has all others: on a real server with
-accounts, a policy and object lock."""
+"""Anchors in a locked bucket, under credentials of their own, hold against whoever has all others: on a real server
+with accounts, a policy and object lock."""
 
 from __future__ import annotations
 
