@@ -316,3 +316,22 @@ def test_a_server_gives_a_link() -> None:
     run: Any = Tracked(None, "https://me:word@mlflow.test/", "3", "abc", 0)  # type: ignore[arg-type]
     assert run.link == "https://***@mlflow.test/#/experiments/3/runs/abc"
     assert Tracked(None, "sqlite:///x.db", "3", "abc", 0).link is None  # type: ignore[arg-type]
+
+
+def test_recent_rows_can_count_for_more_and_the_model_says_so(world: World) -> None:
+    alike, recent = world.train(), world.run(
+        "train", {"training_set": world.snapshot(rows())}, {"learner": None, "half_life": 0.5}
+    )  # fmt: skip
+    cards = [load(world.objects, m.uri, m.digest).card for m in map(model_of, (alike, recent))]
+    assert [card.half_life for card in cards] == [None, 0.5]
+    assert cards[0].weights != cards[1].weights
+    assert cards[0].encoder == cards[1].encoder
+    # and so long a half-life that a month is nothing teaches what no weights do
+    slow = world.run("train", {"training_set": world.snapshot(rows())}, {"learner": None, "half_life": 1e15})
+    other = model_of(slow)
+    assert load(world.objects, other.uri, other.digest).card.weights == cards[0].weights
+
+
+def test_a_half_life_of_nothing_is_refused(world: World) -> None:
+    result = world.run("train", {"training_set": world.snapshot(rows())}, {"learner": None, "half_life": 0})
+    assert result.error is not None and "half_life" in result.error.message
