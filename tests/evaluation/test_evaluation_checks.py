@@ -12,9 +12,11 @@ from millrace.contract import Check, Metric
 from millrace.core.errors import DataError, StoreError
 from millrace.evaluation import checks
 from millrace.evaluation.checks import Judged, Subject, judge
+from millrace.evaluation.checks.subject import Figure
 from millrace.evaluation.measure import Measured
 from millrace.models.files import Model
 from millrace.spec.evaluation import DuelCheck, EvaluationSpec, ModelCheck, ThresholdCheck
+from millrace.spec.model_checks import SizeCheck
 
 NOBODY: Any = None
 BOUNDED = ThresholdCheck(metric="log_loss", max=0.5)
@@ -109,6 +111,32 @@ def test_what_may_go_well_another_time_is_no_verdict(monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(checks._RUN, ThresholdCheck, cut_off)
     with pytest.raises(type(error)):
         judge([BOUNDED], subject(log_loss=0.4))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 0.31])
+def test_a_figure_passes_within_its_bounds_only(value: float) -> None:
+    figure = Figure("share", value, min=-1, max=0.3)
+    assert not figure.passed and not figure.check("c").passed
+    assert figure.fact()["value"] == (0.31 if value == 0.31 else None)
+    assert Figure("share", 0.3, min=0.3, max=0.3).passed
+
+
+def test_of_several_checks_of_a_type_facts_are_a_list_and_files_have_names_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = Judged(
+        (Check(name="size", passed=True, message="small"),), {"size": {"name": "size"}}, files={"a.json": b"1"}
+    )
+    monkeypatch.setitem(checks._RUN, SizeCheck, lambda asked, subject: made)
+    judged = judge([SizeCheck(type="size", max_bytes=1)] * 2, subject())
+    assert judged.facts == {"size": [{"name": "size"}, {"name": "size"}]}
+    assert judged.files == {"a.json": b"1", "2_a.json": b"1"}
+
+
+def test_a_declared_check_that_cannot_be_computed_says_so_among_the_facts() -> None:
+    judged = judge([SizeCheck(type="size", max_bytes=1)], subject())
+    assert not judged.checks[0].passed
+    assert judged.facts["size"][0]["figures"] == [] and judged.facts["size"][0]["error"] == "AssertionError"
 
 
 def test_facts_are_kept_by_the_type_of_the_check(monkeypatch: pytest.MonkeyPatch) -> None:

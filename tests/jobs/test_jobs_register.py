@@ -281,6 +281,15 @@ def test_other_model_files_in_the_mlflow_run_are_found(registry):
     assert find_versions(registry.client, PIPELINE, {}) == []
 
 
+def test_what_another_tool_would_execute_beside_the_model_is_refused(registry):
+    request = registry.registration(1)
+    loader = "flavors: {python_function: {loader_module: this_executes}}"
+    registry.client.log_text(request.identity.params["mlflow_run"], loader, "model/MLmodel")
+
+    assert "files lie beside the model in the MLflow run" in error(run(request))[1]
+    assert find_versions(registry.client, PIPELINE, {}) == []
+
+
 def test_a_run_without_model_files_is_refused(registry):
     request = registry.registration(1)
     (file,) = (registry.root / "mlflow").rglob("model.json")

@@ -55,6 +55,20 @@ def test_rows_are_ordered_complete_and_typed(project: Any) -> None:
     assert (manifest.partition, manifest.rows) == ("2024-01-02", 3)
 
 
+def test_columns_that_only_group_rows_stand_beside_the_features(project: Any) -> None:
+    """Given a model check that groups by a feature and by a column that is none, then the other is kept under a name
+    that no training takes for a feature."""
+    check = {"type": "fairness", "columns": ["driver", "created"], "metric": "brier", "max_difference": 1}
+    learner = {"learner": {"kind": "xgboost"}, "window": "P1M", "minimum_rows": 1}
+    judged = {"thresholds": {"brier": {"max": 1}}, "checks": [check]}
+    project.spec = {**project.spec, "training": learner, "evaluation": judged}
+    first = project.snapshot("2024-01-01", [row("b", "2024-01-01 05:00", 2), row("a", "2024-01-01 05:00", 1)])
+    made = table(project, project.training_set({"2024-01-01": first}, LATER))
+    names = ["vehicle", "event_timestamp", *feast_project.FEATURE_NAMES, "group__created", "late"]
+    assert made.column_names == names
+    assert made["group__created"].to_pylist() == [at("2024-01-01 05:00")] * 2
+
+
 def test_rows_without_features_before_them_stay_with_nulls(project: Any) -> None:
     """Given a row that became known only after its event, then it is asked for but its values are not yet there."""
     late = row("a", "2024-01-01 05:00", 1, created=at("2024-01-01 08:00"))

@@ -14,6 +14,7 @@ from millrace.jobs.work import Work
 from millrace.mlflow.registry import CHALLENGER, CHAMPION, alias_versions, ensure_version
 from millrace.mlflow.runs import connect, reaching
 from millrace.rules.evidence import EVIDENCE_TAG, MODEL_TAG, Evidence, missing
+from millrace.store.layout import CARD, SIGNATURE
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -100,12 +101,17 @@ def _check_files(client: MlflowClient, run_id: str, evidence: Evidence) -> None:
     from tempfile import TemporaryDirectory
 
     with TemporaryDirectory(prefix="millrace-") as folder:
-        if f"{FILES}/model.json" not in {f.path for f in client.list_artifacts(run_id, FILES)}:
-            raise EvidenceError("the MLflow run holds no model files", given=f"{run_id}/{FILES}/model.json")
-        card = json.loads(Path(client.download_artifacts(run_id, f"{FILES}/model.json", folder)).read_bytes())
+        held = {f.path.removeprefix(f"{FILES}/") for f in client.list_artifacts(run_id, FILES)}
+        if CARD not in held:
+            raise EvidenceError("the MLflow run holds no model files", given=f"{run_id}/{FILES}/{CARD}")
+        card = json.loads(Path(client.download_artifacts(run_id, f"{FILES}/{CARD}", folder)).read_bytes())
     if digest(card) != evidence.model.digest:
         raise Corrupt("the model in the MLflow run is not the one that was judged", given=digest(card),
                       allowed=[evidence.model.digest])  # fmt: skip
+    # An MLmodel beside it would make MLflow execute what that names, for whoever loads the version.
+    if beside := sorted(held - {CARD, SIGNATURE, card.get("weights", {}).get("file")}):
+        raise EvidenceError("files lie beside the model in the MLflow run, which another tool might execute",
+                            given=", ".join(beside), next_step="Remove them, or train again")  # fmt: skip
 
 
 def _tags(evidence: Evidence) -> dict[str, str]:

@@ -23,7 +23,7 @@ from millrace.models.recency import weights
 from millrace.rules.labels import Task
 from millrace.spec import PipelineSpec
 from millrace.spec.model_checks import GROUP
-from millrace.store.layout import CARD
+from millrace.store.layout import CARD, SIGNATURE
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -140,7 +140,7 @@ def log_training(run: Tracked, model: Model, data: Prepared, curve: list[Point])
         name, picture = fit.__name__, fit(held.label, prediction)
     features = importance(model.predictor, held, data.task, seed=card.seed)
     run.files(
-        {card.weights.file: model.data, CARD: canonical_json(card), "signature.json": canonical_json(_signature(card))},
+        {card.weights.file: model.data, CARD: canonical_json(card), SIGNATURE: canonical_json(_signature(card))},
         "model",
     )
     run.files(

@@ -15,6 +15,8 @@ DATA, MANIFEST = "data.parquet", "manifest.json"
 """Files of a Snapshot; the manifest, written last, makes it exist."""
 CARD, REFERENCE = "model.json", "reference.json"
 """Files of a model beside its weights; the card, written last, makes it exist."""
+SIGNATURE = "signature.json"
+"""What a model takes and gives, beside its files in MLflow."""
 Folder = Literal["embeddings", "evaluations", "evidence", "reports"]
 """Where documents lie that are one object each."""
 
