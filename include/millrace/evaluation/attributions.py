@@ -28,7 +28,7 @@ UNIT: dict[Task, str] = {
     "regression": "units of the label",
 }
 """What contributions are measured in."""
-ROWS, SAMPLED_ROWS = 2000, 200
+ROWS, SAMPLED_ROWS = 1000, 200
 """Most rows that are explained, exactly and by sampling."""
 BACKGROUND, PERMUTATIONS = 50, 4
 """Rows that stand for a feature that is not known, and orders in which features become known, there and back."""

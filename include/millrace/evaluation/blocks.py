@@ -28,6 +28,11 @@ class Blocks:
             return np.bincount(self._index, weights=values, minlength=self.number).astype(np.float64)
         return np.stack([self.sums(column) for column in values.T], axis=1)
 
+    def sums_of(self, values: Floats, groups: NDArray[np.int64], number: int) -> Floats:
+        """Sum of each block and group, shape (blocks, number); `groups` is each row's."""
+        flat = np.bincount(self._index * number + groups, weights=values, minlength=self.number * number)
+        return flat.reshape(self.number, number).astype(np.float64)
+
     def interval(self, sums: Floats, statistic: Callable[[Floats], Floats]) -> tuple[float | None, float | None]:
         """95 % interval of a statistic of sums. `statistic` takes sums of each resample, shape (samples, ..), and gives
         (samples,). None where there is one block, or no resample in which the statistic is a number."""

@@ -27,12 +27,6 @@ class Groups:
     names: tuple[str, ...]
     index: NDArray[np.int64]
 
-    def sums(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Each row's value in the column of its group, 0 in others, shape (rows, groups)."""
-        spread = np.zeros((len(values), len(self.names)))
-        spread[np.arange(len(values)), self.index] = values
-        return spread
-
 
 def groups_of(rows: pa.Table, column: str, public: Callable[[str], bool]) -> Groups:
     """Group rows; absent values are a group. Raises DataError for a column that is not there or has too many values."""

@@ -47,9 +47,8 @@ def run(asked: CalibrationCheck, subject: Subject) -> Judged:
 def _expected_error(label: Floats, prediction: Floats, blocks: Blocks, asked: CalibrationCheck) -> Figure:
     edges = np.quantile(prediction, np.arange(1, asked.bins) / asked.bins)
     bins = np.searchsorted(edges, prediction, side="right")  # equal predictions stay together
-    gaps = np.zeros((len(label), asked.bins))
-    gaps[np.arange(len(label)), bins] = label - prediction
-    sums = np.column_stack([blocks.sums(gaps), blocks.sums(np.ones(len(label)))])
+    gaps = blocks.sums_of(label - prediction, bins, asked.bins)
+    sums = np.column_stack([gaps, blocks.sums(np.ones(len(label)))])
 
     def error(drawn: Floats) -> Floats:
         return np.asarray(np.abs(drawn[:, :-1]).sum(axis=1) / drawn[:, -1])

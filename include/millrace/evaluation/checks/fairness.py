@@ -60,7 +60,8 @@ def _compared(
     from fairlearn.metrics import MetricFrame
 
     places = len(groups.names)
-    sums = np.column_stack([blocks.sums(groups.sums(measured.above)), blocks.sums(groups.sums(measured.below))])
+    parts = (measured.above, measured.below)
+    sums = np.column_stack([blocks.sums_of(part, groups.index, places) for part in parts])
     on = sums[:, places:].sum(axis=0)  # rows that the metric is measured on: of a true positive rate the positives
     large = on >= asked.minimum_rows
     if large.sum() < 2:
