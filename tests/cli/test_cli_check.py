@@ -56,16 +56,16 @@ PROBLEMS = [
     ("a watched column", PIPELINE, "[region, pages, minutes, hour_of_day]", "[region, page]",
      (PIPELINE, "[region, page]"),
      "monitoring.columns.1: FeatureService 'visits' does not serve 'page'; did you mean 'pages'?"),
-    ("a column to group by", PIPELINE, "  duel_tolerance: 0.02\n",
-     "  duel_tolerance: 0.02\n  checks: [{type: fairness, columns: [regoin], metric: brier, max_difference: 1}]\n",
+    ("a column to group by", PIPELINE, "evaluation:\n",
+     "evaluation:\n  checks: [{type: fairness, columns: [regoin], metric: brier, max_difference: 1}]\n",
      (PIPELINE, "regoin"),
      "evaluation.checks.0.columns.0: transform.sql does not make column 'regoin'; did you mean 'region'?"),
-    ("a perturbed feature", PIPELINE, "  duel_tolerance: 0.02\n",
-     "  duel_tolerance: 0.02\n  checks:\n    - type: robustness\n      perturbations:\n"
+    ("a perturbed feature", PIPELINE, "evaluation:\n",
+     "evaluation:\n  checks:\n    - type: robustness\n      perturbations:\n"
      "        - {kind: missing, columns: [page], max_change: 1}\n", (PIPELINE, "[page]"),
      "FeatureService 'visits' does not serve 'page'; did you mean 'pages'?"),
-    ("a perturbation of another kind", PIPELINE, "  duel_tolerance: 0.02\n",
-     "  duel_tolerance: 0.02\n  checks:\n    - type: robustness\n      perturbations:\n"
+    ("a perturbation of another kind", PIPELINE, "evaluation:\n",
+     "evaluation:\n  checks:\n    - type: robustness\n      perturbations:\n"
      "        - {kind: noise, columns: [region], scale: 1, max_change: 1}\n", (PIPELINE, "[region], scale"),
      "'region' is VARCHAR in transform.sql, and this perturbation is of a number"),
     ("a classified column", PIPELINE, "  pages: public", "  paegs: public", (PIPELINE, "paegs"),

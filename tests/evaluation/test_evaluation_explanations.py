@@ -71,12 +71,14 @@ def test_slices_are_numbered_where_the_column_is_not_public(tmp_path: Path) -> N
     assert all(part["features"] is None for part in parts), "too few rows to explain"
 
 
-def champion(judging: Judging, table: pa.Table, learner: dict[str, Any] | None = None) -> Artifact:
-    trained = judging.world.run("train", {"training_set": judging.world.snapshot(table)}, {"learner": learner})
-    return outcome_of(trained).outputs["model"]
+def champion(judging: Judging, table: pa.Table, learner: dict[str, Any] | None = None) -> dict[str, Artifact]:
+    """Inputs of an evaluation: the model that was champion before, and what it was trained on."""
+    data = judging.world.snapshot(table)
+    trained = judging.world.run("train", {"training_set": data}, {"learner": learner})
+    return {"champion": outcome_of(trained).outputs["model"], "champion_training_set": data}
 
 
-def other_eyes(judging: Judging) -> Artifact:
+def other_eyes(judging: Judging) -> dict[str, Artifact]:
     """A champion that was trained on labels that follow the hour and nothing else."""
     hour = judging.table["hour"].to_numpy()
     return champion(
@@ -88,19 +90,19 @@ def test_a_challenger_that_looks_elsewhere_is_blocked(tmp_path: Path) -> None:
     judging = Judging(tmp_path, asked(min_correlation=0.5, min_overlap=0.9, top=1))
     before = other_eyes(judging)
     outcome = blocked(judging, "explanations", "rank correlation of features with the champion's is",
-                      "it must be at least 0.5", "overlap of the 1 strongest features", champion=before)  # fmt: skip
+                      "it must be at least 0.5", "overlap of the 1 strongest features", **before)  # fmt: skip
     correlation, overlap = outcome.facts["explanations"][0]["figures"]
     assert correlation["low"] <= correlation["value"] <= correlation["high"] < 0.5
     assert (overlap["value"], overlap["min"]) == (0.0, 0.9)
     document = explanation(judging, outcome)
-    assert document["champion_features"][0]["feature"] == "hour" and document["champion"] == before.digest
+    assert document["champion_features"][0]["feature"] == "hour" and document["champion"] == before["champion"].digest
 
 
 @pytest.mark.parametrize("learner", [None, NETWORK], ids=["xgboost", "torch_mlp"])
 def test_a_challenger_that_looks_where_the_champion_looks_passes(tmp_path: Path, learner: Any) -> None:
     judging = Judging(tmp_path, asked(min_correlation=0.5, min_overlap=0.6, top=3))
     before = champion(judging, rows(seed=5), learner or {**FAST, "rounds": 30})
-    _, said = passing(judging, "explanations", champion=before)
+    _, said = passing(judging, "explanations", **before)
     assert len(said) == 3
 
 
@@ -123,7 +125,7 @@ def test_contributions_that_do_not_add_up_fail(tmp_path: Path, monkeypatch: pyte
 def test_a_champion_of_another_label_cannot_be_compared(tmp_path: Path) -> None:
     judging = Judging(tmp_path, asked(min_correlation=0))
     other = Judging(tmp_path, task="regression")
-    outcome = judging.outcome(champion=other.model)
+    outcome = judging.outcome(champion=other.model, champion_training_set=other.data)
     assert outcome.verdict is not None
     assert any(
         "explanations could not be computed: the champion predicts" in c.message for c in outcome.verdict.failures
