@@ -97,6 +97,21 @@ def test_a_better_challenger_passes_and_a_worse_one_does_not(binary: Trained) ->
     canonical_json(facts)
 
 
+def test_losses_are_weighed_as_the_challenger_was_trained(binary: Trained) -> None:
+    # given a challenger that is worse on all that is past, and better on the newest tenth of the rows
+    subject = binary.subject(binary.weak, binary.good)
+    rows = subject.measured.rows.num_rows
+    newest = np.argsort(np.array(subject.measured.rows["event_timestamp"].to_pylist()), kind="stable") >= 0.9 * rows
+    assert "it is worse" in failures(judge([DuelCheck(better=True)], subject))["duel"]
+    plain = freeze(subject)
+    made = freeze(replace(subject, weight=np.where(newest, 1.0, 1e-9)))
+    for side, other in ((made.challenger, plain.challenger), (made.champion, plain.champion)):
+        assert side.losses[newest] == pytest.approx(other.losses[newest] * rows / newest.sum(), rel=1e-6)
+        assert side.losses.mean() == pytest.approx(other.losses[newest].mean(), rel=1e-6)
+    alike = freeze(replace(subject, weight=np.full(rows, 7.0)))
+    assert alike.challenger.losses == pytest.approx(plain.challenger.losses)
+
+
 def test_no_model_meets_itself(binary: Trained) -> None:
     assert f"the same model {binary.good.digest}" in why(binary.subject(binary.good, binary.good))
 

@@ -221,3 +221,22 @@ def test_the_training_run_shows_the_evaluation(tmp_path: Path) -> None:
     again = world.run("evaluate", other)
     assert again.outcome is not None
     assert again.observed.notes == ("MLflow has no run of this model: this evaluation is not tracked",)
+
+
+def test_a_duel_weighs_as_the_challenger_was_trained(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    data = world.snapshot(rows())
+    models = [
+        world.run("train", {"training_set": data}, {"learner": None, "half_life": half}).outcome.outputs["model"]
+        for half in (None, 0.5)
+    ]
+    facts = [
+        world.run(
+            "evaluate",
+            {"training_set": data, "model": mine, "champion": other, "champion_training_set": data},
+        ).outcome.facts["duel"]
+        for mine, other in (models, models[::-1])
+    ]
+    assert [each["half_life"] for each in facts] == [None, 0.5]
+    # the same two models on the same rows: with the weights of one the past counts for less
+    assert facts[0]["difference"] != -facts[1]["difference"]

@@ -15,7 +15,8 @@ from millrace.evaluation.measure import Measured, measure
 from millrace.jobs.work import Work
 from millrace.mlflow.runs import run_of_model
 from millrace.models.files import Model
-from millrace.models.metrics import LOSS
+from millrace.models.metrics import LOSS, Floats
+from millrace.models.recency import weights
 from millrace.store import layout
 
 
@@ -92,8 +93,17 @@ def _subject(
         public=lambda column: work.spec.classification(column) == "public",
         means=work.request.means,
         training_set=training_set,
+        weight=_weight(work, model, measured),
         champion_training_set=_trained_on(work, champion) if champion else None,
     )
+
+
+def _weight(work: Work, model: Model, measured: Measured) -> Floats | None:
+    """Of each held out row, as the challenger's training weighed its like; None where all counted alike."""
+    card = model.card
+    if card.half_life is None:
+        return None
+    return weights(measured.rows[card.event_time], work.spec.partitioning, card.partitions[-1], card.half_life)
 
 
 def _trained_on(work: Work, champion: Model) -> TrainingSet | None:

@@ -28,6 +28,7 @@ def run(asked: DuelCheck, subject: Subject) -> Judged:
         "challenger": getattr(subject.model, "digest", None),
         "champion": subject.champion.digest if subject.champion else None,
         "against": "champion" if subject.champion else "constant",
+        "half_life": getattr(getattr(subject.model, "card", None), "half_life", None),
     }
     try:
         frozen = freeze(subject)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,7 +41,8 @@ class Frozen:
 
 
 def freeze(subject: Subject) -> Frozen:
-    """The rows that both models held out, of which is shown that neither was trained on any of them.
+    """The rows that both models held out, of which is shown that neither was trained on any of them; losses are weighed
+    as the challenger was trained.
 
     Without a champion the other side says the same of every row: the constant that has the least loss on the rows that
     the challenger was trained on. Raises DataError where there is no honest duel between the two, saying why.
@@ -55,7 +56,8 @@ def freeze(subject: Subject) -> Frozen:
         _no_overlap(measured.rows, mine, ("challenger", mine, subject.training_set))
         prediction = subject.model.predict(measured.rows)
         side = Side(prediction, measured.label, measured.losses, mine.classes)
-        return Frozen(measured.rows, measured.blocks, side, constant(subject.training_set.rows, side, mine), "constant")
+        other = constant(subject.training_set.rows, side, mine)
+        return weighed(Frozen(measured.rows, measured.blocks, side, other, "constant"), subject.weight)
     theirs = _opponent(subject.model, champion)
     if subject.champion_training_set is None:
         raise DataError("the rows that the champion was trained on are not at hand: the evaluation was not given its "
@@ -79,7 +81,18 @@ def freeze(subject: Subject) -> Frozen:
         raise DataError(f"the champion cannot score these rows: {err}") from err
     ours = Side(subject.model.predict(rows), measured.label[held], measured.losses[held], mine.classes)
     side = Side(prediction, label, row_losses(mine.task, label, prediction), theirs.classes)
-    return Frozen(rows, measured.blocks[held], ours, side, "champion")
+    weight = None if subject.weight is None else subject.weight[held]
+    return weighed(Frozen(rows, measured.blocks[held], ours, side, "champion"), weight)
+
+
+def weighed(frozen: Frozen, weight: Floats | None) -> Frozen:
+    """The same rows with the losses of both sides weighed alike. A model that was to forget what is past would lose a
+    duel on the past, and one that forgot nothing would stay champion of a world that is gone."""
+    if weight is None:
+        return frozen
+    mean = weight / weight.mean()
+    ours, theirs = (replace(side, losses=side.losses * mean) for side in (frozen.challenger, frozen.champion))
+    return replace(frozen, challenger=ours, champion=theirs)
 
 
 def check_identity(who: str, model: Model, given: TrainingSet) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from millrace.contract import Check, Means
 from millrace.evaluation.measure import Measured
 from millrace.models.files import Model
-from millrace.models.metrics import rounded
+from millrace.models.metrics import Floats, rounded
 from millrace.store import ObjectStore
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ class Subject:
     """A challenger with what was measured of it, the champion where there is one, and the seed of what is drawn.
 
     `objects` and `place`: the store and the prefix of the challenger's files. `public` says of a column whether its
-    values may be named. `means` are those of the request: what custom code may run.
+    values may be named. `means` are those of the request: what custom code may run. `weight` is that of each measured
+    row, shape (rows,), where the challenger was trained with weights: what it is to do well on.
     """
 
     model: Model
@@ -43,6 +44,7 @@ class Subject:
     means: Means = field(default_factory=Means)
     training_set: TrainingSet | None = None
     champion_training_set: TrainingSet | None = None
+    weight: Floats | None = None
 
 
 @dataclass(frozen=True)
