@@ -68,11 +68,11 @@ def append(connection: Connection, event: Event) -> Entry:
     stands = entries(connection, pipeline, kind, subject, limit=1)
     if stands and _text(stands[0].event) == text:
         return stands[0]
-    number, previous, last = _end(connection, pipeline)
+    seq, number, previous, last = _end(connection, pipeline)
     at = datetime.now(UTC)
     if last is not None:
         at = max(at, datetime.fromisoformat(last) + timedelta(microseconds=1))
-    row = {"seq": _next_seq(connection), "at": timestamp(at), "pipeline": pipeline, "kind": kind, "subject": subject,
+    row = {"seq": seq, "at": timestamp(at), "pipeline": pipeline, "kind": kind, "subject": subject,
            "body": text, "previous": previous, "number": number + 1}  # fmt: skip
     row["hash"] = entry_hash(row)
     connection.execute(insert(ENTRIES).values(**row))
@@ -89,23 +89,23 @@ def first_previous(sealed_head: str, pipeline: str) -> str:
     return digest([sealed_head, pipeline])
 
 
-def _end(connection: Connection, pipeline: str) -> tuple[int, str, str | None]:
-    """Number, hash and time of the newest entry of a pipeline's chain, or of what it begins with."""
+def _end(connection: Connection, pipeline: str) -> tuple[int, int, str, str | None]:
+    """The next `seq`; number, hash and time of the newest entry of a pipeline's chain, or of what it begins with.
+
+    `seq` is taken while the pipeline's writer is alone, so that it rises within a chain; in one question, as each costs
+    a way to the server and back.
+    """
     columns = ENTRIES.c
-    mine = select(columns.number, columns.hash, columns.at).where(columns.pipeline == pipeline)
+    following = select(func.coalesce(func.max(columns.seq), 0) + 1).scalar_subquery()
+    seq = (SEQ.next_value() if connection.dialect.supports_sequences else following).label("seq")
+    mine = select(seq, columns.number, columns.hash, columns.at).where(columns.pipeline == pipeline)
     last = connection.execute(mine.where(columns.number.is_not(None)).order_by(columns.number.desc()).limit(1)).first()
     if last is not None:
-        return last.number, last.hash, last.at
+        return last.seq, last.number, last.hash, last.at
     sealed = select(columns.hash, columns.at).where(columns.number.is_(None))
     head = connection.execute(sealed.order_by(columns.seq.desc()).limit(1)).first()
-    return 0, first_previous(head.hash if head else GENESIS, pipeline), head.at if head else None
-
-
-def _next_seq(connection: Connection) -> int:
-    """Taken while the pipeline's writer is alone, so that it rises within a chain."""
-    if connection.dialect.supports_sequences:
-        return int(connection.execute(select(SEQ.next_value())).scalar_one())
-    return int(connection.execute(select(func.coalesce(func.max(ENTRIES.c.seq), 0))).scalar_one()) + 1
+    number = connection.execute(select(seq)).scalar_one()
+    return number, 0, first_previous(head.hash if head else GENESIS, pipeline), head.at if head else None
 
 
 def entries(
