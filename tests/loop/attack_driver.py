@@ -157,7 +157,7 @@ def slices(attack: Attack, run_id: str) -> int:
     while len(seen) < 3 and time.monotonic() < limit:
         found = attack.call("admin", "GET", path)
         if found["state"] == "awaiting_input":
-            seen.add(found["start_date"])
+            seen.add(found["queued_when"])
         time.sleep(0.3)
     return len(seen)
 
