@@ -81,7 +81,11 @@ class Observed(_Read):
     mlflow_run: str | None = None
     lineage: tuple[dict[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
-    times: dict[str, float] = Field(default_factory=dict, description="Measured times by name, in milliseconds.")
+    times: dict[str, float] = Field(
+        default_factory=dict,
+        exclude_if=lambda value: not value,
+        description="Measured times by name, in milliseconds.",
+    )
 
 
 class JobError(_Read):
