@@ -172,7 +172,6 @@ def _policies(flights: Flights) -> str:
     no_gain = {"retrain_on": {"gain": False}}
     for name, found in (
         ("the pipeline's rule: gain by sampled probes", governed(flights)),
-        ("gain by full probes", governed(flights, retrain={"probe": "full"})),
         ("without probes: degraded, or two months old", governed(flights, max_age="P2M", **no_gain)),
         ("degraded alone", governed(flights, **no_gain)),
         ("drift alone, as if no label were known", governed(flights, outcomes=False)),
