@@ -17,6 +17,7 @@ from millrace.airflow.runtime.retry import InfrastructureError, NotYet
 from millrace.airflow.runtime.run import in_process, unpack
 from millrace.airflow.runtime.site import Site
 from millrace.airflow.tasks import features as tasks
+from millrace.airflow.tasks import landing
 from millrace.airflow.tasks.partition import partition_of
 from millrace.contract import JobResult, Outcome, code_digest
 from millrace.spec.recipe import Recipe
@@ -54,7 +55,7 @@ def edit(site: Site, old: str, new: str) -> Site:
 
 def land(site: Site, day: str = DAY, **form: Any) -> list[dict[str, Any]]:
     with running(task_id="land.visits", partition_key=day, params=form):
-        return tasks.land("visits", **here(site))
+        return landing.land("visits", **here(site))
 
 
 def gate_raw(site: Site, landed: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
@@ -91,7 +92,7 @@ def test_a_run_with_an_unknown_field_lands_nothing(site):
     with running(partition_key=DAY, params={"rebuild": False}) as context:
         context["dag_run"].conf = {"rebuilt": True}
         with pytest.raises(AirflowFailException, match=words):
-            tasks.land("visits", **here(site))
+            landing.land("visits", **here(site))
 
 
 def test_landing_gives_the_snapshot_and_publishes_nothing(site):
@@ -384,7 +385,7 @@ def test_every_source_is_judged_and_those_that_passed_are_published(site):
     good = land(site)
     path.write_text(path.read_text().replace(",north,", ",norht,"))
     with running(task_id="land.calls", partition_key=DAY):
-        bad = tasks.land("calls", **here(site))
+        bad = landing.land("calls", **here(site))
     with running(task_id="gate_raw", partition_key=DAY), pytest.raises(AirflowFailException, match="raw.calls") as end:
         tasks.gate_raw({"calls": bad, "visits": good}, **here(site))
     assert "raw.visits" not in str(end.value)
@@ -402,7 +403,7 @@ def test_a_source_is_not_judged_by_one_that_failed(site):
     good = land(site)
     path.write_text(path.read_text().replace(",north,", ",norht,"))
     with running(task_id="land.calls", partition_key=DAY):
-        bad = tasks.land("calls", **here(site))
+        bad = landing.land("calls", **here(site))
     with (
         running(task_id="gate_raw", partition_key=DAY),
         pytest.raises(AirflowFailException, match="raw.visits: not judged, since its checks look into calls"),

@@ -22,6 +22,7 @@ from millrace.airflow import build_dags
 from millrace.airflow.runtime.site import Site
 from millrace.airflow.runtime.tell import tell
 from millrace.airflow.tasks import features as tasks
+from millrace.airflow.tasks import landing
 from millrace.contract import Outcome
 
 MAIL = """
@@ -145,7 +146,7 @@ def test_a_failed_gate_is_told_with_what_failed(house, told):
     site = Site.at(str(root), PIPELINE)
     here = {"root": str(root), "pipeline": PIPELINE}
     with running(task_id="land.visits", partition_key=DAYS[4]):
-        landed = tasks.land("visits", **here)
+        landed = landing.land("visits", **here)
     with running(task_id="gate_raw", partition_key=DAYS[4]):
         tasks.gate_raw({"visits": landed}, **here)
     assert told.mails == []

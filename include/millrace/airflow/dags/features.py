@@ -14,7 +14,7 @@ from millrace.airflow.runtime.run import step
 from millrace.airflow.runtime.site import Site
 from millrace.airflow.runtime.timetable import PartitionTimetable
 from millrace.airflow.tasks import features as tasks
-from millrace.airflow.tasks import online
+from millrace.airflow.tasks import landing, online
 
 
 def build(site: Site) -> DAG:
@@ -44,7 +44,7 @@ def build(site: Site) -> DAG:
         landed: dict[str, Any] = {}
         with TaskGroup("land", tooltip="Take each source's file as it came"):
             for name in spec.sources:
-                landed[name] = step(tasks.land, task_id=name)(source=name, **here)
+                landed[name] = step(landing.land, task_id=name)(source=name, **here)
         gated: Any = step(tasks.gate_raw)(landed=landed, **here)
         made: Any = job_step(site, tasks.transform, "transform")(sources=gated, **here)
         passed: Any = step(tasks.gate_features)(**here)
