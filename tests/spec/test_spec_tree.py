@@ -287,6 +287,19 @@ def test_custom_code_is_in_the_spec_digest(custom):
     assert custom.bundle(PIPELINE).digest != before.digest
 
 
+def test_a_probe_of_custom_code_needs_a_pod_where_there_are_probes(custom):
+    prod = custom.root / "include" / "environments" / "prod.yaml"
+    compute = "".join(f"      {job}: cpu-small\n" for job in ("train", "evaluate", "score"))
+    prod.write_text(prod.read_text() + f"custom_code: pods\npipelines:\n  {PIPELINE}:\n    compute:\n{compute}")
+    path = custom.folder(PIPELINE) / "pipeline.yaml"
+    text = path.read_text()
+    path.write_text(text[: text.index("  window: P28D")] + text[text.index("  window: P28D") + len("  window: P28D") :])
+    with pytest.raises(SpecError, match="has probe in the task's process"):
+        Placed.of(custom, "prod", PIPELINE)
+    path.write_text(text)
+    Placed.of(custom, "prod", PIPELINE)
+
+
 def test_custom_code_runs_where_the_environment_lets_it(custom):
     assert Placed.of(custom, "dev", PIPELINE).environment.custom_code == "process"
     # the default is pods: every job that executes the code is asked for

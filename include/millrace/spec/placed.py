@@ -97,7 +97,8 @@ class Placed:
         check_trainer(read_text(trainer), str(trainer))
         if self.environment.custom_code == PROCESS:
             return
-        here = [job for job in CODE_JOBS if self.profile(job) == PROCESS]
+        probes = self.spec.monitoring is not None and self.spec.monitoring.probes
+        here = [job for job in CODE_JOBS if self.profile(job) == PROCESS and (job != "probe" or probes)]
         if here:
             keys = next((("pipelines", self.spec.name, "compute", job) for job in here if job in self.overlay.compute),
                         ("custom_code",))  # fmt: skip
