@@ -17,7 +17,7 @@ from pathlib import Path
 from table import MUTANTS, Mutant
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = ("include", "tests", "dags", "plugins", "feature_repo", "demo", "pyproject.toml", "README.md")
+PARTS = ("include", "tests", "dags", "plugins", "feature_repo", "demo", "bench", "docs", "pyproject.toml", "README.md")
 """What tests read. Code is imported from the copy, not from where the package is installed."""
 FAILED = 1
 """pytest's word for: tests ran, and some failed. Any other end is no proof."""
