@@ -31,7 +31,8 @@ def build(site: Site) -> DAG:
         params={
             "partition": optional_text(
                 "Partition",
-                description=f"One {partitioning.grain}, such as {spec.partition.start}. Needed when started by hand.",
+                description=f"One {partitioning.grain}, such as {spec.partition.start}: for the command line. In this "
+                "form rather Airflow's own Partition Key under Advanced Options, which grid and calendar show.",
             ),
             "rebuild": Param(
                 False,

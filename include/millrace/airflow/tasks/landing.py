@@ -10,6 +10,7 @@ from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from millrace.airflow.runtime.form import known_fields
+from millrace.airflow.runtime.notes import note
 from millrace.airflow.runtime.retry import InfrastructureError, NotYet, may_retry
 from millrace.airflow.runtime.run import pack, run_job
 from millrace.airflow.runtime.site import Site
@@ -29,6 +30,8 @@ def land(source: str, root: str, pipeline: str) -> list[Packed]:
     site = Site.at(root, pipeline)
     known_fields(site)
     spec, partition = site.spec.sources[source], partition_of(site)
+    if not get_current_context()["dag_run"].partition_key:
+        note(f"Partition {partition}, by the field of the form")  # the grid shows no key of such a run
     if not spec.partitioned:
         return [_land_one(site, source, STATIC, partition)]
     found: list[Packed] = []
