@@ -58,8 +58,8 @@ def test_it_says_of_each_chain_how_long_it_is_and_how_far_it_is_anchored(millrac
     orders, visits, _ = millrace("ledger", "verify").out.splitlines()
 
     assert orders.startswith("orders: 1 entries, unbroken, head sha256:") and orders.endswith("; not anchored")
-    assert visits.startswith("visits: 7 entries, unbroken")
-    assert visits.endswith("; anchored up to entry 5, 2 newer than that")
+    assert visits.startswith("visits: 8 entries, unbroken")
+    assert visits.endswith("; anchored up to entry 6, 2 newer than that")
 
 
 def test_the_first_bad_entry_of_each_chain_is_named_and_the_others_are_still_said(millrace, ledger, settings):
@@ -87,11 +87,11 @@ def test_what_was_cut_off_is_found_once_it_was_anchored(millrace, ledger, settin
 
 def test_a_removed_anchor_of_a_promotion_is_found(millrace, ledger, settings, anchors):
     promoted(ledger, 1, pipeline="visits", anchor=anchors.put)
-    anchors.objects.delete("visits/5")
+    anchors.objects.delete("visits/6")
 
     said = millrace("ledger", "verify")
 
-    assert said.code == 1 and "speaks of an anchor of entry 5 that is not there" in said.err
+    assert said.code == 1 and "speaks of an anchor of entry 6 that is not there" in said.err
 
 
 def test_anchoring_lets_a_promotion_count_that_was_killed_before_it(millrace, ledger):
@@ -106,7 +106,7 @@ def test_anchoring_lets_a_promotion_count_that_was_killed_before_it(millrace, le
     said = millrace("ledger", "anchor")
 
     assert ledger.champion("visits").version == 1
-    assert said.code == 0 and "visits: 7 entries" in said.out and "anchored up to entry 7\n" in said.out
+    assert said.code == 0 and "visits: 8 entries" in said.out and "anchored up to entry 8\n" in said.out
 
 
 def test_a_damaged_record_is_not_anchored(millrace, ledger, settings, anchors):
