@@ -119,6 +119,7 @@ def test_a_figure_passes_within_its_bounds_only(value: float) -> None:
     assert not figure.passed and not figure.check("c").passed
     assert figure.fact()["value"] == (0.31 if value == 0.31 else None)
     assert Figure("share", 0.3, min=0.3, max=0.3).passed
+    assert not Figure("share", float("inf"), min=-1).passed and not Figure("share", -float("inf"), max=1).passed
 
 
 def test_of_several_checks_of_a_type_facts_are_a_list_and_files_have_names_of_their_own(
