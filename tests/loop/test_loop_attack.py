@@ -24,6 +24,8 @@ def test_controls_hold_against_whoever_may_edit_a_run(tmp_path):
         subprocess.run([sys.executable, "-m", "millrace.cli.app", *words], check=True, capture_output=True, env=clean())
     environment = root / "include" / "environments" / "dev.yaml"
     environment.write_text(environment.read_text().replace("by: auto", "by: human\n  look_every: PT3S"))
+    spec = root / "include" / "pipelines" / "orders" / "pipeline.yaml"
+    spec.write_text(spec.read_text().replace("block: day", "block: hour"))  # five days are too few for a duel
     # When they try what their rights let them
     command = [sys.executable, DRIVER, root, "orders", root / "data" / "orders", *DAYS]
     done = driven(command, root, clean(), seconds=LIMIT_S)
