@@ -164,3 +164,11 @@ def test_an_unknown_kind_and_a_body_of_another_kind_are_said(ledger):
 def test_a_body_that_is_not_of_its_kind_cannot_be_made():
     with pytest.raises(ValidationError, match="evidence"):
         Registered(pipeline="flights", version=1, model=trained(1).model, evidence=None, decision=None)
+
+
+def test_a_training_from_before_rows_had_weights_weighed_them_alike():
+    body = {
+        "event_version": 1, "run": "flights__training/manual__1", "requester": None, "decision": None, "reason": "",
+        "until": "2013-02", "inputs": [], "learner": None, "as_of": "2013-03-02T05:00:00+00:00",
+    }  # fmt: skip
+    assert events.read("flights", "training", "any", body).half_life is None
