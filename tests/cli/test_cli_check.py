@@ -133,7 +133,7 @@ PROBLEMS = [
     ("a placed job", DEV, "approval:", "pipelines: {visits: {compute: {scor: gpu}}}\napproval:", (DEV, "scor"),
      "no such job 'scor'"),
     ("an environment", DEV, "name: dev", "nme: dev",
-     (DEV, "nme:"), "unknown key 'nme'; allowed here: approval, compute, custom_code, description, name"),
+     (DEV, "nme:"), "unknown key 'nme'; allowed here: alerts, aliases, approval, compute, custom_code"),
     ("the project", "include/project.yaml", "owner:", "onwer:",
      ("include/project.yaml", "onwer"), "unknown key 'onwer'"),
 ]  # fmt: skip
