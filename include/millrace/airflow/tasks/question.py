@@ -60,13 +60,11 @@ def _metrics(mine: Document, theirs: Document | None, champion: Champion | None)
     known = (theirs or {}).get("metrics", {})
     for name, metric in sorted(mine.get("metrics", {}).items()):
         rows.append(f"| {name} | {_metric(metric)} | {_metric(known.get(name))} |")
-    duel = mine.get("duel")
-    if duel:
-        low, high = duel.get("low"), duel.get("high")
-        interval = "" if low is None else f" ({low:+.5f} to {high:+.5f})"
-        met = "the best constant" if duel.get("against") == "constant" else "the champion"
-        same = f"duel with {met}: mean loss on the same {duel.get('rows')} rows"
-        rows.append(f"| {same} | {duel['difference']:+.5f}{interval} | 0 |")
+    duel = mine.get("duel") or {}
+    if isinstance(difference := duel.get("difference"), int | float):
+        whom = "the best constant" if duel.get("against") == "constant" else "the champion"
+        same = f"duel: mean loss less that of {whom} on the same {duel.get('rows')} rows"
+        rows.append(f"| {same} | {difference:+.5f}{_interval(duel, '+.5f')} | 0 |")
     return "\n".join(rows)
 
 
@@ -115,9 +113,16 @@ def _document(site: Site, uri: str, wanted: str) -> Document:
 def _metric(value: Document | None) -> str:
     if not value:
         return "-"
+    return f"{value['value']:.4f}{_interval(value, '.4f')}"
+
+
+def _interval(value: Document, form: str) -> str:
+    """A one-sided interval has one end; one that could not be made has none."""
     low, high = value.get("low"), value.get("high")
-    interval = "" if low is None or high is None else f" ({low:.4f} to {high:.4f})"
-    return f"{value['value']:.4f}{interval}"
+    if low is None and high is None:
+        return ""
+    ends = ["-" if end is None else format(end, form) for end in (low, high)]
+    return f" ({ends[0]} to {ends[1]})"
 
 
 def _plain(text: str) -> str:
