@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskAwaitingInput
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from support.project import PIPELINE
 from support.releases import SLICE, House
 
 from millrace.airflow.runtime.site import Site
+from millrace.airflow.runtime.statements import expected
 from millrace.airflow.tasks import approval as waiting
+from millrace.core.canonical import canonical_json
 
 
 def test_nothing_is_promoted_before_a_human_approved_where_one_must(guarded):
@@ -234,3 +241,78 @@ def test_what_an_environment_approved_by_itself_is_not_promoted_where_persons_mu
         guarded.promote(1)
     assert guarded.champion() is None
     Site.at.cache_clear()
+
+
+@pytest.fixture
+def audited(house: House, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[House, Ed25519PrivateKey]]:
+    """Where a person and the system `risk` must approve."""
+    key, root = Ed25519PrivateKey.generate(), house.site.tree.root
+    pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    (root / "include" / "environments" / "risk.pem").write_bytes(pem)
+    path = root / "include" / "environments" / "prod.yaml"
+    system = "  by: human\n  external: [{name: risk, public_key: include/environments/risk.pem}]\n"
+    path.write_text(path.read_text().replace("  by: human\n", system))
+    monkeypatch.setenv("MILLRACE_ENVIRONMENT", "prod")
+    yield House(root, monkeypatch), key
+    Site.at.cache_clear()
+
+
+def state(house: House, key: Ed25519PrivateKey, verdict: str = "approve", **changes: Any) -> None:
+    """What the system puts into the store."""
+    request = house.ledger.release_of(PIPELINE, "release__v1")
+    statement = expected(request, verdict) | changes
+    signature = base64.b64encode(key.sign(canonical_json(statement))).decode()
+    where = f"statements/{PIPELINE}/{request.id}/risk.json"
+    house.site.objects.put(where, canonical_json({"statement": statement, "signature": signature}))
+
+
+@pytest.mark.parametrize("first", ["person", "system"])
+def test_another_systems_signed_statement_is_awaited_like_an_approver(audited, first, asked_of_airflow):
+    house, key = audited
+    house.register(1), house.open(1)
+
+    with pytest.raises(TaskAwaitingInput):
+        house.answer(1) if first == "person" else (state(house, key), house.approve(1))
+    assert house.states() == {1: "waiting"}
+    with pytest.raises(AirflowFailException, match="nobody has approved"):
+        house.promote(1)
+    if first == "person":
+        state(house, key)
+        assert house.approve(1, SLICE) is None
+    else:
+        house.answer(1)
+
+    assert house.promote(1)["version"] == 1
+    request = house.ledger.release_of(PIPELINE, "release__v1")
+    assert {(answer.by, answer.how) for answer in request.answers} == {("ann", "person"), ("risk", "external")}
+    assert "signed statement of risk" in asked_of_airflow[0]["body"]
+
+
+def test_a_systems_rejection_ends_a_request(audited):
+    house, key = audited
+    house.register(1), house.open(1)
+    state(house, key, "reject")
+
+    with pytest.raises(AirflowSkipException, match="rejected by risk"):
+        house.answer(1)
+
+
+@pytest.mark.parametrize("forged", ["another key", "other evidence", "another release", "no json", "no signature"])
+def test_a_statement_that_is_not_of_its_key_about_this_release_says_nothing(audited, forged):
+    house, key = audited
+    house.register(1), house.open(1)
+    request = house.ledger.release_of(PIPELINE, "release__v1")
+    if forged == "another key":
+        state(house, Ed25519PrivateKey.generate())
+    elif forged == "other evidence":
+        state(house, key, evidence="sha256:" + "0" * 64)
+    elif forged == "another release":
+        state(house, key, release="another")
+    else:
+        text = b"{" if forged == "no json" else canonical_json({"statement": expected(request, "approve")})
+        house.site.objects.put(f"statements/{PIPELINE}/{request.id}/risk.json", text)
+
+    with pytest.raises(TaskAwaitingInput):
+        house.answer(1)
+    assert house.states() == {1: "waiting"}
+    assert "statement of risk" in house.ledger.entries(PIPELINE, "denied")[-1].event.why

@@ -18,7 +18,7 @@ from millrace.store import SnapshotStore, Tables, bundles, layout, open_store
 PACKAGE = Path(millrace.__file__).parent
 SHA, HEX = digest_of("a"), "a" * 64
 KEYS = ("snapshots", "tables", "bundles", "results", "checkpoints", "models", "embeddings", "evaluations", "evidence",
-        "reports", "champions", "requests")  # fmt: skip
+        "reports", "champions", "requests", "statements")  # fmt: skip
 HISTORY = {"rules/evidence.py", "ledger/events/models.py"}
 """Where the first version of a record kept things is past: these do not follow the layout."""
 

@@ -6,7 +6,7 @@ of several processes that decide at once each sees what the one before decided. 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -204,11 +204,19 @@ class Ledger:
             return releases.of_run(connection, pipeline, run_id)
 
     def answer(
-        self, pipeline: str, request_id: str, said: Answer, *, enough: int = 1, now: datetime | None = None
+        self,
+        pipeline: str,
+        request_id: str,
+        said: Answer,
+        *,
+        enough: int = 1,
+        external: Collection[str] = (),
+        now: datetime | None = None,
     ) -> ReleaseRequest:
         """Record an answer to a release request. See `releases.answer`."""
+        now = now or datetime.now(UTC)
         with self._database.write(pipeline) as connection:
-            return releases.answer(connection, pipeline, request_id, said, enough=enough, now=now or datetime.now(UTC))
+            return releases.answer(connection, pipeline, request_id, said, enough=enough, external=external, now=now)
 
     def look(self, pipeline: str, request_id: str, now: datetime | None = None) -> ReleaseRequest:
         """A release request as it stands now; one whose time has passed ends by this. See `releases.look`."""

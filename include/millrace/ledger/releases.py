@@ -5,7 +5,7 @@ A decided request never becomes another. Who wants another answer starts another
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from sqlalchemy import Connection
@@ -71,19 +71,29 @@ def ask(
 
 
 def answer(
-    connection: Connection, pipeline: str, request_id: str, said: Answer, *, enough: int = 1, now: datetime
+    connection: Connection,
+    pipeline: str,
+    request_id: str,
+    said: Answer,
+    *,
+    enough: int = 1,
+    external: Collection[str] = (),
+    now: datetime,
 ) -> ReleaseRequest:
     """Record an answer, and return the request as it stands: one that no more waits stays as it was decided.
 
-    One rejection rejects; `enough` distinct approvers approve. An answer after the request's end comes too late.
+    One rejection rejects; `enough` distinct persons approve, with every system of `external`. An answer after the
+    request's end comes too late.
     """
     request = look(connection, pipeline, request_id, now=now)
     if request.state != "waiting":
         return request
     if said.verdict == "reject":
         return record(connection, request, state="rejected", answers=(said,))
-    answers = (*(each for each in request.answers if each.by != said.by), said)
-    return record(connection, request, answers=answers, state="approved" if len(answers) >= enough else "waiting")
+    answers = (*(each for each in request.answers if (each.how, each.by) != (said.how, said.by)), said)
+    systems = {each.by for each in answers if each.how == "external"}
+    decided = len(answers) - len(systems) >= enough and systems >= set(external)
+    return record(connection, request, answers=answers, state="approved" if decided else "waiting")
 
 
 def look(connection: Connection, pipeline: str, request_id: str, *, now: datetime) -> ReleaseRequest:

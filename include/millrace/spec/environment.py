@@ -12,6 +12,15 @@ from millrace.spec.compute_overlay import ComputeOverlay
 from millrace.spec.durations import Duration
 
 
+class ExternalApprover(Model):
+    """Another system whose signed statement a release waits for, beside the persons."""
+
+    name: Name = Field(description="Of the system, in the ledger and in the statement's key.")
+    public_key: str = Field(
+        description="File of its Ed25519 public key (PEM), from the project's root. Whoever writes it decides."
+    )
+
+
 class ApprovalSpec(Model):
     """Who lets a challenger become champion."""
 
@@ -22,6 +31,9 @@ class ApprovalSpec(Model):
         description="User names that may answer; any whom Airflow lets answer if empty. Never whoever asked for it.",
     )
     needed: int = Field(default=1, ge=1, description="How many distinct approvers must approve.")
+    external: tuple[ExternalApprover, ...] = Field(
+        default=(), description="Systems that must approve too, each by a signed statement in the store."
+    )
     look_every: Duration = Field(
         default=Duration("PT5M"),
         description="How often a waiting request looks whether it was voided, has expired or was decided elsewhere.",
@@ -29,7 +41,7 @@ class ApprovalSpec(Model):
 
     @model_validator(mode="after")
     def _can_be_given(self) -> ApprovalSpec:
-        if self.by == "auto" and (self.approvers or self.needed > 1):
+        if self.by == "auto" and (self.approvers or self.needed > 1 or self.external):
             raise ValueError("approvers are asked only where approval is by: human")
         if self.approvers and len(set(self.approvers)) < self.needed:
             raise ValueError(f"{self.needed} must approve, but only {len(set(self.approvers))} approvers are named")

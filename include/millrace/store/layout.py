@@ -66,6 +66,11 @@ def anchor(pipeline: str, number: int) -> str:
     return f"{pipeline}/{number}"
 
 
+def statement(pipeline: str, release: str, system: str) -> str:
+    """Where another system puts its signed statement on a release request."""
+    return f"statements/{pipeline}/{release}/{system}.json"
+
+
 def result(pipeline: str, job: str, request_digest: str) -> str:
     """The stored result of a request."""
     return f"results/{pipeline}/{job}/{_hex(request_digest)}.json"

@@ -13,6 +13,7 @@ from millrace.airflow.runtime import decided
 from millrace.airflow.runtime.aliases import withdraw
 from millrace.airflow.runtime.notes import note
 from millrace.airflow.runtime.site import Site
+from millrace.airflow.runtime.statements import heard
 from millrace.airflow.runtime.tell import tell
 from millrace.airflow.tasks.question import question
 from millrace.airflow.tasks.release import answer_automatically, ended, request_of
@@ -44,6 +45,7 @@ class ReleaseApproval(ApprovalOperator):
         if request.state == "waiting" and site.placed.approval.by == "auto":
             self.log.info("This environment promotes without a human (approval: auto)")
             request = answer_automatically(site, request)
+        request = heard(site, request)
         if request.state != "waiting":
             return self._end(site, request)
         self._ask(site, request)
@@ -71,6 +73,7 @@ class ReleaseApproval(ApprovalOperator):
         user = event.get("responded_by_user")
         if user and request.state == "waiting":
             request = self._answered(site, request, event, str(user["name"]), str(user["id"]))
+        request = heard(site, request)
         if request.state == "waiting":
             self._ask(site, request)
             return super().execute(context)
@@ -96,7 +99,8 @@ class ReleaseApproval(ApprovalOperator):
         at = event.get("responded_at") or datetime.now(UTC)
         said = Answer(by=name, user_id=user_id if user_id != name else None, at=at.isoformat(),
                       verdict="approve" if approves else "reject")  # fmt: skip
-        request = site.ledger.answer(site.name, request.id, said, enough=policy.needed)
+        systems = [system.name for system in policy.external]
+        request = site.ledger.answer(site.name, request.id, said, enough=policy.needed, external=systems)
         self.log.info("%s version %s: %s by %s; now %s (%d of %d approvals)", site.name, request.version,
                       said.verdict, name, request.state, len(request.answers), policy.needed)  # fmt: skip
         return request

@@ -50,6 +50,8 @@ def _summary(site: Site, request: ReleaseRequest, evidence: Evidence, champion: 
     ]
     if needed > 1:  # Airflow keeps a request's text as it was first asked, so how many have come is in the log
         lines.append(f"**Approvals** {needed} distinct persons must approve")
+    if systems := ", ".join(system.name for system in site.placed.approval.external):
+        lines.append(f"**Waits for** a signed statement of {systems} too")
     return "\n".join(f"- {line}" for line in lines)
 
 

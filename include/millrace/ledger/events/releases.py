@@ -17,7 +17,7 @@ class Answer(BaseModel):
     by: Text = Field(description="User name, as Airflow authenticated it; for the environment itself its name.")
     user_id: str | None = Field(default=None, description="The same user's id, where it is another word.")
     verdict: Literal["approve", "reject"]
-    how: Literal["person", "automatic"] = "person"
+    how: Literal["person", "automatic", "external"] = "person"
     at: str | None = Field(default=None, description="When, ISO 8601; null where it was not kept.")
 
 
