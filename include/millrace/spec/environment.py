@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from millrace.spec.base import Model, Name
 from millrace.spec.compute import ProfileName
@@ -61,7 +61,7 @@ class Notification(Model):
         pattern=r"^[A-Za-z_][\w]*(\.[A-Za-z_]\w*)+$",
         description="Its class, such as airflow.providers.smtp.notifications.smtp.SmtpNotifier.",
     )
-    arguments: dict[str, Any] = Field(
+    arguments: dict[str, JsonValue] = Field(
         default_factory=dict,
         description="Of the class. Its templated ones may use {{ millrace.subject }}, .text, .link, .happening, "
         ".pipeline and .environment. No secret: those are in the Airflow Connection that it names.",
