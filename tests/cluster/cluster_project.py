@@ -60,7 +60,7 @@ def write_project(folder: Path, namespace: str, services: Services) -> None:
     write_compute(folder, namespace, services, "kubernetes_default")
     environments = folder / "include" / "environments"
     environments.mkdir()
-    placed = {"compute": dict.fromkeys((*JOBS, "score"), "small")}
+    placed = {"compute": dict.fromkeys((*JOBS, "score", "probe"), "small")}
     environment = {
         "version": 1, "name": "dev", "approval": {"by": "auto"}, "pipelines": dict.fromkeys(PIPELINES, placed),
     }  # fmt: skip
