@@ -24,7 +24,7 @@ from millrace.core.errors import MillraceError
 from millrace.local.rest import AirflowApi
 
 PIPELINE = "flight_delays"
-MONTHS = ("2013-01", "2013-02", "2013-03")
+MONTHS = ("2013-01", "2013-02", "2013-03", "2013-04", "2013-05")
 PARTS = ("features", "training", "release", "monitoring")
 DAG = {part: f"{PIPELINE}__{part}" for part in PARTS}
 RELEASE = "m"

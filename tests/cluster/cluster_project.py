@@ -71,7 +71,7 @@ def write_project(folder: Path, namespace: str, services: Services) -> None:
     shutil.copy(Path(__file__).with_name("probe_dag.py"), folder / "dags" / "probe.py")
     incoming = folder / data.INCOMING
     data.write_planes(incoming)
-    for month in ("2013-01", "2013-02"):
+    for month in ("2013-01", "2013-02", "2013-03", "2013-04"):
         data.write_flights(incoming, month)
         data.write_weather(incoming, month)
     for month in ("2024-01", "2024-02", "2024-03"):

@@ -60,14 +60,17 @@ def site(cluster: Cluster, s3_endpoint: str, tmp_path_factory: pytest.TempPathFa
 @pytest.fixture(scope="session")
 def trained(site: PodSite) -> dict[str, str]:
     """Both pipelines' features and trainings, run at once; the id of each training run."""
-    months = {"flight_delays": ("2013-01", "2013-02"), "digits": ("2024-01", "2024-02", "2024-03")}
+    months = {
+        "flight_delays": ("2013-01", "2013-02", "2013-03", "2013-04"),
+        "digits": ("2024-01", "2024-02", "2024-03"),
+    }
     runs = [
         (f"{pipeline}__features", site.trigger(f"{pipeline}__features", partition_key=month))
         for pipeline, keys in months.items()
         for month in keys
     ]
     assert {(dag, run): site.ended(dag, run) for dag, run in runs} == dict.fromkeys(runs, "success")
-    learners = {"flight_delays": {"rounds": 20}, "digits": {}}
+    learners = {"flight_delays": {}, "digits": {}}
     trainings = {
         pipeline: site.trigger(f"{pipeline}__training", conf={"reason": "cluster test", "learner": learner})
         for pipeline, learner in learners.items()

@@ -26,7 +26,7 @@ def test_two_loops_run_in_pods_at_once_and_leave_nothing(site: PodSite, trained:
     runs = {f"{pipeline}__training/{run}" for pipeline, run in trained.items()}
     made = [a for a in site.attempts() if a["run"].startswith(PIPELINES)]
     # Then each of these jobs ran in one pod that left an outcome, and none is left
-    assert len(made) == 2 + 3 + 2 * 3 and {a["end"] for a in made} == {"outcome"}, made
+    assert len(made) == 4 + 3 + 2 * 3 and {a["end"] for a in made} == {"outcome"}, made
     assert all(a["node"] and a["image"] for a in made)
     assert {a["run"] for a in made} > runs
     until(lambda: not site.pods(), "pods to be gone")

@@ -25,7 +25,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The reference project with four months of flights on the whole stack; its data go at the end."""
+    """The reference project with six months of flights on the whole stack; its data go at the end."""
     folder = tmp_path_factory.mktemp("compose")
     sys.path.insert(0, str(ROOT))  # reduced_flights takes the deliveries from the demo
     reduced = runpy.run_path(str(ROOT / "tests" / "loop" / "test_loop_reduced.py"))["reduced_flights"]
