@@ -153,7 +153,7 @@ def test_the_loop_with_trainings_in_pods(cluster, site):
         until(lambda: all(known(api, dag) for dag in DAG.values()), "the DAGs to be parsed", 180)
         for dag in DAG.values():
             api.pause(dag, False)
-        # Given four months by REST, which a first model needs to beat a constant, a first model, trained in a pod
+        # Given four months by REST, as a first model needs to beat a constant, and it trained in a pod
         for month in MONTHS[:4]:
             api.call("POST", f"/dags/{DAG['features']}/dagRuns", by_key(month))
         until(lambda: ended(api, "features", 4), "four months", LONG_S)

@@ -88,7 +88,7 @@ def test_the_loop_outlives_its_servers(stack: Stack):
     until(lambda: all(known(api, dag) for dag in DAG.values()), "the DAGs to be parsed", 180, stack.logs)
     for dag in DAG.values():
         api.pause(dag, False)
-    # Given four months, which a first model needs to beat a constant, by backfill from the command line and a first model by REST
+    # Given four months by backfill from the command line, as a first model needs to beat a constant, and it by REST
     stack.run("scheduler", "airflow", "backfill", "create", "--dag-id", DAG["features"], "--from-date", "2013-01-01",
               "--to-date", "2013-04-01", "--max-active-runs", "2", "--run-backwards")  # fmt: skip
     until(lambda: ended(api, "features", 4), "the backfill", LONG_S, lambda: explain(api))
