@@ -20,7 +20,7 @@ from millrace.local.stack import AIRFLOW, airflow_environment, down, up
 from millrace.spec import Placed, ProjectTree
 from millrace.store import Tables, open_store
 
-LIMIT_S = 200
+LIMIT_S = 400
 PARTS = ("features", "training", "release", "monitoring")
 
 

@@ -15,7 +15,7 @@ from support.driven import driven
 
 ROOT = Path(__file__).resolve().parents[2]
 DRIVER = Path(__file__).with_name("driver.py")
-LIMIT_S = 590
+LIMIT_S = 900
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +58,7 @@ def environment() -> dict[str, str]:
 
 
 @pytest.mark.loop
+@pytest.mark.timeout(LIMIT_S + 60)
 def test_two_projects_made_elsewhere_run_in_one_airflow(python, tmp_path):
     # Given two projects written by the installed command
     for name, pipeline in (("shop", "orders"), ("branch", "visits")):

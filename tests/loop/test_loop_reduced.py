@@ -14,7 +14,8 @@ from support.driven import driven
 
 ROOT = Path(__file__).resolve().parents[2]
 DRIVER = Path(__file__).with_name("driver.py")
-LIMIT_S = 590
+LIMIT_S = 900
+pytestmark = pytest.mark.timeout(LIMIT_S + 100)
 ALONE = sys.platform == "linux" and os.geteuid() == 0 and shutil.which("unshare") is not None
 
 MONTHS = tuple(f"2013-{month:02d}" for month in range(1, 7))
