@@ -194,6 +194,23 @@ def test_the_first_champion_that_came_while_a_run_had_none_judges_nothing(site):
     assert site.ledger.entries(PIPELINE, "decision")[-1].body["reason"] == "champion_changed"
 
 
+def test_a_champion_that_came_before_the_window_was_compared_with_it_is_judged_by_that(site):
+    """Also where its run had begun before the promotion, and no probe was made."""
+    promoted(site.ledger, 2, pipeline=PIPELINE, trained_to=DAYS[1], model=stored(site, "model", "other"),
+             evaluation=stored(site, "evaluation", "e"))  # fmt: skip
+    found(site, DAY, QUIET, WELL)
+    with at(DAY, start_date=datetime.now(UTC) - timedelta(days=1)):
+        tasks.decide(**here(site))
+    assert records(site) == [(DAY, "none", "nothing")]
+
+
+def test_a_run_with_an_unknown_field_compares_nothing(site):
+    with at(DAY, "drift", params={"partition": None}) as context:
+        context["dag_run"].conf = {"partitoin": DAY}
+        with pytest.raises(AirflowFailException, match="Did you mean 'partition'"):
+            tasks.drift.ask(**here(site))
+
+
 @pytest.mark.parametrize("left_out", ["drift", "performance"])
 def test_a_task_that_was_marked_as_done_is_not_what_its_job_found(site, left_out):
     """Nor is what somebody put into its XCom, nor what the job found in another run or of another day."""

@@ -409,9 +409,9 @@ MUTANTS = [
     Mutant(
         10,
         "weights of any format are loaded",
-        "include/millrace/models/files.py",
-        "    if not good:\n",
-        "    if good is None:\n",
+        "include/millrace/models/formats.py",
+        '            raise _Bad("the name\'s ending is that of neither")\n',
+        "            pass\n",
         ("tests/models/test_models_files.py",),
     ),
     Mutant(

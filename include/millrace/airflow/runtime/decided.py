@@ -6,7 +6,7 @@ here, by digest; what was never decided is denied, for good, and the attempt is 
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowFailException
@@ -95,10 +95,3 @@ def keep(site: Site, request: JobRequest, ended: JobResult) -> None:
             passed=outcome.verdict.passed if outcome.verdict else None,
         )
     )
-
-
-def facts(site: Site, job: str) -> dict[str, Any]:
-    """The facts of a job of this run."""
-    outcome = result(site, done(site, job)).outcome
-    assert outcome is not None
-    return dict(outcome.facts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,6 +11,7 @@ from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowFailException
 
 from millrace.airflow.runtime import decided
+from millrace.airflow.runtime.form import known_fields
 from millrace.airflow.runtime.notes import note
 from millrace.airflow.runtime.run import Done, JobTask
 from millrace.airflow.runtime.site import Site
@@ -29,6 +31,7 @@ log = logging.getLogger(__name__)
 def drift(root: str, pipeline: str) -> JobRequest | None:
     """Compare the window with the sketch of what the champion was trained on (an Evidently report)."""
     site = Site.at(root, pipeline)
+    known_fields(site)
     champion, partition = site.ledger.champion(pipeline), partition_of(site)
     if champion is None:
         log.info("%s %s: no champion yet, nothing to compare with", pipeline, partition)
@@ -146,7 +149,7 @@ def decide(root: str, pipeline: str) -> dict[str, Any] | None:
         log.info("%s %s: nothing (no champion yet)", pipeline, partition)
         site.ledger.record(Unmonitored(pipeline=pipeline, partition=partition))
         return None
-    if _another(champion, jobs.get("drift")) or _another(champion, jobs.get("probe")):
+    if _another(champion, jobs):
         log.info("%s %s: nothing (version %s was promoted meanwhile)", pipeline, partition, champion.version)
         site.ledger.record(Unmonitored(pipeline=pipeline, partition=partition, reason="champion_changed"))
         return None
@@ -206,10 +209,11 @@ def decide(root: str, pipeline: str) -> dict[str, Any] | None:
     return {"decision": decision.id, "reason": f"{answer.reason}: {answer.message}", "until": partition}
 
 
-def _another(champion: Champion, drift: JobDone | None) -> bool:
+def _another(champion: Champion, jobs: Mapping[str, JobDone]) -> bool:
     """Whether the champion of now is not the one that this run compared the window with, or began without."""
-    if drift is not None:
-        return drift.took("model") != {None: champion.model_digest}
+    compared = [jobs[name].took("model") for name in ("drift", "probe") if name in jobs]
+    if compared:
+        return any(model != {None: champion.model_digest} for model in compared)
     began = get_current_context()["dag_run"].start_date
     return began is not None and champion.since > began
 
