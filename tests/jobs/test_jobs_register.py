@@ -1,108 +1,18 @@
-"""register and promote: one version however often they are killed, and an alias that follows the ledger."""
+"""register: one version however often it is killed, with Evidence that fits its bytes."""
 
 from __future__ import annotations
 
 import json
-import multiprocessing
-import threading
-from pathlib import Path
 from typing import Any
 
 import pytest
-from support.learning import CODE, PARTITIONS, World, rows
-from support.ledger import asked, evidence, said, trained, unanchored
+from support.learning import CODE, rows
+from support.registry import ELSEWHERE, FORK, OTHER, PIPELINE, error
 
-from millrace.contract import Artifact, JobRequest, JobResult
-from millrace.core.canonical import canonical_json, digest
-from millrace.core.errors import Conflict, Unavailable
+from millrace.core.errors import Unavailable
 from millrace.jobs.runner import run
-from millrace.ledger import Champion, Ledger, ReleaseRequest, Trained, mirror
-from millrace.mlflow.registry import alias_versions, ensure_database, find_versions
+from millrace.mlflow.registry import ensure_database, find_versions
 from millrace.mlflow.runs import connect
-
-PIPELINE = "flights"
-OTHER = {"uri": "snapshots/x/", "digest": CODE, "kind": "snapshot"}
-ELSEWHERE = {"uri": "snapshots/y/", "digest": digest("data 1"), "kind": "snapshot"}
-FORK = multiprocessing.get_context("fork")
-
-
-class Registry(World):
-    """A store with models in it, and an MLflow that has their runs; models are small documents without weights."""
-
-    @property
-    def client(self) -> Any:
-        return connect(self.mlflow)
-
-    def model(self, number: int = 1, passed: bool = True) -> tuple[dict[str, Artifact], str]:
-        """A model, its training set and evaluation, and the MLflow run that holds its files."""
-        card = canonical_json({"pipeline": PIPELINE, "number": number})
-        name = digest(card)
-        prefix = f"models/{PIPELINE}/{name.removeprefix('sha256:')}/"
-        self.objects.put(prefix + "model.json", card)
-        judged = canonical_json({"model": name, "passed": passed})
-        key = f"evaluations/{PIPELINE}/{digest(judged).removeprefix('sha256:')}/evaluation.json"
-        self.objects.put(key, judged)
-        client = self.client
-        found = client.get_experiment_by_name(PIPELINE)
-        place = (self.root / "mlflow").as_uri()
-        experiment = found.experiment_id if found else client.create_experiment(PIPELINE, artifact_location=place)
-        run_id = client.create_run(experiment).info.run_id
-        client.log_text(run_id, card.decode(), "model/model.json")
-        inputs = {
-            "model": Artifact(uri=prefix, digest=name, kind="model"),
-            "training_set": Artifact(uri="snapshots/x/", digest=digest(f"data {number}"), kind="snapshot"),
-            "evaluation": Artifact(uri=key, digest=digest(judged), kind="evaluation"),
-        }
-        return inputs, run_id
-
-    def evidence(self, inputs: dict[str, Artifact], run_id: str, **changes: Any) -> dict[str, Any]:
-        gates = [
-            {"dataset": "features", "partition": p, "snapshot": CODE, "outcome": CODE, "passed": True}
-            for p in PARTITIONS
-        ]
-        return {
-            "evidence_version": 2, "pipeline": PIPELINE, "evaluation_outcome": CODE,
-            **{role: artifact.model_dump(mode="json") for role, artifact in inputs.items()},
-            "evaluation_passed": True, "spec_digest": self.bundle.digest, "code_digest": CODE, "gates": gates,
-            "duel": None, "decision": "manual", "reason": "by hand", "trained_to": PARTITIONS[-1],
-            "partitions": list(PARTITIONS), "feature_service": "flights_v1", "mlflow_run": run_id, **changes,
-        }  # fmt: skip
-
-    def registration(self, number: int = 1, passed: bool = True, **changes: Any) -> JobRequest:
-        inputs, run_id = self.model(number, passed)
-        params = {"mlflow_run": run_id, "evidence": self.evidence(inputs, run_id, **changes)}
-        return self.request("register", inputs, params)
-
-    def registered(self, number: int = 1) -> int:
-        result = run(self.registration(number))
-        assert result.outcome is not None, result.error
-        return int(result.outcome.facts["version"])
-
-    def promote(self, version: int, model: int) -> JobResult:
-        name = digest(canonical_json({"pipeline": PIPELINE, "number": model}))
-        return self.run("promote", {}, {"version": version, "model_digest": name}, scope=())
-
-    def aliases(self) -> dict[str, int]:
-        return alias_versions(self.client, PIPELINE)
-
-
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow database with its tables: making one takes seconds."""
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    ensure_database(f"sqlite:///{path}")
-    return path
-
-
-@pytest.fixture
-def registry(tmp_path: Path, database: Path) -> Registry:
-    (tmp_path / "mlflow.db").write_bytes(database.read_bytes())
-    return Registry(tmp_path, mlflow=f"sqlite:///{tmp_path / 'mlflow.db'}")
-
-
-def error(result: JobResult) -> tuple[str, str]:
-    assert result.error is not None, result.outcome
-    return result.error.type, result.error.message
 
 
 def test_a_challenger_is_registered_with_its_evidence(registry):
@@ -298,20 +208,6 @@ def test_a_run_without_model_files_is_refused(registry):
     assert "holds no model files" in error(run(request))[1]
 
 
-def test_promotion_moves_the_alias_and_may_be_repeated(registry):
-    version = registry.registered(1)
-
-    for _ in range(2):
-        result = registry.promote(version, model=1)
-        assert result.outcome is not None, result.error
-        assert registry.aliases() == {"champion": 1}
-
-    registry.registered(2)
-    assert registry.aliases() == {"champion": 1, "challenger": 2}
-    registry.promote(1, model=1)
-    assert registry.aliases() == {"champion": 1, "challenger": 2}
-
-
 def test_a_registration_repeated_after_its_promotion_makes_no_challenger(registry):
     request = registry.registration(1)
     run(request)
@@ -321,16 +217,6 @@ def test_a_registration_repeated_after_its_promotion_makes_no_challenger(registr
     assert registry.aliases() == {"champion": 1}
 
 
-@pytest.mark.parametrize(("version", "model"), [(1, 2), (7, 1)])
-def test_a_version_that_is_not_the_promoted_model_gets_no_alias(registry, version, model):
-    registry.registered(1)
-
-    kind, message = error(registry.promote(version, model))
-
-    assert kind == "EvidenceError" and "not the model that the ledger promoted" in message
-    assert registry.aliases() == {"challenger": 1}
-
-
 def test_an_mlflow_that_does_not_answer_is_worth_another_try(registry, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     registry.mlflow = "http://127.0.0.1:1"
@@ -338,85 +224,6 @@ def test_an_mlflow_that_does_not_answer_is_worth_another_try(registry, monkeypat
     result = registry.promote(1, model=1)
 
     assert result.error is not None and (result.error.type, result.error.retry) == ("Unavailable", "same")
-
-
-def test_stock_promotion_leaves_the_worse_model_champion_and_ours_does_not(registry, tmp_path):
-    """Two promoters, the alias read, checked and set, in the order that a slow network gives them."""
-    client = registry.client
-    losses = {registry.registered(1): 0.50, registry.registered(2): 0.40, registry.registered(3): 0.45}
-    client.set_registered_model_alias(PIPELINE, "champion", "1")
-
-    # when: both read the champion (version 1), both find their challenger better, and both set the alias
-    seen = threading.Barrier(2)
-    better_is_set = threading.Event()
-
-    def stock(version: int) -> None:
-        mine = connect(registry.mlflow)
-        champion = int(mine.get_model_version_by_alias(PIPELINE, "champion").version)
-        seen.wait(30)
-        if losses[version] < losses[champion]:
-            if version == 3:
-                better_is_set.wait(30)
-            mine.set_registered_model_alias(PIPELINE, "champion", str(version))
-            better_is_set.set()
-
-    threads = [threading.Thread(target=stock, args=(version,)) for version in (2, 3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-
-    # then: the worse of the two is champion, though it never met the better one
-    assert registry.aliases()["champion"] == 3
-
-    # when: the same two go through the ledger, in the same order
-    ledger = Ledger.open(f"sqlite:///{tmp_path / 'ledger.db'}")
-
-    def made_of(version: int) -> Trained:
-        model = digest(canonical_json({"pipeline": PIPELINE, "number": version}))
-        return trained(version, model=Artifact(uri="models/x/", digest=model, kind="model"))
-
-    def enter(request: ReleaseRequest) -> Champion:
-        version = request.version
-        return ledger.promote(
-            PIPELINE, request.id, evidence(version), made_of(version), approval=True, anchor=unanchored
-        )
-
-    def approved(version: int) -> ReleaseRequest:
-        return ledger.answer(PIPELINE, asked(ledger, version, pipeline=PIPELINE).id, said())
-
-    enter(approved(1))
-    requests = {version: approved(version) for version in (2, 3)}
-    seen, better_is_set = threading.Barrier(2), threading.Event()
-    conflicts = []
-
-    def ours(version: int) -> None:
-        champion = ledger.champion(PIPELINE)
-        assert champion is not None
-        seen.wait(30)
-        if version == 3:
-            better_is_set.wait(30)
-        if losses[version] < losses[champion.version]:
-            try:
-                enter(requests[version])
-            except Conflict:
-                conflicts.append(version)
-        mirror(lambda: ledger.champion(PIPELINE), lambda c: set_alias(c))
-        better_is_set.set()
-
-    def set_alias(champion: Champion) -> None:
-        assert registry.promote(champion.version, champion.version).outcome is not None
-
-    threads = [threading.Thread(target=ours, args=(version,)) for version in (2, 3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-
-    # then: the late one must meet the new champion first
-    assert conflicts == [3]
-    assert ledger.champion(PIPELINE).version == 2
-    assert registry.aliases()["champion"] == 2
 
 
 def test_processes_that_come_first_together_make_one_database(tmp_path):
