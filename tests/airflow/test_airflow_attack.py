@@ -24,6 +24,7 @@ from millrace.airflow.tasks import features as feature_tasks
 from millrace.airflow.tasks import registration
 from millrace.airflow.tasks import training as training_tasks
 from millrace.contract import Check, Outcome, Verdict
+from millrace.ledger import Source
 
 DAY = DAYS[4]
 GARBAGE: tuple[Any, ...] = (None, {}, {"visits": [{"partition": DAY}]})
@@ -91,8 +92,9 @@ def test_no_mix_of_marked_tasks_and_pasted_xcoms_publishes_or_scores_what_did_no
 
     def judge(site: Site, dataset: str, partition: str, artifact: Any, *_: Any, **more: Any) -> None:
         """As the gate would: only what is on record as passed passes."""
-        found = site.ledger.verdict(site.name, dataset, partition, artifact.digest)
-        if found is None or not found.passed:
+        asked = Source(dataset=dataset, partition=partition, snapshot=artifact.digest)
+        found = site.ledger.verdicts_on(site.name, [asked])
+        if not (asked in found and found[asked].passed):
             raise AirflowException("failed")
 
     monkeypatch.setattr(feature_tasks, "_gate", judge)

@@ -219,7 +219,8 @@ def test_a_raw_snapshot_without_a_verdict_on_record_is_judged_by_the_next_run_th
     """As those were that an earlier version landed, whose verdicts of raw data nobody kept."""
     (item,) = land(site)
     gate_raw(site, [{**item, "fresh": False}])
-    assert site.ledger.verdict(PIPELINE, "raw.visits", DAY, unpack(item["artifact"]).digest).passed
+    (judged,) = site.ledger.entries(PIPELINE, "gate", f"raw.visits/{DAY}")
+    assert judged.event.passed and judged.event.snapshot == unpack(item["artifact"]).digest
 
 
 def test_a_passed_features_gate_is_on_record_for_exactly_this_snapshot_with_what_it_is_made_of(site):

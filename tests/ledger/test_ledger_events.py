@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from support.ledger import asked, digest, evidence, make_first, promoted, trained, unanchored, verdict
 
 from millrace.core.errors import LedgerError
-from millrace.ledger import Ledger, MaterializedWindow, Registered, events
+from millrace.ledger import Ledger, MaterializedWindow, Registered, Source, events
 from millrace.rules.window import Window
 
 SECOND = json.loads((Path(__file__).parent / "rows_v2.json").read_text())
@@ -37,13 +37,40 @@ def test_every_kind_of_the_first_version_is_there_and_read(old):
     assert old.verify() == len(FIRST)
 
 
+def source(partition: str, number: int) -> Source:
+    return Source(dataset="features", partition=partition, snapshot=digest(number))
+
+
+def test_a_verdict_is_of_exactly_its_snapshot_and_partition_and_the_newest_counts(ledger):
+    for number, partition, passed in ((1, "2013-01", True), (2, "2013-01", True), (1, "2013-01", False),
+                                      (1, "2013-02", True)):  # fmt: skip
+        ledger.record(verdict(number, partition=partition, passed=passed))
+    ledger.record(verdict(2, partition="2013-02", dataset="raw.flights"))
+
+    found = ledger.verdicts_on("flights", [source("2013-01", 1), source("2013-01", 2), source("2013-02", 2)])
+
+    assert {(s.partition, s.snapshot): v.passed for s, v in found.items()} == {
+        ("2013-01", digest(1)): False, ("2013-01", digest(2)): True,
+    }  # fmt: skip
+    assert ledger.verdicts_on("trains", [source("2013-01", 2)]) == {} == ledger.verdicts_on("flights", [])
+
+
+def test_a_thousand_snapshots_are_asked_for_at_once(ledger):
+    for number in range(3):
+        ledger.record(verdict(number, partition=f"p{number * 600:04d}"))
+    asked_for = [source(f"p{number:04d}", number // 600) for number in range(1201)]
+
+    assert [s.partition for s in ledger.verdicts_on("flights", asked_for)] == ["p0000", "p0600", "p1200"]
+
+
 def test_what_the_second_version_wrote_is_read(url):
     make_first(url, SECOND)
     ledger = Ledger.open(url)
 
     assert ledger.verify() == len(SECOND)
-    assert ledger.verdict("flights", "features", "2013-01", digest(7)).made_of is None
-    assert not ledger.verdict("flights", "features", "2013-02", digest(8)).passed
+    january, february = source("2013-01", 7), source("2013-02", 8)
+    judged = ledger.verdicts_on("flights", [january, february])
+    assert judged[january].made_of is None and not judged[february].passed
     assert [(v.version, v.decision, v.run, v.requester) for v in ledger.versions("flights")] == [
         (1, None, None, None), (2, "d1", None, None), (3, None, None, None),
     ]  # fmt: skip
@@ -71,8 +98,8 @@ def test_its_windows_verdicts_decisions_and_versions_are_read(old):
     assert [(w.partition, w.snapshot, w.rows) for w in old.windows("flights", "features")] == [
         ("2013-01", digest(10), 30), ("2013-02", digest(12), 30),
     ]  # fmt: skip
-    assert old.verdict("flights", "features", "2013-02", digest(12)).passed
-    assert old.verdict("flights", "features", "2013-02", digest(99)) is None
+    good = source("2013-02", 12)
+    assert old.verdicts_on("flights", [good, source("2013-02", 99)]) == {good: old.verdicts("flights", "features")[1]}
     assert [v.partition for v in old.verdicts("flights", "features")] == ["2013-01", "2013-02", "2013-03"]
     assert [(d.partition, d.state, d.message) for d in old.retrains("flights")] == [
         ("2013-03", "done", "3 of 4 windows"), ("2013-04", "superseded", "old"), ("2013-05", "waiting", "older"),

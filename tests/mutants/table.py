@@ -130,8 +130,8 @@ MUTANTS = [
         6,
         "the gate of any Snapshot counts",
         "include/millrace/ledger/verdicts.py",
-        "if each.snapshot == snapshot",
-        "if each.snapshot",
+        "return {each: found[each] for each in snapshots if each in found}",
+        "return dict(zip(snapshots, found.values()))",
         ("tests/ledger/test_ledger_events.py", "-k", "sqlite"),
     ),
     Mutant(
@@ -370,8 +370,8 @@ MUTANTS = [
         13,
         "what failed its gate is transformed",
         "include/millrace/airflow/runtime/decided.py",
-        "if verdict is None or not verdict.passed:",
-        "if verdict is None:",
+        "if each not in found or not found[each].passed:",
+        "if each not in found:",
         ("tests/airflow/test_airflow_features.py",),
     ),
     Mutant(

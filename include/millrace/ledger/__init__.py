@@ -139,10 +139,10 @@ class Ledger:
         with self._database.read() as connection:
             return champions.champions(connection, pipeline)
 
-    def verdict(self, pipeline: str, dataset: str, partition: str, snapshot: str) -> GateVerdict | None:
-        """The newest verdict on exactly this Snapshot of a partition, None where no gate ran on it."""
+    def verdicts_on(self, pipeline: str, snapshots: Collection[Source]) -> dict[Source, GateVerdict]:
+        """The newest verdict on exactly each of these Snapshots; one that no gate ran on is left out."""
         with self._database.read() as connection:
-            return verdicts.verdict(connection, pipeline, dataset, partition, snapshot)
+            return verdicts.on(connection, pipeline, snapshots)
 
     def verdicts(self, pipeline: str, dataset: str) -> list[GateVerdict]:
         """The newest verdict on each partition of a dataset, in partition order."""

@@ -7,7 +7,7 @@ never rehashed, and its head is in the hash that each pipeline's chain begins wi
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -24,6 +24,8 @@ E = TypeVar("E", bound=Event)
 GENESIS = digest(b"millrace ledger")
 """What the first entry of all holds as the hash before it."""
 _WIDTHS = {"pipeline": 63, "kind": 40, "subject": 200}
+_AT_ONCE = 500
+"""Subjects in one question: databases bound its parameters."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,15 @@ def entries(
     if limit is not None:
         query = query.limit(limit)
     return [_entry(row) for row in reversed(connection.execute(query).all())]
+
+
+def about(connection: Connection, pipeline: str, kind: str, subjects: Collection[str]) -> Iterator[Entry]:
+    """All entries of these subjects; of each subject in the order of all."""
+    names = sorted(subjects)
+    for start in range(0, len(names), _AT_ONCE):
+        some = ENTRIES.c.subject.in_(names[start : start + _AT_ONCE])
+        query = select(ENTRIES).where(ENTRIES.c.pipeline == pipeline, ENTRIES.c.kind == kind, some)
+        yield from (_entry(row) for row in connection.execute(query.order_by(ENTRIES.c.seq)))
 
 
 def rows(connection: Connection) -> Iterator[Mapping[str, Any]]:

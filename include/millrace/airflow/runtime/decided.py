@@ -6,6 +6,7 @@ here, by digest; what was never decided is denied, for good, and the attempt is 
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from typing import NoReturn
 
 from airflow.sdk import get_current_context
@@ -15,7 +16,7 @@ from millrace.airflow.runtime.notes import note
 from millrace.airflow.runtime.site import Site
 from millrace.contract import JobRequest, JobResult
 from millrace.core.errors import ContractError, NotFound
-from millrace.ledger import Denied, GateVerdict, JobDone, JobInput
+from millrace.ledger import Denied, GateVerdict, JobDone, JobInput, Source
 from millrace.store import layout
 
 
@@ -42,18 +43,24 @@ def note_denied(site: Site, why: str) -> None:
     site.ledger.record(Denied(pipeline=site.name, run=this_run(), task=task, why=why))
 
 
-def passed(site: Site, dataset: str, partition: str, snapshot: str) -> GateVerdict:
-    """The newest verdict on exactly this Snapshot of a partition, where it is a pass; denied otherwise."""
-    verdict = site.ledger.verdict(site.name, dataset, partition, snapshot)
-    if verdict is None or not verdict.passed:
-        how = "failed its gate" if verdict else "has no verdict of its gate on record"
-        again = "land and check" if dataset.startswith("raw.") else "make and check"
-        deny(
-            site,
-            f"{site.name}: {dataset} of {partition} ({snapshot[:19]}) {how}, and no state or XCom of a task can say "
-            f"otherwise. Run {site.name}__features for {partition} again to {again} it",
-        )
-    return verdict
+def passed(site: Site, snapshots: Collection[Source]) -> list[GateVerdict]:
+    """The newest verdict on exactly each of these Snapshots, where all are passes; denied otherwise."""
+    found = site.ledger.verdicts_on(site.name, snapshots)
+    for each in snapshots:
+        if each not in found or not found[each].passed:
+            how = "failed its gate" if each in found else "has no verdict of its gate on record"
+            again = "land and check" if each.dataset.startswith("raw.") else "make and check"
+            deny(
+                site,
+                f"{site.name}: {each.dataset} of {each.partition} ({each.snapshot[:19]}) {how}, and no state or XCom "
+                f"of a task can say otherwise. Run {site.name}__features for {each.partition} again to {again} it",
+            )
+    return [found[each] for each in snapshots]
+
+
+def features_of(parts: Iterable[tuple[str, str]]) -> list[Source]:
+    """Features Snapshots, given as partition and digest."""
+    return [Source(dataset="features", partition=key, snapshot=snapshot) for key, snapshot in parts]
 
 
 def done(site: Site, job: str) -> JobDone:

@@ -53,10 +53,11 @@ def gate_raw(landed: dict[str, list[Packed]], root: str, pipeline: str) -> dict[
 def _gate_source(site: Site, source: str, landed: list[Packed]) -> None:
     """Judge what was landed now, and what stands in the Table without a verdict on record."""
     spec, dataset = site.spec.sources[source], f"raw.{source}"
+    params = {"suite": spec.gate, "event_time": spec.event_time if spec.partitioned else None}
     for item in landed:
         artifact, partition = unpack(item["artifact"]), item["partition"]
-        if item["fresh"] or site.ledger.verdict(site.name, dataset, partition, artifact.digest) is None:
-            params = {"suite": spec.gate, "event_time": spec.event_time if spec.partitioned else None}
+        raw = Source(dataset=dataset, partition=partition, snapshot=artifact.digest)
+        if item["fresh"] or not site.ledger.verdicts_on(site.name, [raw]):
             _gate(site, dataset, partition, artifact, params)
             move(site, dataset, partition, artifact)
 
@@ -86,8 +87,8 @@ def transform(sources: dict[str, list[Packed]], root: str, pipeline: str) -> Job
         decided.deny(
             site, f"{pipeline}: the transform of {partition} was given {given}, but reads {wanted}. Clear 'gate_raw'"
         )
-    for source, artifact, key in inputs:
-        decided.passed(site, f"raw.{source}", str(key), artifact.digest)
+    raw = [Source(dataset=f"raw.{name}", partition=str(key), snapshot=each.digest) for name, each, key in inputs]
+    decided.passed(site, raw)
     return site.request("transform", scope=(partition,), inputs=inputs, context=get_current_context())
 
 
@@ -127,7 +128,7 @@ def publish(root: str, pipeline: str) -> Packed:
     site, context = Site.at(root, pipeline), get_current_context()
     partition, made = partition_of(site), decided.done(site, "transform")
     features = made.outputs["data"]
-    decided.passed(site, "features", partition, features.digest)
+    decided.passed(site, decided.features_of([(partition, features.digest)]))
     outcome = decided.result(site, made).outcome
     assert outcome is not None
     move(site, "features", partition, features, recipe=outcome.facts.get("recipe"))
@@ -151,7 +152,7 @@ def score(root: str, pipeline: str) -> JobRequest | None:
         log.info("%s partition %s: no champion yet, nothing scored", pipeline, partition)
         return None
     features = decided.done(site, "transform").outputs["data"]
-    decided.passed(site, "features", partition, features.digest)
+    decided.passed(site, decided.features_of([(partition, features.digest)]))
     return site.request(
         "score",
         scope=(partition,),

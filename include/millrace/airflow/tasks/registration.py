@@ -12,7 +12,7 @@ from millrace.airflow.runtime.notes import note
 from millrace.airflow.runtime.run import outcome_of, pack
 from millrace.airflow.runtime.site import Site
 from millrace.airflow.tasks.training import claimed_of, model_of, training_set_of
-from millrace.ledger import GateVerdict, Registered, TrainingRun
+from millrace.ledger import Registered, TrainingRun
 
 
 def register(root: str, pipeline: str) -> dict[str, Any]:
@@ -103,13 +103,7 @@ def _nothing_new(site: Site, known: Registered) -> str:
 
 def _gates(site: Site, claimed: TrainingRun) -> list[dict[str, Any]]:
     """The verdicts behind a training: on the features, and on the raw Snapshots that those were made of."""
-    found: dict[tuple[str, str, str], GateVerdict] = {}
-    for key, features in claimed.inputs:
-        verdict = decided.passed(site, "features", key, features.digest)
-        found[("features", key, features.digest)] = verdict
-        for raw in verdict.made_of or ():
-            found[(raw.dataset, raw.partition, raw.snapshot)] = decided.passed(
-                site, raw.dataset, raw.partition, raw.snapshot
-            )
-    fields = {"pipeline", "made_of"}
-    return [verdict.model_dump(mode="json", exclude=fields) for _, verdict in sorted(found.items())]
+    features = decided.passed(site, decided.features_of((key, each.digest) for key, each in claimed.inputs))
+    raw = decided.passed(site, list(dict.fromkeys(source for verdict in features for source in verdict.made_of or ())))
+    found = sorted((*features, *raw), key=lambda verdict: (verdict.dataset, verdict.partition, verdict.snapshot))
+    return [verdict.model_dump(mode="json", exclude={"pipeline", "made_of"}) for verdict in found]

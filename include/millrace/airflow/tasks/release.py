@@ -18,7 +18,7 @@ from millrace.airflow.runtime.notes import note
 from millrace.airflow.runtime.site import Site
 from millrace.core.canonical import digest
 from millrace.core.errors import Conflict, EvidenceError, LedgerError, NotFound
-from millrace.ledger import Answer, Champion, Registered, ReleaseRequest, Trained, mirror, words
+from millrace.ledger import Answer, Champion, Registered, ReleaseRequest, Source, Trained, mirror, words
 from millrace.rules.evidence import EVIDENCE_TAG, MODEL_TAG, Evidence, check_approval, check_release
 
 log = logging.getLogger(__name__)
@@ -113,8 +113,8 @@ def ended(request: ReleaseRequest) -> str:
 
 def _carry_out(site: Site, request: ReleaseRequest, registered: Registered, evidence: Evidence) -> None:
     _check(site, registered, evidence, site.ledger.champion(site.name), request.rollback, request.reason)
-    for gate in evidence.gates:
-        decided.passed(site, gate.dataset, gate.partition, gate.snapshot)
+    behind = [Source(dataset=g.dataset, partition=g.partition, snapshot=g.snapshot) for g in evidence.gates]
+    decided.passed(site, behind)
     by_persons = site.placed.approval.by == "human"
     if by_persons:
         check_approval(evidence, version=request.version, approved_evidence=request.evidence)

@@ -56,8 +56,7 @@ def claim(root: str, pipeline: str) -> dict[str, Any]:
     found = {key: site.tables.resolve(f"{pipeline}/features", key) for key in partitions}
     if refused := _stale(site, {key: current.recipe for key, current in found.items()}):
         raise AirflowFailException(refused)
-    for key, current in found.items():
-        decided.passed(site, "features", key, current.snapshot)
+    decided.passed(site, decided.features_of((key, current.snapshot) for key, current in found.items()))
     claimed = TrainingRun(
         pipeline=pipeline,
         run=decided.this_run(),
@@ -83,8 +82,7 @@ def training_set(root: str, pipeline: str) -> JobRequest:
     """Join labels and features point in time, over the pinned Snapshots, each of which has passed its gate."""
     site = Site.at(root, pipeline)
     claimed = claimed_of(site)
-    for key, features in claimed.inputs:
-        decided.passed(site, "features", key, features.digest)
+    decided.passed(site, decided.features_of((key, features.digest) for key, features in claimed.inputs))
     return site.request(
         "build_training_set",
         scope=claimed.partitions,
