@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.project import sample
+from support.project import DAYS, publish, sample
 from support.releases import House
 
 from millrace.airflow.runtime.site import Site
@@ -55,3 +55,22 @@ def guarded(house: House, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
     monkeypatch.setenv("MILLRACE_ENVIRONMENT", "prod")
     yield House(house.site.tree.root, monkeypatch)
     Site.at.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def three_days(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with three published days and one that is not."""
+    root = tmp_path_factory.mktemp("training") / "shop"
+    site = sample(root)
+    for day in DAYS[:3]:
+        publish(site, day)
+    return root
+
+
+@pytest.fixture
+def site(three_days: Path, tmp_path: Path) -> Site:
+    """A copy of it."""
+    root = tmp_path / "shop"
+    shutil.copytree(three_days, root)
+    Site.at.cache_clear()
+    return Site.at(str(root), "orders")

@@ -4,19 +4,18 @@ nobody approved is no champion. `test_loop_attack.py` does the named ones on a r
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import chain, combinations, product
-from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowSkipException, TaskAwaitingInput
 from support.ledger import automatically, promoted, verdict
-from support.project import DAYS, PIPELINE, features, publish, sample, snapshot, stored
+from support.project import DAYS, PIPELINE, features, snapshot, stored
 from support.releases import House, said
 from support.task import asked, running
+from support.trainings import FORM, here
 
 from millrace.airflow.runtime.run import pack
 from millrace.airflow.runtime.site import Site
@@ -44,29 +43,6 @@ def tried(function: Callable[[], Any]) -> Any:
         return None
     except (TypeError, KeyError, ValueError, AttributeError):  # an XCom of another shape
         return None
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with raw data that passed, that failed and that met no gate, and features made of each."""
-    root = tmp_path_factory.mktemp("attack") / "shop"
-    site = sample(root)
-    for day in DAYS[:3]:
-        publish(site, day)
-    return root
-
-
-@pytest.fixture
-def site(prepared: Path, tmp_path: Path) -> Iterator[Site]:
-    root = tmp_path / "shop"
-    shutil.copytree(prepared, root)
-    Site.at.cache_clear()
-    yield Site.at(str(root), PIPELINE)
-    Site.at.cache_clear()
-
-
-def here(site: Site) -> dict[str, str]:
-    return {"root": str(site.tree.root), "pipeline": site.name}
 
 
 def raw(site: Site, rows: int, passed: bool | None) -> Any:
@@ -141,10 +117,9 @@ def test_no_mix_of_marked_tasks_registers_what_was_not_judged_to_pass(site, monk
     registered: list[str] = []
     monkeypatch.setattr(registration, "outcome_of", lambda request: registered.append(request.run.run_id) or 1 / 0)
     judged = Verdict(passed=well, checks=(Check(name="log_loss", passed=well, message="so"),))
-    form = {"reason": "by hand", "until": None, "window": "P14D", "learner": {}, "decision": None}
     names = ("claim", "training_set", "train", "evaluate")
     for number, marked in enumerate(subsets(names)):
-        run = {"run_id": f"attack {number}", "params": form}
+        run = {"run_id": f"attack {number}", "params": FORM}
         with running(f"{PIPELINE}__training", **run):
             outputs = {
                 "training_set": {"data": features(site, DAYS[0], rows=50 + number, dataset="training_set")},

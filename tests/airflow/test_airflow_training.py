@@ -2,82 +2,27 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
-from support.ledger import artifact, digest, promoted, verdict
+from support.ledger import promoted, verdict
 from support.project import DAYS, PIPELINE, features, publish, sample, stored
 from support.task import asked, running
+from support.trainings import FAILED, FORM, PASSED, at, claim, here, joined, trained, version
 
 from millrace.airflow.runtime.run import unpack
 from millrace.airflow.runtime.site import Site
 from millrace.airflow.tasks import registration
 from millrace.airflow.tasks import training as tasks
-from millrace.contract import Check, Outcome, Verdict
-from millrace.ledger import Registered, Source
+from millrace.contract import Outcome, Verdict
 from millrace.spec.recipe import Recipe, short
-
-FORM = {"reason": "by hand", "until": None, "window": "P14D", "learner": {}, "decision": None}
-PASSED = Verdict(passed=True, checks=(Check(name="log_loss", passed=True, message="log_loss is 0.5"),))
-FAILED = Verdict(passed=False, checks=(Check(name="log_loss", passed=False, message="log_loss is 0.9, above 0.68"),))
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with three published days and one that is not."""
-    root = tmp_path_factory.mktemp("training") / "shop"
-    site = sample(root)
-    for day in DAYS[:3]:
-        publish(site, day)
-    return root
 
 
 def pinned(site: Site, run_id: str = "manual__1") -> list[tuple[str, str]]:
     """Partition and digest of what a run has claimed, as the ledger has it."""
     claimed = site.ledger.training_of(PIPELINE, f"{PIPELINE}__training/{run_id}")
     return [(key, artifact.digest) for key, artifact in claimed.inputs]
-
-
-@pytest.fixture
-def site(made: Path, tmp_path: Path) -> Site:
-    root = tmp_path / "shop"
-    shutil.copytree(made, root)
-    Site.at.cache_clear()
-    return Site.at(str(root), PIPELINE)
-
-
-def here(site: Site) -> dict[str, str]:
-    return {"root": str(site.tree.root), "pipeline": site.name}
-
-
-def claim(
-    site: Site, run_id: str = "manual__1", run_type: str = "manual", user: str | None = None, **form: Any
-) -> dict[str, Any]:
-    with at("claim", run_id, run_type=run_type, params=FORM | form, user=user):
-        return tasks.claim(**here(site))
-
-
-def at(task_id: str, run_id: str = "manual__1", **more: Any) -> Any:
-    """Be in a task of a run of the training DAG."""
-    return running(f"{PIPELINE}__training", task_id, run_id=run_id, **more)
-
-
-def joined(site: Site) -> Any:
-    """The run's training set, as if its job had made it."""
-    data = features(site, DAYS[0], dataset="training_set")
-    with at("training_set"):
-        asked(tasks.training_set, **here(site)).answered(Outcome(outputs={"data": data}))
-    return data
-
-
-def trained(site: Site, model: Any) -> None:
-    """The run's model, as if its job had trained it."""
-    with at("train"):
-        asked(tasks.train, **here(site)).answered(Outcome(outputs={"model": model}), mlflow_run="r")
 
 
 def test_a_training_by_hand_pins_the_newest_published_partitions_as_they_are_now(site):
@@ -345,67 +290,6 @@ def test_a_challenger_without_a_passed_verdict_ends_the_run_for_good(site, verdi
         registration.register(**here(site))
 
 
-@pytest.mark.parametrize("by", ["a decision", "hand"])
-@pytest.mark.parametrize("known", ["champion", "waiting"])
-def test_the_same_bytes_as_a_known_version_are_nothing_new(site, known, by):
-    # given: a version of a model, which is champion or was judged without one
-    model = stored(site, "model", "m")
-    site.ledger.record(version(1, None).model_copy(update={"model": model}))
-    if known == "champion":
-        promoted(site.ledger, 1, pipeline=PIPELINE, model=model)
-    # when: a later run trains the same bytes, and passes its evaluation
-    decision = site.ledger.claim(PIPELINE, DAYS[2], "drift").id if by == "a decision" else None
-    again(site, model, decision)
-    # then: it ends green, in words, and without a release that cannot succeed
-    with at("register"), pytest.raises(AirflowSkipException, match="Nothing new: .* same bytes as version 1") as end:
-        registration.register(**here(site))
-    assert ("which is champion" if known == "champion" else "start orders__release with it") in str(end.value)
-    assert [v.version for v in site.ledger.versions(PIPELINE)] == [1]
-    assert [d.state for d in site.ledger.retrains(PIPELINE)] == (["done"] if decision else [])
-
-
-def test_the_same_bytes_that_met_another_champion_are_a_version_of_their_own(site, monkeypatch):
-    """Its Evidence holds another duel: the earlier one cannot be released any more."""
-    model = stored(site, "model", "m")
-    site.ledger.record(version(1, None).model_copy(update={"model": model}))
-    promoted(site.ledger, 2, pipeline=PIPELINE, model=stored(site, "model", "champion"))
-    again(site, model, None)
-    sent: list[Any] = []
-    monkeypatch.setattr(registration, "outcome_of", lambda request: sent.append(request) or sys.exit())
-    with at("register"), pytest.raises(SystemExit):
-        registration.register(**here(site))
-    assert sent[0].identity.job == "register"
-
-
-def test_evidence_is_put_together_from_what_is_on_record_with_the_raw_verdicts_behind_it(site, monkeypatch):
-    raw = Source(dataset="raw.visits", partition=DAYS[0], snapshot=digest(7))
-    site.ledger.record(verdict(7, pipeline=PIPELINE, dataset="raw.visits", partition=DAYS[0]))
-    first = site.tables.resolve(f"{PIPELINE}/features", DAYS[0]).snapshot
-    site.ledger.record(verdict(pipeline=PIPELINE, partition=DAYS[0], snapshot=first, made_of=(raw,)))
-    again(site, stored(site, "model", "m"), None)
-    sent: list[Any] = []
-    monkeypatch.setattr(registration, "outcome_of", lambda request: sent.append(request) or sys.exit())
-    with at("register"), pytest.raises(SystemExit):
-        registration.register(**here(site))
-    evidence = sent[0].identity.params["evidence"]
-    assert [(g["dataset"], g["partition"]) for g in evidence["gates"]] == [
-        *(("features", day) for day in DAYS[:3]), ("raw.visits", DAYS[0]),
-    ]  # fmt: skip
-    assert (evidence["mlflow_run"], evidence["trained_to"], evidence["reason"]) == ("r", DAYS[2], "by hand")
-    # and where a raw verdict behind it has become a fail, nothing is registered
-    site.ledger.record(verdict(7, pipeline=PIPELINE, dataset="raw.visits", partition=DAYS[0], passed=False))
-    with at("register"), pytest.raises(AirflowFailException, match=r"raw.visits of .* failed its gate"):
-        registration.register(**here(site))
-
-
-def again(site: Site, model: Any, decision: str | None) -> None:
-    """A run that trained and judged a model well."""
-    claim(site, decision=decision), joined(site), trained(site, model)
-    with at("evaluate"):
-        outcome = Outcome(outputs={"evaluation": stored(site, "evaluation", "judged")}, verdict=PASSED)
-        asked(tasks.evaluate, **here(site)).answered(outcome)
-
-
 @pytest.mark.parametrize(("registered", "state"), [(True, "done"), (False, "failed")])
 def test_the_decision_is_settled_however_the_run_went(site, registered, state):
     decision = site.ledger.claim(PIPELINE, DAYS[2], "drift")
@@ -440,13 +324,6 @@ def test_a_run_that_took_no_decision_up_settles_none(site):
     site.ledger.start(decision.id, "another run")
     settle(site, decision.id)
     assert [d.state for d in site.ledger.retrains(PIPELINE)] == ["running"]
-
-
-def version(number: int, decision: str | None) -> Registered:
-    return Registered(
-        pipeline=PIPELINE, version=number, model=artifact("model", number), evidence=artifact("evidence", number),
-        decision=decision,
-    )  # fmt: skip
 
 
 def settle(site: Site, decision: str | None) -> str:
