@@ -158,8 +158,17 @@ def test_every_body_says_its_version(ledger):
     promoted(ledger, 1), ledger.claim("flights", "2013-05", "drift"), ledger.record(verdict())
 
     assert {e.kind: e.body["event_version"] for e in ledger.entries()} == {
-        "approval": 3, "promoted": 2, "anchored": 1, "retrain": 3, "gate": 2,
+        "approval": 3, "promoted": 3, "anchored": 1, "retrain": 3, "gate": 2,
     }  # fmt: skip
+
+
+def test_a_promotion_from_before_it_was_a_document_is_read():
+    body = events.Promoted(
+        pipeline="flights", generation=1, version=1, evidence=evidence(1), trained=trained(1), release="r", reason="x"
+    ).body()  # fmt: skip
+    before = {name: value for name, value in body.items() if name not in ("promotion", "signer")}
+    read = events.Promoted.read("flights", "generation/1", before | {"event_version": 2})
+    assert (read.version, read.promotion, read.signer) == (1, None, None)
 
 
 def test_what_a_newer_version_wrote_is_not_guessed_at(ledger, monkeypatch):

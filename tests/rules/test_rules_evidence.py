@@ -6,11 +6,13 @@ import json
 from typing import Any
 
 import pytest
+from support.provenance import CHECK, PROVENANCE, TRAINING
 
 from millrace.contract import Artifact
 from millrace.core.canonical import canonical_json, digest
 from millrace.core.errors import EvidenceError
-from millrace.rules.evidence import EVIDENCE_TAG, MODEL_TAG, Evidence, check_approval, check_release, missing
+from millrace.rules.evidence import EVIDENCE_TAG, MODEL_TAG, NEW, Evidence, check_approval, check_release, missing
+from millrace.rules.provenance import Decided, Imported
 
 
 def name(number: int) -> str:
@@ -26,8 +28,14 @@ def gate(partition: str, **changes: Any) -> dict[str, Any]:
             **changes}  # fmt: skip
 
 
+RAW = {"dataset": "raw.flights", "partition": "2013-01", "snapshot": name(5)}
+IMPORTED = {"file": name(5), "format": "ubj", "by": "ann"}
+
+
 def evidence(**changes: Any) -> Evidence:
     base = {
+        "evidence_version": 3,
+        **PROVENANCE,
         "pipeline": "flights",
         "model": artifact("model", 1),
         "training_set": artifact("snapshot", 2),
@@ -46,6 +54,9 @@ def evidence(**changes: Any) -> Evidence:
         "mlflow_run": "abc",
     }
     return Evidence.read({**base, **changes})
+
+
+DECIDED = {"id": "d", "partition": "p", "reason": "drift", "words": "w"}
 
 
 def check(given: Evidence, **changes: Any) -> None:
@@ -95,6 +106,23 @@ def test_a_challenger_with_a_duel_lacks_nothing():
          [f"its duel was fought by another model, {name(9)}"]),
         ({"reason": " "}, False, ["it gives no reason for the training"]),
         ({"mlflow_run": None}, False, ["it names no MLflow run that holds the model's files"]),
+        ({"gates": [gate("2013-01", made_of=[RAW]), gate("2013-02")]}, False,
+         ["no passed gate for raw.flights 2013-01, which the features of 2013-01 were made of"]),
+        ({"gates": [gate("2013-01", made_of=[RAW]), gate("2013-02"), {**gate("2013-01"), **RAW, "snapshot": name(6)}]},
+         False, ["no passed gate for raw.flights 2013-01, which the features of 2013-01 were made of"]),
+        ({"parity": None}, False, ["it does not say whether online and offline features agree"]),
+        ({"parity": [gate("2013-01", dataset="parity", passed=False)]}, False,
+         ["online and offline features of 2013-01 differ"]),
+        ({"metrics": {}}, False, ["it holds no metrics"]),
+        ({"checks": []}, False, ["it holds no model checks"]),
+        ({"checks": [CHECK, CHECK | {"passed": False, "name": "fairness"}]}, False,
+         ["the model check fairness did not pass"]),
+        ({"cost": None}, False, ["it does not say what it cost"]),
+        ({"training": None}, False, ["it does not say how it was trained"]),
+        ({"training": TRAINING | {"lock": None}}, False, ["it does not say with which packages it was trained"]),
+        ({"training": TRAINING | {"architecture": None}}, False,
+         ["it does not say on which architecture it was trained"]),
+        ({"imported": IMPORTED}, False, ["it was imported, and claims a training here"]),
     ],
 )  # fmt: skip
 def test_what_is_missing_is_said_and_stops_the_promotion(changes, has_champion, words):
@@ -155,6 +183,26 @@ def test_evidence_of_the_first_version_is_read_and_keeps_its_digest():
     check(given, champion_model=name(9))
 
 
+def test_evidence_of_the_second_version_is_read_and_keeps_its_digest():
+    stored = json.loads(canonical_json(evidence()))
+    stored = {field: value for field, value in stored.items() if field not in NEW} | {"evidence_version": 2}
+
+    given = Evidence.read(stored)
+
+    assert canonical_json(given) == canonical_json(stored) and given.digest == digest(canonical_json(stored))
+    check(given)
+    for field in NEW:
+        with pytest.raises(EvidenceError, match=f"version 2 has no field {field}"):
+            Evidence.read(stored | {field: IMPORTED if field == "imported" else evidence().model_dump()[field]
+                                    or {"requester": "ann", "parity": [], "decided": DECIDED}[field]})  # fmt: skip
+
+
+def test_an_imported_model_has_no_training_and_a_raw_verdict_makes_features_whole():
+    assert missing(evidence(imported=IMPORTED, training=None), has_champion=False) == []
+    whole = evidence(gates=[gate("2013-01", made_of=[RAW]), gate("2013-02"), {**gate("2013-01"), **RAW}])
+    assert missing(whole, has_champion=False) == []
+
+
 def test_evidence_of_the_present_version_holds_artifacts():
     assert json.loads(canonical_json(evidence()))["model"]["uri"] == "models/flights/1/"
     with pytest.raises(EvidenceError, match="malformed: model"):
@@ -212,6 +260,9 @@ def test_the_digest_is_that_of_the_stored_bytes_and_moves_with_every_field():
     other = {"pipeline": "x", "evaluation_passed": False, "gates": (), "duel": None, "decision": "x", "reason": "x",
              "trained_to": "x", "partitions": (), "feature_service": "x", "mlflow_run": None}  # fmt: skip
     fields = set(Evidence.model_fields) - {"evidence_version"}
+    other |= {name: None for name in ("parity", "training", "metrics", "checks", "cost")}
+    other |= {"requester": "ann", "decided": Decided(id="d", partition="p", reason="drift", words="w"),
+              "imported": Imported(file=name(50), format="ubj", by="ann")}  # fmt: skip
     other |= {role: Artifact(**artifact("model", 50)) for role in ("model", "training_set", "evaluation")}
     digests = {given.digest} | {given.model_copy(update={field: other.get(field, name(50))}).digest for field in fields}
     assert len(digests) == 1 + len(fields)

@@ -11,6 +11,7 @@ from millrace.jobs.runner import run
 from millrace.mlflow.registry import alias_versions
 from millrace.mlflow.runs import connect
 from support.learning import CODE, PARTITIONS, World
+from support.provenance import PROVENANCE
 
 PIPELINE = "flights"
 OTHER = {"uri": "snapshots/x/", "digest": CODE, "kind": "snapshot"}
@@ -53,7 +54,7 @@ class Registry(World):
             for p in PARTITIONS
         ]
         return {
-            "evidence_version": 2, "pipeline": PIPELINE, "evaluation_outcome": CODE,
+            "evidence_version": 3, **PROVENANCE, "pipeline": PIPELINE, "evaluation_outcome": CODE,
             **{role: artifact.model_dump(mode="json") for role, artifact in inputs.items()},
             "evaluation_passed": True, "spec_digest": self.bundle.digest, "code_digest": CODE, "gates": gates,
             "duel": None, "decision": "manual", "reason": "by hand", "trained_to": PARTITIONS[-1],

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from millrace import __version__
+from millrace.cli.commands import evidence as proof
 from millrace.cli.commands import features, judging, lifecycle, record, running, writing
 from millrace.cli.commands import ledger as entries
 from millrace.cli.foreign import foreign
@@ -36,6 +37,7 @@ for command in (
     running.collect,
     record.promote,
     record.champion,
+    proof.evidence,
     lifecycle.versions,
     lifecycle.aliases,
     lifecycle.quarantine,

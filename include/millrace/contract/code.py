@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # What decides an outcome: the engines and jobs with what they rest on. The orchestrator's rooms do not.
 ROOMS = (
     "core", "contract", "spec", "store", "rules", "sql", "sources", "gates", "feast_stores", "models", "learners",
-    "evaluation", "embeddings", "drift", "mlflow", "jobs",
+    "evaluation", "embeddings", "drift", "mlflow", "evidence", "jobs",
 )  # fmt: skip
 
 

@@ -76,7 +76,14 @@ class Observed(_Read):
     cpu_seconds: float | None = None
     peak_memory_mb: float | None = None
     host: str | None = None
-    image: str | None = None
+    image: str | None = Field(default=None, description="The container image; null outside containers.")
+    architecture: str | None = Field(default=None, exclude_if=lambda v: v is None, description="Such as x86_64.")
+    device: str | None = Field(default=None, exclude_if=lambda v: v is None, description="cpu, or cuda.")
+    lock: str | None = Field(
+        default=None,
+        exclude_if=lambda v: v is None,
+        description="Digest of the packages there, `name==version` a line; of a training.",
+    )
     links: dict[str, str] = Field(default_factory=dict)
     mlflow_run: str | None = None
     lineage: tuple[dict[str, Any], ...] = ()

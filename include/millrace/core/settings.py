@@ -12,10 +12,12 @@ from millrace.core import online
 from millrace.core.errors import SpecError, nearest
 
 PREFIX = "MILLRACE_"
+SIGNING_KEY = "MILLRACE_SIGNING_KEY"
 # Variables that other rooms read themselves; named here so that a misspelt one is found.
 OTHERS = {
     "MILLRACE_PLATFORM_IMAGE",
     "MILLRACE_JOBS_IMAGE",
+    "MILLRACE_IMAGE",
     "MILLRACE_HELM",
     "MILLRACE_AIRFLOW_CHART",
     "MILLRACE_DATABASE",
@@ -46,6 +48,16 @@ class Settings(BaseModel):
     anchors: str = Field(description="MILLRACE_ANCHORS: folder or s3://bucket/prefix of the ledger's anchors.")
     anchors_profile: str = Field(
         default="", description="MILLRACE_ANCHORS_PROFILE: AWS profile of the anchors' own credentials."
+    )
+    signing_key: str = Field(
+        default="",
+        description="MILLRACE_SIGNING_KEY: file of the private key (PEM, NIST curve) that signs promotions, or the "
+        "pkcs11: URI of one in a hardware module. Where it is set, what cannot be signed is not promoted.",
+    )
+    signing_public_key: str = Field(
+        default="",
+        description="MILLRACE_SIGNING_PUBLIC_KEY: file of the public key (PEM) that signatures are verified "
+        "with. Where it is set, every promotion must be signed.",
     )
     mlflow: str = Field(description="MILLRACE_MLFLOW: MLflow tracking and registry URI.")
     feast_registry: str = Field(description="MILLRACE_FEAST_REGISTRY: SQLAlchemy URL of Feast's SQL registry.")
@@ -106,6 +118,9 @@ SCHEMES = {
 
 def _check_address(name: str, address: str) -> None:
     """Refuse an address of another kind, and one that holds a password: it would travel with every request."""
+    if name == "signing_key" and "pin-value" in address:
+        raise SpecError("an address holds no password", where=PREFIX + name.upper(),
+                        next_step="Name a file that holds the PIN: pin-source=file:/..")  # fmt: skip
     scheme, found, rest = address.partition("://")
     if name not in SCHEMES or not found:
         return

@@ -13,7 +13,7 @@ from millrace.core.errors import Corrupt, EvidenceError
 from millrace.jobs.work import Work
 from millrace.mlflow.registry import CHALLENGER, CHAMPION, alias_versions, ensure_version
 from millrace.mlflow.runs import connect, reaching
-from millrace.rules.evidence import EVIDENCE_TAG, MODEL_TAG, Evidence, missing
+from millrace.rules.evidence import EVIDENCE_TAG, MODEL_TAG, PRESENT, Evidence, missing
 from millrace.store.layout import CARD, SIGNATURE
 
 if TYPE_CHECKING:
@@ -84,6 +84,9 @@ def _checked(work: Work, params: Params) -> Evidence:
     for name, value in mine.items():
         if said[name] != value:
             raise EvidenceError(f"the Evidence speaks of another {name}", given=said[name], allowed=[value])
+    if evidence.evidence_version < PRESENT:
+        raise EvidenceError("new versions are registered with Evidence of the present version",
+                            given=evidence.evidence_version, allowed=[PRESENT])  # fmt: skip
     # Whether there is a champion to fight is judged when it comes to the promotion.
     if gaps := missing(evidence, has_champion=False):
         raise EvidenceError(f"a model of {work.spec.name} cannot be registered: {'; '.join(gaps)}")

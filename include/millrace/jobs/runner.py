@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import platform
 import socket
 import sys
 import traceback
@@ -55,6 +56,10 @@ def run(request: JobRequest) -> JobResult:
         observed=Observed(
             **usage.observed(),
             host="/".join(filter(None, (os.environ.get("MILLRACE_NODE"), socket.gethostname()))),
+            image=os.environ.get("MILLRACE_IMAGE") or None,
+            architecture=platform.machine(),
+            device=work.device,
+            lock=work.lock,
             links=work.links,
             mlflow_run=work.mlflow_run,
             notes=tuple(work.notes),

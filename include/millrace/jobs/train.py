@@ -16,6 +16,7 @@ from millrace.jobs.work import Work
 from millrace.learners.checkpoints import Checkpoints
 from millrace.learners.protocol import Weights, check_finite, learner_of
 from millrace.learners.training import Prepared, card_of, log_training, prepare
+from millrace.mlflow.runs import lock_digest
 from millrace.models import device
 from millrace.models.files import Model, classification_of, save
 from millrace.models.metrics import LOSS, rounded
@@ -46,6 +47,7 @@ def run(work: Work, params: Params) -> Outcome:
     engine = learner_of(learner, code)
     gpus, fallback = device.asked_of(work.request.means)
     placed = device.place(gpus, fallback=fallback, engine=engine, learner=learner.kind)
+    work.device, work.lock = placed.device, lock_digest()
     if placed.note:
         work.notes.append(placed.note)
     if placed.gpus:

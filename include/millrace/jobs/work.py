@@ -25,13 +25,15 @@ STATIC = "static"
 
 @dataclass
 class Work:
-    """One run of one job. `links`, `notes`, `times` and `mlflow_run` end in `observed`, which is never digested."""
+    """One run of one job. What is not `request` ends in `observed`, which is never digested."""
 
     request: JobRequest
     links: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     times: dict[str, float] = field(default_factory=dict)
     mlflow_run: str | None = None
+    lock: str | None = None
+    device: str | None = None
 
     @cached_property
     def objects(self) -> ObjectStore:

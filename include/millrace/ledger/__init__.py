@@ -237,6 +237,8 @@ class Ledger:
         *,
         approval: bool,
         anchor: Anchor,
+        promotion: Artifact | None = None,
+        signer: str | None = None,
     ) -> Champion:
         """Carry out a release request by compare-and-set; it counts once it is anchored. See `champions.promote`.
 
@@ -244,7 +246,10 @@ class Ledger:
         """
         self.settle(pipeline, anchor)
         with self._database.write(pipeline) as connection:
-            champions.promote(connection, pipeline, request_id, evidence, trained, approval=approval)
+            champions.promote(
+                connection, pipeline, request_id, evidence, trained,
+                approval=approval, promotion=promotion, signer=signer,
+            )  # fmt: skip
         self.settle(pipeline, anchor)
         now = self.champion(pipeline)
         if now is not None and now.release == request_id:

@@ -27,6 +27,8 @@ class Champion:
     trained: Trained
     release: str | None
     reason: str
+    promotion: Artifact | None
+    signer: str | None
     since: datetime
 
     @property
@@ -80,11 +82,20 @@ def anchored(connection: Connection, promotion: chain.Entry) -> None:
 
 
 def promote(
-    connection: Connection, pipeline: str, request_id: str, evidence: Artifact, trained: Trained, *, approval: bool
+    connection: Connection,
+    pipeline: str,
+    request_id: str,
+    evidence: Artifact,
+    trained: Trained,
+    *,
+    approval: bool,
+    promotion: Artifact | None = None,
+    signer: str | None = None,
 ) -> None:
     """Carry out a release request: add the generation after the one it was made against. It counts once it is anchored.
 
-    `approval`: whether persons must have approved it. Carrying it out again changes nothing. Raises Conflict when
+    `approval`: whether persons must have approved it. `promotion` is the document of it, `signer` the key that signed
+    that. Carrying it out again changes nothing. Raises Conflict when
     another version was promoted since it was made, LedgerError when it was decided otherwise or is about other
     Evidence.
     """
@@ -118,6 +129,8 @@ def promote(
         trained=trained,
         release=request.id,
         reason=request.reason,
+        promotion=promotion,
+        signer=signer,
     )
     chain.append(connection, event)
     releases.record(connection, request, state="promoted")

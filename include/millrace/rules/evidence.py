@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -16,18 +16,25 @@ from pydantic import (
     model_validator,
 )
 
-from millrace.contract import Artifact
-from millrace.contract.artifact import DIGEST_PATTERN
+from millrace.contract import Artifact, Metric
 from millrace.core.canonical import digest
 from millrace.core.errors import EvidenceError
+from millrace.rules.provenance import (
+    CheckRecord,
+    Cost,
+    Decided,
+    Digest,
+    GateRecord,
+    Imported,
+    Text,
+    Training,
+    gaps,
+)
 
 MANUAL = "manual"
 """The `decision` of a training that a person started."""
 MODEL_TAG, EVIDENCE_TAG = "millrace.model_digest", "millrace.evidence"
 """Tags of a registered version that say which model it is and which Evidence it carries."""
-
-Digest = Annotated[str, Field(pattern=DIGEST_PATTERN)]
-Text = Annotated[str, Field(min_length=1)]
 
 
 _PLACES = {
@@ -39,16 +46,10 @@ _PLACES = {
 _KINDS = {"model": "model", "training_set": "snapshot", "evaluation": "evaluation"}
 
 
-class GateRecord(BaseModel):
-    """The verdict on one Snapshot that the model was trained on."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    dataset: Text
-    partition: Text
-    snapshot: Digest
-    outcome: Digest = Field(description="Digest of the validate job's outcome.")
-    passed: bool
+PRESENT = 3
+"""The version of Evidence that is written now."""
+NEW = ("requester", "decided", "parity", "training", "metrics", "checks", "cost", "imported")
+"""Fields that came with version 3."""
 
 
 class Evidence(BaseModel):
@@ -56,7 +57,10 @@ class Evidence(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    evidence_version: Literal[1, 2] = Field(default=2, description="Version 1 held digests where Artifacts stand now.")
+    evidence_version: Literal[1, 2, 3] = Field(
+        default=3,
+        description="Version 1 held digests where Artifacts stand now; what version 3 added stands at the end.",
+    )
     pipeline: Text
     model: Artifact
     training_set: Artifact = Field(description="The training set's Snapshot.")
@@ -76,6 +80,16 @@ class Evidence(BaseModel):
     partitions: tuple[str, ...] = Field(description="The training window, in order.")
     feature_service: Text
     mlflow_run: str | None = Field(description="The MLflow run that holds the model's files under `model/`.")
+    requester: str | None = Field(default=None, description="Who started the training; null for clock and monitoring.")
+    decided: Decided | None = Field(default=None, description="The retrain decision; null for a training by hand.")
+    parity: tuple[GateRecord, ...] | None = Field(
+        default=None, description="Verdicts on online against offline features, of the partitions that have one."
+    )
+    training: Training | None = Field(default=None, description="How it was trained; null for an imported model.")
+    metrics: dict[str, Metric] | None = Field(default=None, description="On held out rows, with their intervals.")
+    checks: tuple[CheckRecord, ...] | None = Field(default=None, description="All model checks, with their outcome.")
+    cost: tuple[Cost, ...] | None = Field(default=None, description="What the jobs used.")
+    imported: Imported | None = Field(default=None, description="Where it comes from, if it was not trained here.")
 
     @model_validator(mode="before")
     @classmethod
@@ -91,10 +105,20 @@ class Evidence(BaseModel):
         }  # fmt: skip
         return {**value, **artifacts, "evidence_version": 1}
 
+    @model_validator(mode="after")
+    def _of_its_version(self) -> Evidence:
+        """What a version did not have, no document of it can say: it would be lost when it is written."""
+        if self.evidence_version < 3 and (said := [name for name in NEW if getattr(self, name) is not None]):
+            raise ValueError(f"version {self.evidence_version} has no field {said[0]}")
+        return self
+
     @model_serializer(mode="wrap")
     def _as_it_was(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A document of version 1 is written as it was: its digest is what an approval and a tag name."""
+        """A document is written as its version wrote it: its digest is what an approval and a tag name."""
         value: dict[str, Any] = written(self)
+        if self.evidence_version < 3:
+            for name in NEW:
+                del value[name]
         if self.evidence_version == 1:
             del value["evidence_version"]
             value.update({role: getattr(self, role).digest for role in _PLACES})
@@ -105,13 +129,14 @@ class Evidence(BaseModel):
         """Read Evidence from JSON. Raises EvidenceError naming the first field that is wrong."""
         try:
             found = cls.model_validate(value)
-            digest(found.duel)  # a number that is not finite has no canonical form
+            # A number that is not finite has no canonical form.
+            digest([found.duel, found.training.learner if found.training else None])
         except ValidationError as err:
             first = err.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
             raise EvidenceError(f"the Evidence is malformed: {where}: {first['msg']}") from err
         except (TypeError, ValueError) as err:
-            raise EvidenceError(f"the Evidence is malformed: duel: {err}") from err
+            raise EvidenceError(f"the Evidence is malformed: duel or learner: {err}") from err
         return found
 
     @property
@@ -137,6 +162,9 @@ def missing(evidence: Evidence, *, has_champion: bool) -> list[str]:
         found.append("it gives no reason for the training")
     if not evidence.mlflow_run:
         found.append("it names no MLflow run that holds the model's files")
+    if evidence.evidence_version >= 3:
+        parts = ("gates", "parity", "metrics", "checks", "cost", "training", "imported")
+        found += gaps(**{name: getattr(evidence, name) for name in parts})
     return found
 
 

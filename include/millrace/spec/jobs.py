@@ -16,6 +16,7 @@ TaskJob = Literal[
     "train",
     "evaluate",
     "register",
+    "sign",
     "promote",
     "withdraw",
     "drift",
@@ -23,7 +24,7 @@ TaskJob = Literal[
     "probe",
 ]
 """Jobs that Airflow's tasks run."""
-Service = Literal["registry", "online", "mlflow", "spark"]
+Service = Literal["registry", "online", "mlflow", "spark", "signing"]
 """What a job may reach beside the store and its sources."""
 
 
@@ -65,6 +66,8 @@ TABLE: dict[str, Job] = {
     "score": Job(in_pods=True, runs_code=True, warm=_MODELS),
     # The registry may have lost what an earlier result speaks of, and aliases may have been moved since.
     "register": Job(reaches=("mlflow",), reusable=False, warm=_MLFLOW),
+    # Not warm: model-signing takes a second and 70 MB to import, and signs once a promotion.
+    "sign": Job(reaches=("signing",), reusable=False),
     "promote": Job(reaches=("mlflow",), reusable=False, warm=_MLFLOW),
     "withdraw": Job(reaches=("mlflow",), reusable=False, warm=_MLFLOW),
     "drift": Job(in_pods=True, warm=("evidently",)),

@@ -17,7 +17,7 @@ CARD, REFERENCE = "model.json", "reference.json"
 """Files of a model beside its weights; the card, written last, makes it exist."""
 SIGNATURE = "signature.json"
 """What a model takes and gives, beside its files in MLflow."""
-Folder = Literal["embeddings", "evaluations", "evidence", "reports"]
+Folder = Literal["embeddings", "evaluations", "evidence", "promotions", "reports"]
 """Where documents lie that are one object each."""
 
 
@@ -54,6 +54,11 @@ def model(pipeline: str, digest: str) -> str:
 def document(folder: Folder, pipeline: str, digest: str, name: str) -> str:
     """A document, by its digest, or by that of the request whose outcome does not hold it."""
     return f"{folder}/{pipeline}/{_hex(digest)}/{name}"
+
+
+def model_signature(promotion: str) -> str:
+    """The signature of a promotion, beside its document."""
+    return promotion.rpartition("/")[0] + "/model.sig"
 
 
 def champion(pipeline: str) -> str:

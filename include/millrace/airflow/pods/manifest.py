@@ -32,7 +32,7 @@ def pod_operator(
     request: JobRequest, profile_name: str, profile: ComputeProfile, compute: Compute, root: Path
 ) -> JobPod:
     """The operator that runs a request, which lies in the store, in a pod of a profile."""
-    run = request.run
+    run, image = request.run, profile.image or compute.image
     key = layout.request(run.pipeline, request.request_digest)
     return JobPod(
         task_id=run.task_id.rpartition(".")[2] or request.identity.job,
@@ -43,12 +43,12 @@ def pod_operator(
         name=pod_name(request),
         random_name_suffix=False,
         namespace=profile.namespace or compute.namespace,
-        image=profile.image or compute.image,
+        image=image,
         image_pull_policy=compute.image_pull_policy,
         image_pull_secrets=[k8s.V1LocalObjectReference(name=name) for name in compute.image_pull_secrets],
         base_container_name=BASE,
         arguments=[request.identity.job, "--store", request.place.store, "--request", key],
-        env_vars=_environment(compute, profile),
+        env_vars=_environment(compute, profile, image),
         labels={
             "app.kubernetes.io/managed-by": "millrace",
             "millrace.io/pipeline": label(run.pipeline),
@@ -94,13 +94,14 @@ def pod_operator(
     )
 
 
-def _environment(compute: Compute, profile: ComputeProfile) -> list[k8s.V1EnvVar]:
+def _environment(compute: Compute, profile: ComputeProfile, image: str) -> list[k8s.V1EnvVar]:
     found = [k8s.V1EnvVar(name=name, value=value) for name, value in sorted(compute.env.items())]
     secrets = compute.secrets if profile.secrets is None else profile.secrets
     for name, place in sorted(secrets.items()):
         reference = k8s.V1SecretKeySelector(name=place.secret, key=place.key)
         found.append(k8s.V1EnvVar(name=name, value_from=k8s.V1EnvVarSource(secret_key_ref=reference)))
     node = k8s.V1ObjectFieldSelector(field_path="spec.nodeName")
+    found.append(k8s.V1EnvVar(name="MILLRACE_IMAGE", value=image))
     return [*found, k8s.V1EnvVar(name="MILLRACE_NODE", value_from=k8s.V1EnvVarSource(field_ref=node))]
 
 

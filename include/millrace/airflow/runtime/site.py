@@ -9,7 +9,7 @@ from typing import Any
 
 from millrace.contract import Artifact, Identity, Input, JobRequest, Means, Place, Run, Service, code_digest
 from millrace.core.errors import NotFound
-from millrace.core.settings import Settings
+from millrace.core.settings import SIGNING_KEY, Settings
 from millrace.ledger import Ledger
 from millrace.spec import Bundle, Partitioning, PipelineSpec, Placed, ProjectTree
 from millrace.spec.compute import CUSTOM_CODE, PROCESS
@@ -107,7 +107,7 @@ class Site:
             run=self._run(context),
             means=Means(
                 profile=self.placed.profile(job),
-                services={name: Service(uri=self._services()[name]) for name in TABLE[job].reaches},
+                services={name: found for name in TABLE[job].reaches if (found := self._service(name)) is not None},
                 locations=self.placed.locations() if job == "land" else {},
                 limits=self._limits(job),
             ),
@@ -135,13 +135,19 @@ class Site:
         given["seconds"] = str(self.placed.time_limit(job))
         return {name: value for name, value in given.items() if value}
 
-    def _services(self) -> dict[str, str]:
-        return {
+    def _service(self, name: str) -> Service | None:
+        """How a job reaches a service; the private key of `signing` by the name of its variable, never itself."""
+        if name == "signing":
+            if not (self.settings.signing_key or self.settings.signing_public_key):
+                return None
+            return Service(uri=self.settings.signing_public_key, secret=SIGNING_KEY)
+        uris = {
             "spark": self.settings.spark,
             "mlflow": self.settings.mlflow,
             "registry": self.settings.feast_registry,
             "online": self.settings.feast_online,
         }
+        return Service(uri=uris[name])
 
     def _run(self, context: Any) -> Run:
         base = {

@@ -12,9 +12,11 @@ from millrace.airflow.runtime.run import outcome_of, pack, unstored
 from millrace.airflow.runtime.site import Site
 from millrace.airflow.tasks.partition import partition_of
 from millrace.contract import Artifact
-from millrace.ledger import MaterializedWindow
+from millrace.ledger import GateVerdict, MaterializedWindow
 
 log = logging.getLogger(__name__)
+PARITY = "parity"
+"""What the ledger calls the dataset of a verdict on online against offline features."""
 Packed = dict[str, Any]
 
 
@@ -64,11 +66,23 @@ def _materialize(site: Site, partition: str) -> Artifact:
 
 
 def parity(site: Site, partition: str, artifact: Artifact) -> None:
-    """Read sampled entities online and offline. Raises AirflowFailException where they differ."""
+    """Read sampled entities online and offline, and put on record whether they agree, for the Evidence of models
+    trained on them. Raises AirflowFailException where they differ."""
     request = site.request(
         "parity", scope=(partition,), inputs=[("data", artifact, partition)], context=get_current_context()
     )
-    outcome, _ = outcome_of(unstored(request))
+    outcome, ended = outcome_of(unstored(request))
+    if outcome.verdict:
+        site.ledger.record(
+            GateVerdict(
+                pipeline=site.name,
+                dataset=PARITY,
+                partition=partition,
+                snapshot=artifact.digest,
+                outcome=str(ended.outcome_digest),
+                passed=outcome.verdict.passed,
+            )
+        )
     now = site.tables.resolve(f"{site.name}/features", partition)
     if outcome.verdict and not outcome.verdict.passed and now.snapshot != artifact.digest:
         log.info("%s partition %s was corrected meanwhile: its own run checks it", site.name, partition)

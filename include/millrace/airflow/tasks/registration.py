@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from airflow.sdk import get_current_context
@@ -11,8 +12,10 @@ from millrace.airflow.runtime import decided
 from millrace.airflow.runtime.notes import note
 from millrace.airflow.runtime.run import outcome_of, pack
 from millrace.airflow.runtime.site import Site
+from millrace.airflow.tasks.online import PARITY
 from millrace.airflow.tasks.training import claimed_of, model_of, training_set_of
-from millrace.ledger import Registered, TrainingRun
+from millrace.contract import JobResult
+from millrace.ledger import Registered, Source, TrainingRun
 
 
 def register(root: str, pipeline: str) -> dict[str, Any]:
@@ -23,7 +26,7 @@ def register(root: str, pipeline: str) -> dict[str, Any]:
     site = Site.at(root, pipeline)
     claimed = claimed_of(site)
     data = training_set_of(site, claimed)
-    model, trained = model_of(site, data), decided.done(site, "train")
+    model = model_of(site, data)
     judged = decided.done(site, "evaluate")
     if judged.took("training_set") != {None: data.digest} or judged.took("model") != {None: model.digest}:
         decided.deny(site, f"{pipeline}: 'evaluate' judged another model than this run trained. Clear it")
@@ -34,12 +37,16 @@ def register(root: str, pipeline: str) -> dict[str, Any]:
         if claimed.decision:
             site.ledger.finish(claimed.decision, "done")  # it trained; that nothing changed is no failure
         raise AirflowSkipException(note(_nothing_new(site, known)))
-    run_of_model = decided.result(site, trained).observed.mlflow_run
-    outcome_of_judging = decided.result(site, judged).outcome
-    assert outcome_of_judging is not None
+    results = {
+        job: decided.result(site, decided.done(site, job)) for job in ("build_training_set", "train", "evaluate")
+    }
+    run_of_model = results["train"].observed.mlflow_run
+    outcome_of_judging = results["evaluate"].outcome
+    assert outcome_of_judging is not None and outcome_of_judging.verdict is not None
     duel = outcome_of_judging.facts.get("duel")
     artifacts = {"model": model, "training_set": data, "evaluation": judged.outputs["evaluation"]}
     evidence = {
+        "evidence_version": 3,
         "pipeline": pipeline,
         **{role: pack(artifact) for role, artifact in artifacts.items()},
         "evaluation_outcome": judged.outcome,
@@ -54,6 +61,17 @@ def register(root: str, pipeline: str) -> dict[str, Any]:
         "partitions": list(claimed.partitions),
         "feature_service": site.spec.features.service,
         "mlflow_run": run_of_model,
+        "requester": claimed.requester,
+        "decided": _decided(site, claimed),
+        "parity": _parity(site, claimed),
+        "training": _training(site, claimed, results),
+        "metrics": {name: metric.model_dump(mode="json") for name, metric in outcome_of_judging.metrics.items()},
+        "checks": [
+            check.model_dump(mode="json", include={"name", "passed", "message"})
+            for check in outcome_of_judging.verdict.checks
+        ],
+        "cost": [_cost(job, result) for job, result in results.items()],
+        "imported": None,
     }
     outcome, _ = outcome_of(
         site.request(
@@ -106,4 +124,43 @@ def _gates(site: Site, claimed: TrainingRun) -> list[dict[str, Any]]:
     features = decided.passed(site, decided.features_of((key, each.digest) for key, each in claimed.inputs))
     raw = decided.passed(site, list(dict.fromkeys(source for verdict in features for source in verdict.made_of or ())))
     found = sorted((*features, *raw), key=lambda verdict: (verdict.dataset, verdict.partition, verdict.snapshot))
-    return [verdict.model_dump(mode="json", exclude={"pipeline", "made_of"}) for verdict in found]
+    return [
+        verdict.model_dump(mode="json", exclude={"pipeline"} if verdict.made_of else {"pipeline", "made_of"})
+        for verdict in found
+    ]
+
+
+def _parity(site: Site, claimed: TrainingRun) -> list[dict[str, Any]]:
+    """The newest verdicts on online against offline features, of the Snapshots that have one."""
+    asked = [Source(dataset=PARITY, partition=key, snapshot=each.digest) for key, each in claimed.inputs]
+    found = site.ledger.verdicts_on(site.name, asked)
+    return [verdict.model_dump(mode="json", exclude={"pipeline", "made_of"}) for verdict in found.values()]
+
+
+def _decided(site: Site, claimed: TrainingRun) -> dict[str, Any] | None:
+    for each in site.ledger.retrains(site.name) if claimed.decision else ():
+        if each.id == claimed.decision:
+            return {"id": each.id, "partition": each.partition, "reason": each.reason, "words": each.why}
+    return None
+
+
+def _training(site: Site, claimed: TrainingRun, results: Mapping[str, JobResult]) -> dict[str, Any]:
+    """All that a training of the same bytes needs beside the Snapshots, and where this one ran."""
+    spec = site.spec.training
+    assert spec is not None
+    seen = results["train"].observed
+    return {
+        "learner": claimed.learner or spec.learner.model_dump(mode="json"),
+        "half_life": claimed.half_life,
+        "seed": spec.seed,
+        "threads": spec.threads,
+        "as_of": claimed.as_of,
+        "training_set_outcome": results["build_training_set"].outcome_digest,
+        "outcome": results["train"].outcome_digest,
+        **{name: getattr(seen, name) for name in ("lock", "image", "architecture", "device")},
+    }
+
+
+def _cost(job: str, result: JobResult) -> dict[str, Any]:
+    seen = result.observed
+    return {"job": job, **{name: getattr(seen, name) for name in ("seconds", "cpu_seconds", "peak_memory_mb")}}

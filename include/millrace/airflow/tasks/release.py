@@ -15,6 +15,7 @@ from millrace.airflow.runtime.aliases import crown
 from millrace.airflow.runtime.champion import mirror_champion
 from millrace.airflow.runtime.form import known_fields
 from millrace.airflow.runtime.notes import note
+from millrace.airflow.runtime.signing import signed
 from millrace.airflow.runtime.site import Site
 from millrace.core.canonical import digest
 from millrace.core.errors import Conflict, EvidenceError, LedgerError, NotFound
@@ -83,7 +84,7 @@ def promote(root: str, pipeline: str) -> dict[str, Any]:
                 # It goes on waiting: to mark a task as done neither answers a request nor ends it.
                 decided.deny(site, f"{pipeline} version {request.version} cannot be promoted: nobody has approved it. "
                                    "Clear the task 'approve' to ask again")  # fmt: skip
-            answer_automatically(site, request)
+            request = answer_automatically(site, request)
         elif request.state != "approved":
             decided.deny(site, f"{pipeline} version {request.version} cannot be promoted: it is {words(request)}")
         try:
@@ -118,9 +119,11 @@ def _carry_out(site: Site, request: ReleaseRequest, registered: Registered, evid
     by_persons = site.placed.approval.by == "human"
     if by_persons:
         check_approval(evidence, version=request.version, approved_evidence=request.evidence)
+    promotion, signer = signed(site, request, registered)
     site.ledger.promote(
-        site.name, request.id, registered.evidence, _trained(evidence), approval=by_persons, anchor=site.anchors.put
-    )
+        site.name, request.id, registered.evidence, _trained(evidence), approval=by_persons, anchor=site.anchors.put,
+        promotion=promotion, signer=signer,
+    )  # fmt: skip
 
 
 def _check(

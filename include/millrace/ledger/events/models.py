@@ -93,6 +93,7 @@ class Promoted(Event):
             "release": None,
             "reason": "",
         },
+        lambda _, __, body: {**body, "promotion": None, "signer": None},
     )
 
     generation: int
@@ -101,6 +102,8 @@ class Promoted(Event):
     trained: Trained
     release: str | None = Field(description="Id of the release request.")
     reason: str = Field(description="Why it was released, as whoever asked put it.")
+    promotion: Artifact | None = Field(default=None, description="The document of it, which is signed with the model.")
+    signer: str | None = Field(default=None, description="Digest of the public key of whom signed; null: nobody did.")
 
     @property
     def subject(self) -> str:

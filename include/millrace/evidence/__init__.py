@@ -1,0 +1,1 @@
+"""Evidence as files: what is signed, the signature, its verification, and the model card."""
