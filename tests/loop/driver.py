@@ -150,10 +150,10 @@ def known(api, dag_id) -> bool:
     return True
 
 
-def until(done, what) -> None:
-    limit = time.monotonic() + LIMIT_S
+def until(done, what, limit_s=LIMIT_S) -> None:
+    limit = time.monotonic() + limit_s
     while not done():
-        assert time.monotonic() < limit, f"waited {LIMIT_S} s for {what}"
+        assert time.monotonic() < limit, f"waited {limit_s} s for {what}"
         time.sleep(0.5)
 
 

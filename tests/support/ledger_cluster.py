@@ -30,41 +30,80 @@ def unprivileged() -> str | None:
     return next(name for name in ("postgres", "nobody") if name in known)
 
 
-@contextmanager
-def cluster(durable: bool = False) -> Iterator[str]:
-    """Start a fresh cluster and give the SQLAlchemy URL of its database, without a driver's name; `durable`: what is
-    committed is on the disk, as in production."""
-    assert INITDB is not None
-    user = unprivileged()
-    folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))  # a socket's path must be short
-    if user:
-        shutil.chown(folder, user)
-    as_user = {"user": user, "cwd": folder}
-    subprocess.run(
-        [INITDB, "-D", str(folder / "data"), "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8"],
-        check=True,
-        capture_output=True,
-        **as_user,
-    )
-    options = ["-c", "listen_addresses=", "-c", f"fsync={'on' if durable else 'off'}", "-c", "shared_buffers=16MB"]
-    binary = str(Path(INITDB).resolve().parent / "postgres")
-    server = subprocess.Popen(
-        [binary, "-D", str(folder / "data"), "-k", str(folder), *options],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        **as_user,
-    )
-    try:
+class Server:
+    """A PostgreSQL cluster in a folder, whose server can be ended and started again. Its path must be short, as the
+    socket lies there; `durable`: what is committed is on the disk, as in production."""
+
+    def __init__(self, folder: Path, durable: bool = False) -> None:
+        assert INITDB is not None
+        self.folder, self.durable = folder, durable
+        self._initdb = INITDB
+        user = unprivileged()
+        self._as_user: dict[str, Any] = {"user": user, "cwd": folder}
+        if user:
+            shutil.chown(folder, user)
+        if not (folder / "data" / "PG_VERSION").exists():
+            command = [INITDB, "-D", str(folder / "data"), "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8"]
+            subprocess.run(command, check=True, capture_output=True, **self._as_user)
+
+    @property
+    def url(self) -> str:
+        """SQLAlchemy URL of its database, without a driver's name."""
+        return f"postgresql://postgres@/postgres?host={self.folder}"
+
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+        options = ["-c", "listen_addresses=", "-c", f"fsync={'on' if self.durable else 'off'}",
+                   "-c", "shared_buffers=16MB"]  # fmt: skip
+        binary = str(Path(self._initdb).resolve().parent / "postgres")
+        self._server = subprocess.Popen(
+            [binary, "-D", str(self.folder / "data"), "-k", str(self.folder), *options],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            **self._as_user,
+        )
         until = time.monotonic() + 30
-        state = folder / "data" / "postmaster.pid"  # its last line is the server's own word of its state
-        while not (state.exists() and state.read_text().rstrip().endswith("ready")):
-            assert server.poll() is None and time.monotonic() < until, "PostgreSQL did not start"
+        state = self.folder / "data" / "postmaster.pid"  # its last line is the server's own word of its state
+        while not self._ready(state):
+            assert self._server.poll() is None and time.monotonic() < until, "PostgreSQL did not start"
             time.sleep(0.05)
-        yield f"postgresql://postgres@/postgres?host={folder}"
+
+    def _ready(self, state: Path) -> bool:
+        lines = state.read_text().split() if state.exists() else []
+        return lines[:1] == [str(self._server.pid)] and lines[-1] == "ready"
+
+    @property
+    def alive(self) -> bool:
+        """Whether the server is there."""
+        return self._server.poll() is None
+
+    def end(self, number: int = signal.SIGINT) -> None:
+        """End it: by SIGINT in order, by SIGQUIT at once, as `pg_ctl stop -m immediate` and a crash do."""
+        if self.alive:
+            self._server.send_signal(number)
+        self._server.wait(30)
+
+
+@contextmanager
+def cluster(durable: bool = False, folder: Path | None = None) -> Iterator[str]:
+    """Start a cluster and give its URL. See `Server`; a given `folder` stays, and is gone on with."""
+    with server(durable, folder) as running:
+        yield running.url
+
+
+@contextmanager
+def server(durable: bool = False, folder: Path | None = None) -> Iterator[Server]:
+    """Start a server, and end it. See `cluster`."""
+    place = folder or Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
+    place.mkdir(exist_ok=True)
+    running = Server(place, durable)
+    running.start()
+    try:
+        yield running
     finally:
-        server.send_signal(signal.SIGINT)
-        server.wait(30)
-        shutil.rmtree(folder)
+        running.end()
+        if folder is None:
+            shutil.rmtree(place)
 
 
 def together(act: Act, url: str, names: list[str]) -> list[Any]:

@@ -251,10 +251,10 @@ class Ledger:
                 approval=approval, promotion=promotion, signer=signer,
             )  # fmt: skip
         self.settle(pipeline, anchor)
-        now = self.champion(pipeline)
-        if now is not None and now.release == request_id:
-            return now
-        return next(each for each in reversed(self.champions(pipeline)) if each.release == request_id)
+        with self._database.read() as connection:
+            made = champions.of_release(connection, pipeline, request_id)
+        assert made is not None
+        return made
 
     def settle(self, pipeline: str, anchor: Anchor) -> None:
         """Anchor a promotion that was begun and does not count yet; nothing where there is none."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Row, func, insert, select
+from sqlalchemy import Connection, Row, Select, func, insert, or_, select
 
 from millrace.core.canonical import canonical_json, digest
 from millrace.core.errors import LedgerError
@@ -79,6 +79,15 @@ def append(connection: Connection, event: Event) -> Entry:
     row["hash"] = entry_hash(row)
     connection.execute(insert(ENTRIES).values(**row))
     return _of_columns(row)
+
+
+def not_before(connection: Connection, pipeline: str, moment: datetime) -> datetime:
+    """A moment, or the time of a pipeline's newest entry where that is later: by the record time never goes back, so
+    that what is over stays over when a clock is set back."""
+    at = select(func.max(ENTRIES.c.at)).where(ENTRIES.c.pipeline == pipeline)
+    number = select(func.max(ENTRIES.c.number)).where(ENTRIES.c.pipeline == pipeline).scalar_subquery()
+    last = connection.execute(at.where(ENTRIES.c.number == number)).scalar()
+    return moment if last is None else max(moment, datetime.fromisoformat(last))
 
 
 def entry_hash(row: Mapping[str, Any]) -> str:
@@ -150,18 +159,32 @@ def rows(connection: Connection) -> Iterator[Mapping[str, Any]]:
         yield dict(row._mapping)
 
 
-def latest(connection: Connection, pipeline: str, kind: str, prefix: str = "") -> dict[str, Entry]:
-    """The newest entry of each subject that begins with `prefix`, oldest first: the state that a kind describes."""
+def latest(
+    connection: Connection, pipeline: str, kind: str, prefix: str = "", holding: Collection[str] = ()
+) -> dict[str, Entry]:
+    """The newest entry of each subject that begins with `prefix`, oldest first: the state that a kind describes.
+
+    With `holding` those only in whose text one of these pieces of canonical JSON stands: a sieve that the database
+    shakes, since to read thousands of bodies for one costs much more. What it lets through may still be another.
+    """
     newest = select(func.max(ENTRIES.c.seq)).where(ENTRIES.c.pipeline == pipeline, ENTRIES.c.kind == kind)
     if prefix:
         newest = newest.where(ENTRIES.c.subject.startswith(prefix, autoescape=True))
     query = select(ENTRIES).where(ENTRIES.c.seq.in_(newest.group_by(ENTRIES.c.subject))).order_by(ENTRIES.c.seq)
-    return {row.subject: _entry(row) for row in connection.execute(query)}
+    return {row.subject: _entry(row) for row in connection.execute(_sieved(query, holding))}
 
 
-def states(connection: Connection, kind: type[E], pipeline: str, prefix: str = "") -> list[E]:
-    """How things stand with every subject of a kind, in the order in which they were last spoken of."""
-    return [of(kind, entry) for entry in latest(connection, pipeline, kind.kind, prefix).values()]
+def holding(connection: Connection, pipeline: str, kind: str, text: str) -> list[Entry]:
+    """All entries of a kind in whose text a piece of canonical JSON stands, in the order of all. See `latest`."""
+    query = select(ENTRIES).where(ENTRIES.c.pipeline == pipeline, ENTRIES.c.kind == kind).order_by(ENTRIES.c.seq)
+    return [_entry(row) for row in connection.execute(_sieved(query, [text]))]
+
+
+def states(
+    connection: Connection, kind: type[E], pipeline: str, prefix: str = "", holding: Collection[str] = ()
+) -> list[E]:
+    """How things stand with every subject of a kind, in the order in which they were last spoken of. See `latest`."""
+    return [of(kind, entry) for entry in latest(connection, pipeline, kind.kind, prefix, holding).values()]
 
 
 def state(connection: Connection, kind: type[E], pipeline: str | None, subject: str) -> E | None:
@@ -175,6 +198,10 @@ def of(kind: type[E], entry: Entry) -> E:
     event = entry.event
     assert isinstance(event, kind)
     return event
+
+
+def _sieved(query: Select[Any], pieces: Collection[str]) -> Select[Any]:
+    return query.where(or_(*(ENTRIES.c.body.contains(piece, autoescape=True) for piece in pieces))) if pieces else query
 
 
 def _text(event: Event) -> str:

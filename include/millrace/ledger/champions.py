@@ -53,6 +53,16 @@ def champion(connection: Connection, pipeline: str, at: datetime | None = None) 
     return next((_champion(entry) for entry in reversed(begun) if entry.number is None), None)
 
 
+def of_release(connection: Connection, pipeline: str, request_id: str) -> Champion | None:
+    """The champion that a release request made, whoever is champion now; None where it has not, or not yet."""
+    for entry in chain.holding(connection, pipeline, Promoted.kind, request_id):
+        if chain.of(Promoted, entry).release == request_id:
+            marked = chain.entries(connection, pipeline, Anchored.kind, entry.subject, limit=1)
+            if entry.number is None or marked:
+                return _champion(entry, marked[0] if marked else None)
+    return None
+
+
 def champions(connection: Connection, pipeline: str) -> list[Champion]:
     """All champions there were, the first one first."""
     anchored = {entry.subject: entry for entry in chain.entries(connection, pipeline, Anchored.kind)}

@@ -99,6 +99,8 @@ class Database:
         except IntegrityError as err:
             raise Conflict("another writer was faster", where=self.place) from err
         except DBAPIError as err:
+            if err.connection_invalidated:  # psycopg2 calls a server that has gone while it was asked a plain error
+                raise Unavailable(f"the ledger's database has gone: {err.orig}", where=self.place) from err
             raise LedgerError(f"the ledger's database refused: {err.orig}", where=self.place) from err
 
 

@@ -53,7 +53,7 @@ def state(*, serving: bool, asked: bool, moved: Moved | None) -> State:
 def lives(connection: Connection, pipeline: str) -> list[Life]:
     """All registered versions, lowest number first."""
     champion = champions.champion(connection, pipeline)
-    asked = {request.version for request in _open(connection, pipeline)}
+    asked = {request.version for request in releases.open_(connection, pipeline)}
     last_of = {request.version: request for request in chain.states(connection, ReleaseRequest, pipeline)}
     moved = {each.version: each for each in chain.states(connection, Moved, pipeline)}
     found = []
@@ -83,7 +83,7 @@ def move(connection: Connection, event: Moved) -> Life:
                           next_step="Release another version first" if now.serving else None)  # fmt: skip
     if event.to == "candidate" and now.state != "quarantined":
         raise LedgerError(f"{what} is {now.state}: only what is in quarantine is reinstated")
-    for request in _open(connection, pipeline):
+    for request in releases.open_(connection, pipeline):
         if request.version == event.version:
             releases.refuse(connection, pipeline, request.id, f"{event.to} by {event.by}: {event.reason}")
     chain.append(connection, event)
@@ -98,7 +98,3 @@ def check_may_be_released(connection: Connection, pipeline: str, version: int) -
             f"{pipeline} version {version} is {moved.to} and cannot be released: {moved.reason} ({moved.by})",
             next_step="Reinstate it first" if moved.to == "quarantined" else "Train again",
         )
-
-
-def _open(connection: Connection, pipeline: str) -> list[ReleaseRequest]:
-    return [r for r in chain.states(connection, ReleaseRequest, pipeline) if r.state in ("waiting", "approved")]

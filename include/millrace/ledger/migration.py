@@ -15,7 +15,7 @@ from millrace.core.errors import LedgerError
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest revision in `migrations/versions`; read without Alembic, whose import every task would pay."""
 VERSION_TABLE = "millrace_ledger_version"
 """A name of our own: the database may hold Airflow's or MLflow's `alembic_version` too."""

@@ -6,14 +6,17 @@ A decided request never becomes another. Who wants another answer starts another
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 from sqlalchemy import Connection
 
-from millrace.core.canonical import digest
+from millrace.core.canonical import canonical_json, digest
 from millrace.core.errors import Conflict, LedgerError
 from millrace.ledger import chain
 from millrace.ledger.events import Answer, Promoted, ReleaseRequest
+
+OPEN = ("waiting", "approved")
+"""States of a request that is not at its end."""
 
 
 def ask(
@@ -39,27 +42,23 @@ def ask(
         evidence_digest,
     ):
         return mine
-    promoted = [chain.of(Promoted, entry) for entry in chain.entries(connection, pipeline, Promoted.kind)]
-    generation = promoted[-1].generation if promoted else 0
-    before = [p.generation for p in promoted if (p.version, p.evidence.digest) == (version, evidence_digest)]
+    generation = _generation(connection, pipeline)
+    on_this = (chain.of(Promoted, e) for e in chain.holding(connection, pipeline, Promoted.kind, evidence_digest))
+    before = [p.generation for p in on_this if (p.version, p.evidence.digest) == (version, evidence_digest)]
     if generation in before:
         raise Conflict(f"{pipeline} version {version} is champion already", given=f"generation {generation}")
-    known = [
-        request
-        for request in chain.states(connection, ReleaseRequest, pipeline)
-        if (request.version, request.evidence, request.expected_generation) == (version, evidence_digest, generation)
-    ]
-    asked = sorted({name for name in requesters if name})
-    if open_ := next((each for each in known if each.state in ("waiting", "approved")), None):
-        return record(
-            connection, open_, runs=(*open_.runs, run_id), requesters=tuple(sorted({*open_.requesters, *asked}))
-        )
-    attempt = 1 + len(known)
-    name = digest([pipeline, version, evidence_digest, generation, *([attempt] if attempt > 1 else [])])
+    asked, attempt = sorted({name for name in requesters if name}), 1
+    about = (pipeline, version, evidence_digest, generation)
+    while (known := chain.state(connection, ReleaseRequest, pipeline, _id(*about, attempt))) is not None:
+        if known.state in OPEN:
+            return record(
+                connection, known, runs=(*known.runs, run_id), requesters=tuple(sorted({*known.requesters, *asked}))
+            )
+        attempt += 1
     request = ReleaseRequest(
-        pipeline=pipeline, id=name.removeprefix("sha256:")[:12], version=version, evidence=evidence_digest,
+        pipeline=pipeline, id=_id(*about, attempt), version=version, evidence=evidence_digest,
         expected_generation=generation, attempt=attempt, rollback=bool(before), reason=reason, runs=(run_id,),
-        requesters=tuple(asked), expires=expires.isoformat() if expires else None,
+        requesters=tuple(asked), expires=_end(connection, pipeline, expires),
     )  # fmt: skip
     others = [] if before else _waiting_challengers(connection, pipeline)
     if newer := [other.version for other in others if other.version > version]:
@@ -97,14 +96,16 @@ def answer(
 
 
 def look(connection: Connection, pipeline: str, request_id: str, *, now: datetime) -> ReleaseRequest:
-    """A request as it stands at an aware moment: one whose time has passed, or whose champion has, ends here."""
+    """A request as it stands at an aware moment: one whose time has passed, or whose champion has, ends here.
+
+    A moment before the record's newest entry counts as that entry's: a clock set back revives nothing."""
     request = get(connection, pipeline, request_id)
     if request.state != "waiting":
         return request
+    now = chain.not_before(connection, pipeline, now)
     if request.expires is not None and now >= datetime.fromisoformat(request.expires):
         return record(connection, request, state="expired")
-    last = chain.entries(connection, pipeline, Promoted.kind, limit=1)
-    if (chain.of(Promoted, last[0]).generation if last else 0) != request.expected_generation:
+    if _generation(connection, pipeline) != request.expected_generation:
         return record(connection, request, state="refused", note="another version became champion meanwhile")
     return request
 
@@ -112,7 +113,7 @@ def look(connection: Connection, pipeline: str, request_id: str, *, now: datetim
 def refuse(connection: Connection, pipeline: str, request_id: str, why: str) -> ReleaseRequest:
     """Close a request that did not pass the check before promotion, so that it holds up no other."""
     request = get(connection, pipeline, request_id)
-    if request.state not in ("waiting", "approved"):
+    if request.state not in OPEN:
         return request
     return record(connection, request, state="refused", note=why)
 
@@ -129,7 +130,8 @@ def get(connection: Connection, pipeline: str, request_id: str) -> ReleaseReques
 def of_run(connection: Connection, pipeline: str, run_id: str) -> ReleaseRequest | None:
     """The request that a run of the release DAG stands for. Runs of earlier versions of Millrace may have made
     several, when they were cleared: of those that of the latest generation."""
-    found = [request for request in chain.states(connection, ReleaseRequest, pipeline) if run_id in request.runs]
+    named = chain.states(connection, ReleaseRequest, pipeline, holding=[canonical_json(run_id).decode()])
+    found = [request for request in named if run_id in request.runs]
     return max(found, key=lambda request: (request.expected_generation or 0, request.attempt), default=None)
 
 
@@ -153,6 +155,31 @@ def record(connection: Connection, request: ReleaseRequest, **changes: object) -
     return changed
 
 
+def open_(connection: Connection, pipeline: str) -> list[ReleaseRequest]:
+    """The requests that are not at their end, in the order in which they were last spoken of."""
+    pieces = [f'"state":"{state}"' for state in OPEN]
+    return [r for r in chain.states(connection, ReleaseRequest, pipeline, holding=pieces) if r.state in OPEN]
+
+
 def _waiting_challengers(connection: Connection, pipeline: str) -> list[ReleaseRequest]:
-    found = chain.states(connection, ReleaseRequest, pipeline)
+    found = open_(connection, pipeline)
     return sorted((r for r in found if r.state == "waiting" and not r.rollback), key=lambda r: r.version)
+
+
+def _generation(connection: Connection, pipeline: str) -> int:
+    """The generation that the next one would follow."""
+    last = chain.entries(connection, pipeline, Promoted.kind, limit=1)
+    return chain.of(Promoted, last[0]).generation if last else 0
+
+
+def _end(connection: Connection, pipeline: str, expires: datetime | None) -> str | None:
+    """When a request ends: as long after the record's time as it should by the clock."""
+    if expires is None:
+        return None
+    now = datetime.now(UTC)
+    return (expires + (chain.not_before(connection, pipeline, now) - now)).isoformat()
+
+
+def _id(pipeline: str, version: int, evidence_digest: str, generation: int, attempt: int) -> str:
+    name = digest([pipeline, version, evidence_digest, generation, *([attempt] if attempt > 1 else [])])
+    return name.removeprefix("sha256:")[:12]

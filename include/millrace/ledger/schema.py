@@ -30,6 +30,7 @@ SEQ = Sequence("millrace_entries_seq")
 """Where the database has sequences, as writers of several pipelines take their `seq` at once."""
 Index("millrace_entries_chain", ENTRIES.c.pipeline, ENTRIES.c.number, unique=True)
 Index("millrace_entries_by_pipeline", ENTRIES.c.pipeline, ENTRIES.c.kind, ENTRIES.c.subject, ENTRIES.c.seq)
+Index("millrace_entries_newest", ENTRIES.c.pipeline, ENTRIES.c.kind, ENTRIES.c.seq)
 Index("millrace_entries_by_kind", ENTRIES.c.kind, ENTRIES.c.subject, ENTRIES.c.seq)
 Index(
     "millrace_one_champion_a_generation",
