@@ -106,8 +106,8 @@ def test_the_waiting_task_shows_both_models_and_parks_for_a_slice(guarded, asked
     assert shown["subject"] == "Promote orders version 2 to champion?"
     for words in (
         "Asked for by** bob, who cannot approve it", "Because** please \\# look", "Now champion** version 1",
-        "| log_loss | 0.4800 (0.4000 to 0.6000) | 0.4900 (0.4000 to 0.6000) |", "-0.10000", "passed: log\\_loss of",
-        "Environment** prod", evidence.digest, "Changed data** none",
+        "| log_loss | 0.4800 (0.4000 to 0.6000) | - | 0.4900 (0.4000 to 0.6000) |", "-0.10000", "passed: log\\_loss of",
+        "Environment** prod", evidence.digest, "Changed data** 1 of other features than then",
     ):  # fmt: skip
         assert words in shown["body"], shown["body"]
     assert parked.value.timeout == timedelta(minutes=5)

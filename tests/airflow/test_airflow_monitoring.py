@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,13 +10,16 @@ from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
-from support.ledger import promoted
-from support.project import DAYS, PIPELINE, features, sample, stored
+from support.ledger import automatically, promoted, trained, unanchored
+from support.project import DAYS, PIPELINE, features, publish, sample, stored
+from support.releases import House
 from support.task import Asked, asked, running, unasked
 
 from millrace.airflow.runtime.site import Site
 from millrace.airflow.tasks import monitoring as tasks
-from millrace.contract import Metric, Outcome
+from millrace.contract import Metric, Outcome, code_digest
+from millrace.core.canonical import canonical_json
+from millrace.store import bundles, layout
 
 DAY = DAYS[8]
 """A window of seven days ends with it, and begins where the champion's training ended."""
@@ -293,3 +297,76 @@ def test_drift_of_an_earlier_champion_counts_for_nothing(site):
     decide(site, DAYS[3], drifted, UNKNOWN)
     promoted(site.ledger, 2, pipeline=PIPELINE, trained_to=DAYS[1])
     assert decide(site, DAYS[4], drifted, UNKNOWN) is None
+
+
+def asks(site: Site, **monitoring: Any) -> Site:
+    """The project with these keys of `monitoring`."""
+    path = site.tree.folder(PIPELINE) / "pipeline.yaml"
+    keys = "".join(f"  {name}: {json.dumps(value)}\n" for name, value in monitoring.items())
+    path.write_text(path.read_text().replace("monitoring:\n", "monitoring:\n" + keys, 1))
+    Site.at.cache_clear()
+    return Site.at(str(site.tree.root), PIPELINE)
+
+
+def test_partitions_published_since_the_training_are_a_reason_where_the_spec_says_how_many(site):
+    site = asks(site, new_partitions=3)
+    assert decide(site, DAYS[3]) is None
+    answer = decide(site, DAYS[4])
+    assert answer["reason"] == f"new_data: 3 partitions are published since the champion was trained to {DAYS[1]}; " \
+                               "3 are enough"  # fmt: skip
+    (_, seen) = site.ledger.monitoring(PIPELINE)
+    assert seen.window["new"] == 3
+
+
+def trained_by_present(site: Site, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """A champion whose Evidence names the folder and the code of now."""
+    bundles.keep(site.objects, site.bundle)
+    house = House(site.tree.root, monkeypatch)
+    evidence = house.evidence(2, spec_digest=site.bundle.digest, code_digest=code_digest())
+    artifact = stored(site, "evidence", canonical_json(evidence).decode())
+    request = site.ledger.ask_release(PIPELINE, 2, artifact.digest, run_id="r2", reason="a test")
+    site.ledger.answer(PIPELINE, request.id, automatically())
+    made_of = trained(2, trained_to=DAYS[1], model=stored(site, "model", "m2"))
+    site.ledger.promote(PIPELINE, request.id, artifact, made_of, approval=False, anchor=unanchored)
+    return house.site
+
+
+def test_a_changed_learner_is_a_reason_where_the_spec_says_so(site, monkeypatch):
+    site = asks(site, retrain_on={"changed": True})
+    for day in DAYS[:10]:
+        publish(site, day)
+    site = trained_by_present(site, monkeypatch)
+    assert decide(site, DAYS[4]) is None
+    path = site.tree.folder(PIPELINE) / "pipeline.yaml"
+    path.write_text(path.read_text().replace("rounds: 60", "rounds: 61"))
+    Site.at.cache_clear()
+    answer = decide(Site.at(str(site.tree.root), PIPELINE), DAYS[5])
+    assert answer["reason"] == "changed: changed since the champion's training: training.learner.rounds 60 -> 61"
+    (*_, seen) = site.ledger.monitoring(PIPELINE)
+    assert seen.window["changed"] == ["training.learner.rounds 60 -> 61"]
+
+
+def test_changed_sql_waits_until_the_partitions_of_the_window_are_made_anew(site, monkeypatch):
+    site = asks(site, retrain_on={"changed": True})
+    for day in DAYS[:10]:
+        publish(site, day)
+    site = trained_by_present(site, monkeypatch)
+    path = site.tree.folder(PIPELINE) / "transform.sql"
+    path.write_text(path.read_text().replace("    pages,", "    pages + 1 AS pages,"))
+    Site.at.cache_clear()
+    site = Site.at(str(site.tree.root), PIPELINE)
+    assert decide(site, DAYS[4]) is None
+    for day in DAYS[:10]:
+        publish(site, day)
+    assert decide(site, DAYS[5])["reason"].startswith("changed: changed since the champion's training: features (rec")
+
+
+@pytest.mark.parametrize("gone", ["evidence", "bundle"])
+def test_where_what_it_was_trained_by_is_gone_nothing_is_said_to_have_changed(site, monkeypatch, gone):
+    site = trained_by_present(asks(site, retrain_on={"changed": True}), monkeypatch)
+    champion = site.ledger.champion(PIPELINE)
+    site.objects.delete(champion.evidence.uri if gone == "evidence" else layout.bundle(site.bundle.digest))
+    path = site.tree.folder(PIPELINE) / "pipeline.yaml"
+    path.write_text(path.read_text().replace("rounds: 60", "rounds: 61"))
+    Site.at.cache_clear()
+    assert decide(Site.at(str(site.tree.root), PIPELINE), DAYS[5]) is None

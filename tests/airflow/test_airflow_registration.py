@@ -31,7 +31,7 @@ def test_the_same_bytes_as_a_known_version_are_nothing_new(site, known, by):
         registration.register(**here(site))
     assert ("which is champion" if known == "champion" else "start orders__release with it") in str(end.value)
     assert [v.version for v in site.ledger.versions(PIPELINE)] == [1]
-    assert [d.state for d in site.ledger.retrains(PIPELINE)] == (["done"] if decision else [])
+    assert [d.state for d in site.ledger.retrains(PIPELINE)] == ["done"]
 
 
 def test_the_same_bytes_that_met_another_champion_are_a_version_of_their_own(site, monkeypatch):
@@ -61,7 +61,7 @@ def test_evidence_is_put_together_from_what_is_on_record_with_the_raw_verdicts_b
     assert [(g["dataset"], g["partition"]) for g in evidence["gates"]] == [
         *(("features", day) for day in DAYS[:3]), ("raw.visits", DAYS[0]),
     ]  # fmt: skip
-    assert (evidence["mlflow_run"], evidence["trained_to"], evidence["reason"]) == ("r", DAYS[2], "by hand")
+    assert (evidence["mlflow_run"], evidence["trained_to"], evidence["reason"]) == ("r", DAYS[2], "manual: by hand")
     # and where a raw verdict behind it has become a fail, nothing is registered
     site.ledger.record(verdict(7, pipeline=PIPELINE, dataset="raw.visits", partition=DAYS[0], passed=False))
     with at("register"), pytest.raises(AirflowFailException, match=r"raw.visits of .* failed its gate"):

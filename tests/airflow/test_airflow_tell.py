@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,7 +14,9 @@ from socketserver import StreamRequestHandler, ThreadingTCPServer
 from typing import Any
 
 import pytest
+import structlog
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskAwaitingInput
+from airflow.sdk.execution_time.callback_supervisor import execute_callback
 from support.project import DAYS, PIPELINE, features
 from support.releases import House
 from support.task import asked, running
@@ -24,10 +27,11 @@ from millrace.airflow.runtime.tell import tell
 from millrace.airflow.tasks import features as tasks
 from millrace.airflow.tasks import landing
 from millrace.contract import Outcome
+from millrace.core.errors import SpecError
 
 MAIL = """
 notify:
-  - of: [request, decision, failed_gate, alert, failed_run]
+  - of: [request, decision, failed_gate, alert, failed_run, missed_deadline]
     notifier: airflow.providers.smtp.notifications.smtp.SmtpNotifier
     arguments:
       smtp_conn_id: mail
@@ -172,6 +176,51 @@ def test_a_failed_run_is_told_by_the_dags_callback(house, told):
         dags[f"{PIPELINE}__training"].on_failure_callback(context)
 
     assert told.subjects == ["[dev] orders__training: run first failed"]
+
+
+LATE = """
+deadlines: {features: PT2H, training: PT6H}
+pipelines:
+  orders:
+    deadlines: {features: PT30M}
+"""
+
+
+def test_a_missed_deadline_is_told_with_a_link_by_what_airflow_calls(house, told, monkeypatch):
+    root = house.site.tree.root
+    notifying(root)
+    path = root / "include" / "environments" / "dev.yaml"
+    path.write_text(path.read_text() + LATE)
+    Site.at.cache_clear()
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "http://airflow.example.org/")
+    dags = {dag.dag_id: dag for dag in build_dags(PIPELINE, str(root / "dags" / f"{PIPELINE}.py"))}
+    alerts = {name.partition("__")[2]: dag.deadline for name, dag in dags.items()}
+    assert {part: alert[0].interval for part, alert in alerts.items() if alert} == {
+        "features": timedelta(minutes=30), "training": timedelta(hours=6),
+    }  # fmt: skip
+
+    # as Airflow does in a process of its executor
+    (alert,) = alerts["features"]
+    stored = json.loads(json.dumps(alert.callback.serialize()))
+    run = {"dag_id": "orders__features", "dag_run_id": "manual__2024-01-05T00:00:00+00:00", "state": "running"}
+    context = {"dag_run": run, "deadline": {"id": "d", "deadline_time": "2024-01-05T00:30:00Z"}}
+    log = structlog.get_logger()
+    ended = execute_callback(stored["path"], {**stored["kwargs"], "context": context}, Path("dags"), None, log)
+
+    assert ended == (True, None)
+    late = "orders__features: run manual__2024-01-05T00:00:00+00:00 is not done PT30M after it was queued"
+    assert told.subjects == [f"[dev] {late}"]
+    assert f"{late} (it is running)" in told.body()
+    link = "http://airflow.example.org/dags/orders__features/runs/manual__2024-01-05T00%3A00%3A00%2B00%3A00"
+    assert link in told.body()
+
+
+def test_a_deadline_that_nobody_is_told_of_is_refused(house):
+    path = house.site.tree.root / "include" / "environments" / "dev.yaml"
+    path.write_text(path.read_text() + LATE)
+    Site.at.cache_clear()
+    with pytest.raises(SpecError, match="nobody is told"):
+        Site.at(str(house.site.tree.root), PIPELINE)
 
 
 def test_nothing_fails_because_nobody_could_be_told(house, told, caplog, monkeypatch):

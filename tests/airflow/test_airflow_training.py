@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -329,3 +330,64 @@ def test_a_run_that_took_no_decision_up_settles_none(site):
 def settle(site: Site, decision: str | None) -> str:
     with running(task_id="settle", run_id="retrain__1", params=FORM | {"decision": decision}):
         return tasks.settle(**here(site))
+
+
+def decisions(site: Site) -> list[tuple[str, str, list[str]]]:
+    return [(d.state, d.reason, [str(each) for each in d.asked]) for d in site.ledger.retrains(PIPELINE)]
+
+
+@pytest.mark.parametrize(
+    ("run_type", "form", "said"),
+    [
+        ("manual", {"reason": "a look"}, "manual: a look"),
+        ("manual", {"reason": "a new airport", "source": "ci"}, "external: ci: a new airport"),
+        ("scheduled", {}, "schedule: by the clock (None)"),
+    ],
+)
+def test_who_asks_is_a_reason_like_another_and_on_record(site, run_type, form, said):
+    claimed = claim(site, "run__1", run_type, **form)
+    assert decisions(site) == [("running", said.split(":")[0], [f"{DAYS[2]}: {said}"])]
+    (decision,) = site.ledger.retrains(PIPELINE)
+    assert (claimed["decision"], claimed["reason"]) == (decision.id, said)
+
+
+def test_a_window_or_a_learner_of_ones_own_is_a_training_by_itself(site):
+    for number, form in enumerate([{"until": DAYS[1]}, {"window": "P1D"}, {"learner": {"rounds": 7}}]):
+        claimed = claim(site, f"manual__{number}", reason="a look", **form)
+        assert (claimed["decision"], claimed["reason"]) == (None, "manual: a look")
+    assert decisions(site) == []
+
+
+def test_what_waited_behind_a_training_is_one_training_that_names_all_that_asked(site):
+    # given a training that runs, a window that asks, and three runs that wait for their turn
+    claim(site, "manual__1")
+    waits = site.ledger.claim(PIPELINE, DAYS[2], "drift", "moved")
+    assert waits is None  # that day is being trained on
+    publish(site, DAYS[3])
+    waits = site.ledger.claim(PIPELINE, DAYS[3], "drift", "moved")
+    since = datetime.now(UTC)
+    site.ledger.finish(site.ledger.retrains(PIPELINE)[0].id, "done")
+    # when each has its turn
+    claim(site, "manual__2", reason="too", run_after=since)
+    site.ledger.finish(site.ledger.retrains(PIPELINE)[-1].id, "done")
+    with pytest.raises(AirflowSkipException, match="names this reason too"):
+        claim(site, "rest__3", reason="three", source="ci", run_after=since)
+    with pytest.raises(AirflowSkipException, match="superseded by a newer one"):
+        claim(site, "retrain__4", decision=waits.id)
+    # then one trained
+    assert decisions(site)[1:] == [
+        ("superseded", "drift", [f"{DAYS[3]}: drift"]),
+        ("done", "manual", [f"{DAYS[3]}: drift", f"{DAYS[3]}: manual: too", f"{DAYS[3]}: external: ci: three"]),
+    ]
+
+
+def test_a_run_by_hand_that_fails_in_its_claim_ends_its_decision_and_may_be_cleared(site):
+    site = change_the_sql(site)
+    with pytest.raises(AirflowFailException):
+        claim(site, "retrain__1")
+    settle(site, None)
+    assert [state for state, *_ in decisions(site)] == ["failed"]
+    for day in DAYS[:3]:
+        publish(site, day)
+    claim(site, "retrain__1")
+    assert [state for state, *_ in decisions(site)] == ["running"]

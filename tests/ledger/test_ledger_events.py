@@ -158,7 +158,7 @@ def test_every_body_says_its_version(ledger):
     promoted(ledger, 1), ledger.claim("flights", "2013-05", "drift"), ledger.record(verdict())
 
     assert {e.kind: e.body["event_version"] for e in ledger.entries()} == {
-        "approval": 3, "promoted": 3, "anchored": 1, "retrain": 3, "gate": 2,
+        "approval": 3, "promoted": 3, "anchored": 1, "retrain": 4, "gate": 2,
     }  # fmt: skip
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from millrace.ledger import flight
 from millrace.rules.gain import Gain
 from millrace.rules.governor import decide
 from millrace.rules.window import Window
@@ -136,6 +139,70 @@ def test_windows_replayed_in_any_order_never_ask_for_an_older_one_nor_beyond_the
     assert retrained == sorted(retrained)
 
 
+MONTHS = [f"{year}-{month:02d}" for year in (2013, 2014) for month in range(1, 13)]
+SEEN = st.builds(
+    window,
+    st.just("2013-05"),
+    rows=st.integers(0, 5000),
+    drifted=st.sampled_from([True, False, None]),
+    degraded=st.sampled_from([True, False, None]),
+    excess=st.floats(-1, 1),
+    outcomes_known=st.booleans(),
+    gain=st.none() | st.builds(Gain, st.floats(-1, 1), st.floats(0.001, 1), st.floats(3, 50)),
+    new=st.none() | st.integers(0, 5),
+    changed=st.sampled_from([(), ("training.learner.rounds 100 -> 200",)]),
+)
+EVERY = {"changed": True}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(SEEN, min_size=24, max_size=24), st.integers(1, 4), st.integers(1, 3), st.integers(2, 6))
+def test_retrainings_keep_their_distance_and_the_budget(seen, apart, most, period):
+    """Two years, month by month; each retraining's model is champion by the next month."""
+    changed = spec(
+        cooldown=f"P{apart}M", new_partitions=2, retrain_on=EVERY, max_age="P5M",
+        retrain={"budget": {"retrainings": most, "period": f"P{period}M"}},
+    )  # fmt: skip
+    judged, retrained, trained_to = [], [], "2012-12"
+    for number, now in enumerate(replace(w, partition=key) for w, key in zip(seen, MONTHS, strict=True)):
+        answer = decide(changed, CUT, now, judged, trained_to=trained_to, retrained=retrained)
+        judged.append(now)
+        if answer.action == "retrain":
+            assert not retrained or number - MONTHS.index(retrained[-1]) >= apart
+            retrained.append(now.partition)
+            judged, trained_to = [], now.partition
+            assert len({*retrained} & {*MONTHS[max(0, number - period + 1) : number + 1]}) <= most
+
+
+@settings(max_examples=200, deadline=None)
+@given(SEEN)
+def test_what_needs_rows_says_nothing_of_fewer_than_the_minimum(now):
+    few = replace(now, rows=min(now.rows, 999))
+    answer = decide(spec(new_partitions=2, retrain_on=EVERY), CUT, few, [], trained_to="2013-04")
+    assert answer.reason != "drift"
+    same = decide(spec(new_partitions=2, retrain_on=EVERY), CUT, replace(few, drifted=None), [], trained_to="2013-04")
+    assert same == answer
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.permutations([f"2013-{m:02d}" for m in range(1, 13)]), st.sampled_from([(), ("broken",)]))
+def test_a_year_replayed_in_any_order_is_one_retraining_at_most_that_names_who_asked(order, broken):
+    judged, known, asked = [], {}, []
+    for partition in order:
+        now = window(partition, degraded=True, excess=0.3, broken=broken)
+        standing = [d.partition for d in known.values() if (d.partition, d.state) != (partition, "waiting")
+                    and d.state != "superseded"]  # fmt: skip
+        answer = decide(spec(cooldown="PT0S"), CUT, now, judged, trained_to="2012-12", retrained=standing)
+        judged.append(now)
+        if answer.action == "retrain":
+            asked.append(partition)
+            decisions = sorted(known.values(), key=lambda d: d.number)
+            plan = flight.ask(decisions, "flights", partition, answer.reason, answer.message, None)
+            known.update({d.id: d for d in plan.record})
+    waits = [d for d in known.values() if d.state != "superseded"]
+    assert [[a.partition for a in d.asked] for d in waits] == ([] if broken else [asked])
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     st.builds(
@@ -170,6 +237,8 @@ def test_a_replay_of_an_old_partition_never_retrains():
         ("performance", window("2013-05", degraded=True, excess=1.0)),
         ("age", window("2013-09")),
         ("gain", window("2013-05", gain=Gain(0.2, 0.005, 20))),
+        ("changed", window("2013-05", changed=("training.learner.rounds 100 -> 200",))),
+        ("new_data", window("2013-05", new=1)),
         ("drift", window("2013-05", drifted=True, outcomes_known=False)),
     ],
 )
@@ -177,9 +246,11 @@ def test_every_reason_can_be_switched_off(off, now):
     history = [window("2013-04", drifted=True)] if off == "drift" else []
     trained_to = "2013-03" if off == "drift" else "2013-04"
     changes = {"max_age": None} if off == "drift" else {}
+    changes |= {"new_partitions": 1, "retrain_on": {"changed": True}}
     assert ask(now, history=history, trained_to=trained_to, **changes)[0] == "retrain"
-    switches = {"performance": True, "gain": True, "age": True, "drift": True, off: False}
+    switches = {"performance": True, "gain": True, "age": True, "drift": True, "new_data": True, "changed": True}
+    switches[off] = False
     if off == "drift":
         switches.pop("age")
-    changed = {"retrain_on": switches, **changes}
+    changed = {**changes, "retrain_on": switches}
     assert ask(now, history=history, trained_to=trained_to, **changed) == ("none", "nothing")

@@ -9,7 +9,7 @@ import pytest
 
 from millrace.rules.gain import Gain
 from millrace.rules.governor import decide
-from millrace.rules.triggers import TRIGGERS, TriggerReason, age, degraded, drift, gain
+from millrace.rules.triggers import TRIGGERS, TriggerReason, age, changed, degraded, drift, gain, new_data
 from millrace.rules.window import Situation, Window
 from millrace.spec import Partitioning
 from millrace.spec.monitoring import MonitoringSpec, RetrainOn
@@ -68,6 +68,20 @@ def test_what_a_retraining_should_weigh_is_said():
     assert gain.fires(seen(recent)).startswith("a retraining that gives recent rows more weight would have won")
 
 
+@pytest.mark.parametrize(("new", "fires"), [(None, False), (2, False), (3, True), (9, True)])
+def test_new_data_are_a_reason_once_there_are_enough(new, fires):
+    why = new_data.fires(seen(replace(STILL, new=new), new_partitions=3))
+    said = f"{new} partitions are published since the champion was trained to 2024-04-20; 3 are enough"
+    assert why == (said if fires else None)
+    assert new_data.fires(seen(replace(STILL, new=new))) is None
+
+
+def test_what_changed_is_named():
+    assert changed.fires(seen(STILL)) is None
+    why = changed.fires(seen(replace(STILL, changed=("training.learner.rounds 100 -> 200",))))
+    assert why == "changed since the champion's training: training.learner.rounds 100 -> 200"
+
+
 def test_age_without_a_limit_never_fires():
     assert age.fires(seen(trained_to="2014-01-01")) is None
 
@@ -98,13 +112,13 @@ def test_every_trigger_has_a_reason_of_its_own_and_a_key_in_the_spec():
 
 def test_the_first_that_fires_is_the_reason():
     # given a window in which all of them fire
-    both = replace(STILL, drifted=True, degraded=True, excess=1.0)
-    reasons, off = [], {}
+    both = replace(STILL, drifted=True, degraded=True, excess=1.0, new=3, changed=("learner",))
+    reasons, off = [], {"changed": True}
     for trigger in TRIGGERS:
         now = replace(both, gain=Gain(0.2, 0.005, 20)) if trigger.reason == "gain" else both
-        spec = MonitoringSpec.model_validate({"k": 1, "n": 1, "max_age": "P1D", "retrain_on": off})
+        spec = MonitoringSpec.model_validate({"k": 1, "n": 1, "max_age": "P1D", "new_partitions": 3, "retrain_on": off})
         answer = decide(spec, CUT, now, [], trained_to="2024-04-20")
         assert answer.action == "retrain"
         reasons.append(answer.reason)
         off[trigger.key] = False
-    assert reasons == ["degraded", "gain", "age", "drift"]
+    assert reasons == ["degraded", "gain", "changed", "age", "new_data", "drift"]

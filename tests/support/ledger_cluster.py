@@ -106,13 +106,14 @@ def server(durable: bool = False, folder: Path | None = None) -> Iterator[Server
             shutil.rmtree(place)
 
 
-def together(act: Act, url: str, names: list[str]) -> list[Any]:
-    """Call `act(url, name, go)` in one process per name, and return what each returned; `go()` waits for the others."""
+def together(act: Act, url: str, names: list[str], limit: int = 60) -> list[Any]:
+    """Call `act(url, name, go)` in one process per name, and return what each returned within `limit` seconds; `go()`
+    waits for the others."""
     barrier = FORK.Barrier(len(names))
     running = [start(act, url, name, lambda: barrier.wait(30)) for name in names]
     answers = []
     for process, answer in running:
-        assert answer.poll(60), f"process {process.name} did not answer"
+        assert answer.poll(limit), f"process {process.name} did not answer"
         answers.append(answer.recv())
         process.join(30)
         assert process.exitcode == 0

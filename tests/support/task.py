@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from airflow.sdk.execution_time.context import OutletEventAccessors, set_current_context
@@ -45,6 +45,7 @@ class DagRun:
     run_type: str = "manual"
     triggering_user_name: str | None = None
     start_date: datetime | None = None
+    run_after: datetime | None = None
 
 
 @contextmanager
@@ -60,11 +61,14 @@ def running(
     run_type: str = "manual",
     user: str | None = None,
     start_date: datetime | None = None,
+    run_after: datetime | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Be inside a task: `get_current_context()` gives what is yielded here, as in a task of a real run."""
     context = {
         "ti": TaskInstance(dag_id, task_id, run_id, try_number, xcoms=xcoms or {}),
-        "dag_run": DagRun(run_id, partition_key, params or {}, run_type, user, start_date),
+        "dag_run": DagRun(
+            run_id, partition_key, params or {}, run_type, user, start_date, run_after or datetime.now(UTC)
+        ),
         "params": params or {},
         "outlet_events": OutletEventAccessors(),
         "run_id": run_id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from millrace.airflow.runtime.site import Site
@@ -12,7 +13,7 @@ from support.ledger import artifact
 from support.project import DAYS, PIPELINE, features, stored
 from support.task import asked, running
 
-FORM = {"reason": "by hand", "until": None, "window": "P14D", "learner": {}, "decision": None}
+FORM = {"reason": "by hand", "until": None, "window": "P28D", "learner": {}, "source": None, "decision": None}
 PASSED = Verdict(passed=True, checks=(Check(name="log_loss", passed=True, message="log_loss is 0.5"),))
 FAILED = Verdict(passed=False, checks=(Check(name="log_loss", passed=False, message="log_loss is 0.9, above 0.68"),))
 
@@ -22,10 +23,15 @@ def here(site: Site) -> dict[str, str]:
 
 
 def claim(
-    site: Site, run_id: str = "manual__1", run_type: str = "manual", user: str | None = None, **form: Any
+    site: Site,
+    run_id: str = "manual__1",
+    run_type: str = "manual",
+    user: str | None = None,
+    run_after: datetime | None = None,
+    **form: Any,
 ) -> dict[str, Any]:
-    """Take up a run, started with this form."""
-    with at("claim", run_id, run_type=run_type, params=FORM | form, user=user):
+    """Take up a run, started with this form; `run_after`: when it was asked for, just now if left out."""
+    with at("claim", run_id, run_type=run_type, params=FORM | form, user=user, run_after=run_after):
         return tasks.claim(**here(site))
 
 

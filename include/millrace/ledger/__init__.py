@@ -269,12 +269,28 @@ class Ledger:
     def claim(
         self, pipeline: str, partition: str, reason: str, message: str = "", half_life: float | None = None
     ) -> RetrainDecision | None:
-        """Take the one waiting slot of a pipeline; None where another decision stands. See `retrains.claim`."""
+        """Take the one waiting slot of a pipeline for a partition; None where another decision stands.
+
+        See `flight.ask`. An alarm that changes nothing waits for no writer.
+        """
+        given = (pipeline, partition, reason, message, half_life)
+        with self._database.read() as connection:
+            plan = retrains.asked(connection, *given)
+        if plan.record:
+            with self._database.write(pipeline) as connection:
+                return retrains.carry_out(connection, retrains.asked(connection, *given))
+        return plan.answer
+
+    def take(
+        self, pipeline: str, partition: str, reason: str, message: str = "", *, run_id: str, since: datetime
+    ) -> RetrainDecision | None:
+        """Let a run that somebody, the clock or another system asked for at `since` begin, with what waits; None where
+        a retraining that began after that has answered it. See `flight.take`."""
         with self._database.write(pipeline) as connection:
-            return retrains.claim(connection, pipeline, partition, reason, message, half_life)
+            return retrains.take(connection, pipeline, partition, reason, message, run_id=run_id, since=since)
 
     def start(self, decision_id: str, run_id: str) -> bool:
-        """Let a run take up a decision; False when it was superseded or has ended. See `retrains.start`."""
+        """Let a run take up a decision; False when it was superseded or has ended. See `flight.start`."""
         with self._database.write(self._pipeline_of(decision_id)) as connection:
             return retrains.start(connection, decision_id, run_id)
 

@@ -1,85 +1,50 @@
-"""Retrain decisions: per pipeline at most one waits and one runs; a replay of a partition causes at most one."""
+"""Retrain decisions on record: what `flight` plans is written in the transaction that looked."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Literal
 
 from sqlalchemy import Connection
 
-from millrace.core.canonical import digest
 from millrace.core.errors import LedgerError
-from millrace.ledger import chain
+from millrace.ledger import chain, flight
 from millrace.ledger.events import RetrainDecision
-from millrace.ledger.events.monitoring import Asked
+from millrace.ledger.flight import Plan
 
 End = Literal["done", "failed", "superseded"]
 
 
-def claim(
+def asked(
     connection: Connection, pipeline: str, partition: str, reason: str, message: str, half_life: float | None = None
+) -> Plan:
+    """What comes of a partition that asks. See `flight.ask`."""
+    return flight.ask(decisions(connection, pipeline), pipeline, partition, reason, message, half_life)
+
+
+def take(
+    connection: Connection, pipeline: str, partition: str, reason: str, message: str, *, run_id: str, since: datetime
 ) -> RetrainDecision | None:
-    """Take the waiting slot for a partition.
-
-    Returns the decision to start; the same one again while this partition's decision still waits, as who claimed it
-    may have been killed before it could start a run. None when this partition's was started and has not failed, or
-    when one of a later partition stands: to train on less than it did is of no use. A waiting decision of an earlier
-    partition is superseded, so that one whose run never came cannot hold the slot for ever. What waits names all that
-    asked: those it was superseded by, and those it answers by what it will be trained on.
-    """
-    known, ask = decisions(connection, pipeline), Asked(partition=partition, reason=reason)
-    mine = [d for d in known if d.partition == partition]
-    state = mine[-1].state if mine else "failed"
-    waits = [d for d in known if d.state == "waiting"]
-    stands = [d for d in known if d.state in ("waiting", "running", "done")]
-    later = [d for d in stands if d.partition > partition]  # keys of one grain sort by time
-    if state != "failed" or later:
-        answering = [d for d in waits if d.partition >= partition and state not in ("running", "done")]
-        asked = [_answering(connection, waiting, ask) for waiting in answering]
-        return asked[0] if asked and state == "waiting" else None
-    attempt = len(mine) + 1
-    new = RetrainDecision(
-        id=digest([pipeline, partition, attempt]).removeprefix("sha256:")[:12],
-        pipeline=pipeline,
-        partition=partition,
-        attempt=attempt,
-        number=len(known) + 1,
-        reason=reason,
-        message=message,
-        asked=tuple(dict.fromkeys([*(a for d in waits for a in d.asked), ask])),
-        half_life=half_life,
-    )
-    for waiting in waits:
-        _record(connection, waiting, state="superseded", note=f"decision {new.id} is newer")
-    return _record(connection, new)
-
-
-def _answering(connection: Connection, waiting: RetrainDecision, ask: Asked) -> RetrainDecision:
-    """The waiting decision, with who asks on record."""
-    asked = tuple(dict.fromkeys([*waiting.asked, ask]))
-    return waiting if asked == waiting.asked else _record(connection, waiting, asked=asked)
+    """Let a run that was asked for begin. See `flight.take`."""
+    known = decisions(connection, pipeline)
+    plan = flight.take(
+        known, pipeline, partition, reason, message, run_id=run_id, since=since, now=datetime.now(UTC)
+    )  # fmt: skip
+    return carry_out(connection, plan)
 
 
 def start(connection: Connection, decision_id: str, run_id: str) -> bool:
-    """Let a run take up a decision: True when it may train, also for the same run asking again after a kill.
-
-    False when the decision was superseded, has ended or is another run's: the run then exits. A failed decision is
-    taken up again by its own run, cleared by a person, unless a newer one stands. A decision that another run left
-    running is closed as failed: training runs one at a time, so that run ended without a word (killed, deleted).
-    """
+    """Let a run take up a decision: whether it may train. See `flight.start`."""
     decision = get(connection, decision_id)
-    if decision.state == "running":
-        return decision.run_id == run_id
-    known = decisions(connection, decision.pipeline)
-    again = decision.state == "failed" and decision.run_id == run_id
-    if again and any(d.number > decision.number and d.state in ("waiting", "running", "done") for d in known):
-        return False
-    if not again and decision.state != "waiting":
-        return False
-    for left in known:
-        if left.state == "running":
-            _record(connection, left, state="failed", note=f"left running when {decision_id} started")
-    _record(connection, decision, state="running", run_id=run_id, note=None)
-    return True
+    plan = flight.start(decisions(connection, decision.pipeline), decision, run_id, datetime.now(UTC))
+    return carry_out(connection, plan) is not None
+
+
+def carry_out(connection: Connection, plan: Plan) -> RetrainDecision | None:
+    """Put on record what was planned in this transaction, and return the answer."""
+    for changed in plan.record:
+        chain.append(connection, changed)
+    return plan.answer
 
 
 def finish(connection: Connection, decision_id: str, state: End) -> RetrainDecision:
@@ -89,20 +54,24 @@ def finish(connection: Connection, decision_id: str, state: End) -> RetrainDecis
     """
     decision = get(connection, decision_id)
     if decision.state in ("waiting", "running") or (decision.state, state) == ("failed", "done"):
-        return _record(connection, decision, state=state, note=None)
+        decision = decision.model_copy(update={"state": state, "note": None})
+        chain.append(connection, decision)
     return decision
 
 
 def standing(connection: Connection, pipeline: str, asking: str | None = None) -> list[RetrainDecision]:
-    """The decisions that neither failed nor were superseded, by partition: what cooldown and budget count.
+    """The decisions of monitoring that neither failed nor were superseded, by partition: what cooldown and budget
+    count. A training that only somebody asked for does not count.
 
-    One that still waits for the partition `asking` does not count: who claimed it may have been killed before it could
+    One that still waits for the partition `asking` does not either: who claimed it may have been killed before it could
     start a run, and asks again.
     """
     found = [
         d
         for d in decisions(connection, pipeline)
-        if d.state not in ("failed", "superseded") and (d.partition, d.state) != (asking, "waiting")
+        if d.state not in ("failed", "superseded")
+        and (d.partition, d.state) != (asking, "waiting")
+        and flight.by_monitoring(d)
     ]
     return sorted(found, key=lambda d: (d.partition, d.number))
 
@@ -119,9 +88,3 @@ def get(connection: Connection, decision_id: str) -> RetrainDecision:
         raise LedgerError("no such retrain decision", given=decision_id,
                           next_step="Leave the field 'decision' empty when you train by hand")  # fmt: skip
     return found
-
-
-def _record(connection: Connection, decision: RetrainDecision, **changes: object) -> RetrainDecision:
-    changed = decision.model_copy(update=changes)
-    chain.append(connection, changed)
-    return changed

@@ -13,7 +13,11 @@ from millrace.spec.partitions import Partitioning
 
 @dataclass(frozen=True)
 class Window:
-    """What monitoring saw of one partition. None: it could not be said."""
+    """What monitoring saw of one partition. None: it could not be said, or nobody asked.
+
+    `new` counts the partitions published since the champion's training; `changed` is what it was trained by and is no
+    longer so.
+    """
 
     partition: str
     rows: int
@@ -23,17 +27,20 @@ class Window:
     broken: tuple[str, ...]
     outcomes_known: bool
     gain: Gain | None = None
+    new: int | None = None
+    changed: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> Window:
         """The window of its `facts`."""
         gain = facts["gain"]
-        return cls(**{**facts, "broken": tuple(facts["broken"]), "gain": gain and Gain(**gain)})
+        broken, changed = tuple(facts["broken"]), tuple(facts["changed"])
+        return cls(**{**facts, "broken": broken, "changed": changed, "gain": gain and Gain(**gain)})
 
     @property
     def facts(self) -> dict[str, Any]:
         """As a record keeps it."""
-        return {**asdict(self), "broken": list(self.broken)}
+        return {**asdict(self), "broken": list(self.broken), "changed": list(self.changed)}
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, JsonValue, model_validator
 
-from millrace.spec.base import Model, Name
+from millrace.spec.base import Mistakes, Model, Name
 from millrace.spec.compute import ProfileName
 from millrace.spec.compute_overlay import ComputeOverlay
 from millrace.spec.durations import Duration
@@ -48,9 +48,11 @@ class ApprovalSpec(Model):
         return self
 
 
-Happening = Literal["request", "decision", "failed_gate", "alert", "failed_run"]
+Happening = Literal["request", "decision", "failed_gate", "alert", "failed_run", "missed_deadline"]
 """What notifiers can be told of: a release that waits for persons, how a release was decided, data that failed its
-gate, an alert of monitoring, and a run that failed for whatever reason."""
+gate, an alert of monitoring, a run that failed for whatever reason, and one that is not done when it should be."""
+Part = Literal["features", "training", "release", "monitoring"]
+"""A pipeline's DAGs, by the end of their ids."""
 
 
 class Notification(Model):
@@ -75,6 +77,7 @@ class PipelineOverlay(Model):
     scheduled: bool | None = Field(default=None, description="Whether features run by the clock.")
     compute: dict[str, ProfileName] = Field(default_factory=dict, description="Job -> ComputeProfile.")
     approval: ApprovalSpec | None = None
+    deadlines: dict[Part, Duration] = Field(default_factory=dict, description="Over those of the environment.")
 
 
 class Environment(Model):
@@ -85,6 +88,10 @@ class Environment(Model):
     description: str = Field(default="", description="In words, for people.")
     approval: ApprovalSpec = ApprovalSpec()
     notify: tuple[Notification, ...] = Field(default=(), description="Who is told of what, by Airflow's notifiers.")
+    deadlines: dict[Part, Duration] = Field(
+        default_factory=dict,
+        description="DAG -> how long after it was queued a run must be done; else those told of `missed_deadline` are.",
+    )
     alerts: Literal["fail", "log"] = Field(
         default="fail",
         description="fail: a monitoring run that ends in an alert fails, without retry; log: it only warns.",
@@ -103,6 +110,19 @@ class Environment(Model):
         default_factory=ComputeOverlay, description="Over include/compute.yaml, in this place."
     )
     pipelines: dict[Name, PipelineOverlay] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _somebody_is_told(self) -> Environment:
+        wrong = Mistakes()
+        overlays = [((), self.deadlines), *((("pipelines", n), o.deadlines) for n, o in self.pipelines.items())]
+        for where, deadlines in overlays:
+            for part, limit in deadlines.items():
+                if not limit:
+                    wrong.add("no run is done in no time", *where, "deadlines", part, given=str(limit))
+            if deadlines and not any("missed_deadline" in wanted.of for wanted in self.notify):
+                wrong.add("nobody is told: no entry of notify has missed_deadline in 'of'", *where, "deadlines")
+        wrong.done()
+        return self
 
 
 class Project(Model):

@@ -24,6 +24,14 @@ class RetrainOn(Model):
     age: bool | None = Field(
         default=None, description="Champion older than `max_age`; where left out, so it is once `max_age` is given."
     )
+    new_data: bool | None = Field(
+        default=None, description="`new_partitions` or more were published; where left out, so it is once that is set."
+    )
+    changed: bool = Field(
+        default=False,
+        description="Features, label, learner, training or code are no longer those of the champion's training, and "
+        "all partitions of the window are made anew where that is needed.",
+    )
     drift: bool = Field(default=True, description="Drift k of n where outcomes are not yet known.")
 
 
@@ -71,6 +79,9 @@ class MonitoringSpec(Model):
     false_alarm_rate: float = Field(default=0.01, gt=0, lt=0.5, description="Per window, of the performance test.")
     cooldown: Duration = Field(default=Duration("PT0S"), description="Partition time between retrainings.")
     max_age: Duration | None = Field(default=None, description="Partition time after which a champion is retrained.")
+    new_partitions: int | None = Field(
+        default=None, ge=1, description="Partitions published since its training after which a champion is retrained."
+    )
     retrain: RetrainSpec = RetrainSpec()
     retrain_on: RetrainOn = RetrainOn()
 
@@ -88,5 +99,7 @@ class MonitoringSpec(Model):
             wrong.add("every champion is older than no time at all", "max_age", given=str(self.max_age))
         if self.retrain_on.age and self.max_age is None:
             wrong.add("needs max_age", "retrain_on", "age", given=True)
+        if self.retrain_on.new_data and self.new_partitions is None:
+            wrong.add("needs new_partitions", "retrain_on", "new_data", given=True)
         wrong.done()
         return self

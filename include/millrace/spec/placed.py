@@ -10,7 +10,8 @@ from pathlib import Path
 from millrace.core.errors import SpecError
 from millrace.spec.compute import PROCESS, TIME_LIMIT, Compute, ProcessProfile, Profile
 from millrace.spec.compute_overlay import overlaid
-from millrace.spec.environment import ApprovalSpec, Environment, PipelineOverlay
+from millrace.spec.durations import Duration
+from millrace.spec.environment import ApprovalSpec, Environment, Part, PipelineOverlay
 from millrace.spec.jobs import CODE_JOBS, POD_JOBS
 from millrace.spec.learner import LEARNERS, CustomLearner
 from millrace.spec.model_checks import CustomCheck
@@ -140,6 +141,10 @@ class Placed:
     def approval(self) -> ApprovalSpec:
         """Who approves a promotion here."""
         return self.overlay.approval or self.environment.approval
+
+    def deadline(self, part: Part) -> Duration | None:
+        """How long after it was queued a run of one of the pipeline's DAGs must be done here; None: no matter."""
+        return self.overlay.deadlines.get(part) or self.environment.deadlines.get(part)
 
     @property
     def scheduled(self) -> bool:

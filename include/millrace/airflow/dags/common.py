@@ -6,12 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 from airflow.sdk import Param
+from airflow.sdk.definitions.callback import SyncCallback
+from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 
 from millrace.airflow.runners import Planned, runner_of
 from millrace.airflow.runtime.retry import RETRIES, RETRY_DELAY, retry_policy
 from millrace.airflow.runtime.run import JobTask
 from millrace.airflow.runtime.site import Site
-from millrace.airflow.runtime.tell import of_a_failed_run
+from millrace.airflow.runtime.tell import of_a_failed_run, of_a_missed_deadline
+from millrace.spec.environment import Part
 
 POOL = "millrace_compute"
 """Airflow pool with cores / threads slots, so that several trainings do not slow each other down tenfold."""
@@ -35,7 +38,7 @@ def dag_id(pipeline: str, part: str) -> str:
     return f"{pipeline}__{part}"
 
 
-def arguments(site: Site, part: str, does: str, *, by_clock: bool = False) -> dict[str, Any]:
+def arguments(site: Site, part: Part, does: str, *, by_clock: bool = False) -> dict[str, Any]:
     """Keyword arguments that all DAGs of a pipeline share; `by_clock`: the clock starts runs that nobody asked for."""
     spec = site.spec
     return {
@@ -54,8 +57,22 @@ def arguments(site: Site, part: str, does: str, *, by_clock: bool = False) -> di
         # Airflow's own setting); the others do nothing until somebody, or another DAG, asks for a run.
         "is_paused_upon_creation": None if by_clock else False,
         "render_template_as_native_obj": False,
+        "deadline": _deadline(site, part),
         "on_failure_callback": of_a_failed_run(str(site.tree.root), spec.name) if _told(site, "failed_run") else None,
     }
+
+
+def _deadline(site: Site, part: Part) -> DeadlineAlert | None:
+    """Airflow's own alert: the scheduler sees that a run is late, the executor calls the notifiers.
+
+    It counts from when the run was queued, as one by hand has no other time.
+    """
+    limit = site.placed.deadline(part)
+    if limit is None:
+        return None
+    told = {"root": str(site.tree.root), "pipeline": site.name, "limit": str(limit)}
+    callback = SyncCallback(of_a_missed_deadline, kwargs=told)
+    return DeadlineAlert(reference=DeadlineReference.DAGRUN_QUEUED_AT, interval=limit.length, callback=callback)
 
 
 def _told(site: Site, happening: str) -> bool:

@@ -70,5 +70,8 @@ def _form(site: Site) -> dict[str, Param]:
             description_md=f"Overrides of the {training.learner.kind} learner's parameters. Those of the spec:\n\n"
             f"```json\n{training.learner.model_dump_json(exclude={'kind'}, indent=2)}\n```",
         ),
+        "source": optional_text(
+            "Asked for by", description="Another system's name, where one asks through REST; leave empty by hand."
+        ),
         "decision": optional_text("Decision", description="Set by monitoring; leave empty by hand."),
     }

@@ -6,8 +6,10 @@ import logging
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
+from urllib.parse import quote
 
 from airflow.sdk import get_current_context
+from airflow.sdk.configuration import conf
 
 from millrace.airflow.runtime.site import Site
 from millrace.spec.environment import Happening
@@ -41,6 +43,17 @@ def tell(
             log.info("told %s of '%s'", wanted.notifier, happening)
         except Exception as err:
             log.warning("could not tell %s of '%s': %s: %s", wanted.notifier, happening, type(err).__name__, err)
+
+
+def of_a_missed_deadline(root: str, pipeline: str, limit: str, context: dict[str, Any]) -> None:
+    """What Airflow calls, in a process of its executor, where a run is not done in time; `limit` is how long it had."""
+    run = context["dag_run"]
+    dag_id, run_id = str(run["dag_id"]), str(run["dag_run_id"])
+    what = f"{dag_id}: run {run_id} is not done {limit} after it was queued"
+    base = conf.get("api", "base_url", fallback="") or ""
+    link = f"{base.rstrip('/')}/dags/{dag_id}/runs/{quote(run_id, safe='')}" if base else None
+    text = f"{what} (it is {run.get('state')})"
+    tell(Site.at(root, pipeline), "missed_deadline", what, text, link=link, context=context)
 
 
 def of_a_failed_run(root: str, pipeline: str) -> Callable[[Any], None]:

@@ -10,7 +10,7 @@ from typing import Any
 from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowFailException
 
-from millrace.airflow.runtime import decided
+from millrace.airflow.runtime import decided, since
 from millrace.airflow.runtime.form import known_fields
 from millrace.airflow.runtime.notes import note
 from millrace.airflow.runtime.run import Done, JobTask
@@ -97,19 +97,19 @@ def probe(root: str, pipeline: str) -> JobRequest | None:
     site, monitoring = Site.at(root, pipeline), Site.at(root, pipeline).spec.monitoring
     assert monitoring is not None
     champion, partition = site.ledger.champion(pipeline), partition_of(site)
-    since = _since(site, champion) if champion is not None else None
-    if champion is None or since is None:
+    newer = _since(site, champion) if champion is not None else None
+    if champion is None or newer is None:
         log.info("%s %s: nothing that a champion was not trained on, to probe with", pipeline, partition)
         return None
     trained = champion.trained
     return site.request(
         "probe",
-        scope=tuple(str(key) for _, _, key in since),
+        scope=tuple(str(key) for _, _, key in newer),
         inputs=[
             ("model", trained.model, None),
             ("training_set", trained.training_set, None),
             ("evaluation", trained.evaluation, None),
-            *since,
+            *newer,
         ],
         params={"as_of": _as_of(site, partition).isoformat(), "form": monitoring.retrain.probe},
         context=get_current_context(),
@@ -166,6 +166,8 @@ def decide(root: str, pipeline: str) -> dict[str, Any] | None:
         broken=tuple(f"{name} ({why})" for name, why in sorted(drift["broken"].items())),
         outcomes_known=known,
         gain=Gain(**probed["gain"]) if probed and probed["gain"] else None,
+        new=since.published(site, champion, partition) if spec.new_partitions else None,
+        changed=since.worth_a_training(site, champion, partition) if spec.retrain_on.changed else (),
     )
     others = [seen for seen in site.ledger.monitoring(pipeline) if seen.champion != champion.version]
     own = [seen for seen in site.ledger.monitoring(pipeline, champion.version) if seen.partition != partition]

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
+from millrace.airflow.runtime import since
 from millrace.airflow.runtime.site import Site
+from millrace.airflow.tasks import compared
+from millrace.airflow.tasks.compared import interval
 from millrace.airflow.tasks.release import evidence_of, registered_of
+from millrace.contract import JobResult
 from millrace.core.canonical import digest
-from millrace.core.errors import NotFound
-from millrace.ledger import Champion, ReleaseRequest
+from millrace.core.errors import ContractError, NotFound
+from millrace.ledger import Champion, Registered, ReleaseRequest
 from millrace.rules.evidence import Evidence
+from millrace.store import layout
 
 Document = dict[str, Any]
 
@@ -28,9 +34,11 @@ def question(site: Site, request: ReleaseRequest) -> tuple[str, str]:
         subject = f"Promote {site.name} version {request.version} to champion?"
     body = [
         _summary(site, request, evidence, champion),
-        _metrics(mine, theirs, champion),
+        _metrics(mine, theirs, champion, compared.bounds(site, evidence)),
         _checks(mine),
-        _changes(evidence, champion),
+        compared.slices(mine, _plain),
+        compared.figures(mine, _plain),
+        _changes(site, (request.version, evidence), champion),
         _links(site, request, evidence),
     ]
     return subject, "\n\n".join(part for part in body if part)
@@ -55,19 +63,26 @@ def _summary(site: Site, request: ReleaseRequest, evidence: Evidence, champion: 
     return "\n".join(f"- {line}" for line in lines)
 
 
-def _metrics(mine: Document, theirs: Document | None, champion: Champion | None) -> str:
+def _metrics(mine: Document, theirs: Document | None, champion: Champion | None, bounds: Mapping[str, str]) -> str:
     """Every metric with its interval. Each model on the rows that it held out; the duel is on the same rows."""
     other = f"champion (version {champion.version})" if champion else "champion"
-    rows = [f"| metric | challenger | {other} |", "|---|---|---|"]
+    rows = [f"| metric | challenger | must be | {other} |", "|---|---|---|---|"]
     known = (theirs or {}).get("metrics", {})
     for name, metric in sorted(mine.get("metrics", {}).items()):
-        rows.append(f"| {name} | {_metric(metric)} | {_metric(known.get(name))} |")
+        rows.append(f"| {name} | {_metric(metric)} | {bounds.get(name, '-')} | {_metric(known.get(name))} |")
     duel = mine.get("duel") or {}
     if isinstance(difference := duel.get("difference"), int | float):
         whom = "the best constant" if duel.get("against") == "constant" else "the champion"
         same = f"duel: mean loss less that of {whom} on the same {duel.get('rows')} rows"
-        rows.append(f"| {same} | {difference:+.5f}{_interval(duel, '+.5f')} | 0 |")
+        rows.append(f"| {same} | {difference:+.5f}{interval(duel, '+.5f')} | {_bar(duel)} | 0 |")
     return "\n".join(rows)
+
+
+def _bar(duel: Document) -> str:
+    """What the upper end of the duel's interval had to lie below."""
+    if not isinstance(duel.get("tolerance"), int | float):
+        return "-"
+    return "must end below 0" if duel.get("better") else f"may end at {duel['tolerance']:+g} at most"
 
 
 def _checks(mine: Document) -> str:
@@ -76,24 +91,39 @@ def _checks(mine: Document) -> str:
     return "\n".join(f"- {'passed' if check['passed'] else 'FAILED'}: {_plain(check['message'])}" for check in checks)
 
 
-def _changes(evidence: Evidence, champion: Champion | None) -> str:
+def _changes(site: Site, mine: tuple[int, Evidence], champion: Champion | None) -> str:
+    """What is not as it was when the champion was trained: parameters and data."""
     if champion is None:
         return ""
-    before, now = set(champion.trained.partitions), set(evidence.partitions)
-    parts = []
-    if new := sorted(now - before):
-        parts.append(f"{len(new)} new partitions ({new[0]} to {new[-1]})")
-    if gone := sorted(before - now):
-        parts.append(f"{len(gone)} no longer ({gone[0]} to {gone[-1]})")
-    return f"**Changed data** {', '.join(parts) or 'none: the same partitions'}"
+    before = since.evidence_of(site, champion)
+    if before is None:
+        return "**Changed** cannot be said: the champion's Evidence cannot be read"
+    found = compared.parameters(site, mine, (champion.version, before), _plain)
+    return f"{compared.data(mine[1], before)}\n\n{found}"
 
 
 def _links(site: Site, request: ReleaseRequest, evidence: Evidence) -> str:
+    registered = site.ledger.registered(site.name, request.version)
     lines = [f"Evidence `{request.evidence}`, release `{request.id}`."]
-    url = site.objects.url(evidence.evaluation.uri)
-    if url:
-        lines.append(f"Evaluation: {url}")
-    return " ".join(lines)
+    places = {"Evidence": registered.evidence.uri if registered else "", "Evaluation": evidence.evaluation.uri}
+    lines += [f"{name}: {url}" for name, uri in places.items() if uri and (url := site.objects.url(uri))]
+    lines += [f"{name}: {_plain(url)}" for name, url in sorted(_reports(site, registered).items())]
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _reports(site: Site, registered: Registered | None) -> dict[str, str]:
+    """Pages and plots that the jobs of its training left, by name."""
+    found: dict[str, str] = {}
+    jobs = site.ledger.jobs_of(site.name, registered.run) if registered and registered.run else {}
+    for job in ("evaluate", "train"):
+        if job not in jobs:
+            continue
+        try:
+            done = JobResult.parse(site.objects.get(layout.result(site.name, job, jobs[job].request)))
+        except (NotFound, ContractError):
+            continue
+        found |= {f"{job}, {name}": link for name, link in done.observed.links.items() if link}
+    return found
 
 
 def _champions_document(site: Site, champion: Champion | None) -> Document | None:
@@ -115,16 +145,7 @@ def _document(site: Site, uri: str, wanted: str) -> Document:
 def _metric(value: Document | None) -> str:
     if not value:
         return "-"
-    return f"{value['value']:.4f}{_interval(value, '.4f')}"
-
-
-def _interval(value: Document, form: str) -> str:
-    """A one-sided interval has one end; one that could not be made has none."""
-    low, high = value.get("low"), value.get("high")
-    if low is None and high is None:
-        return ""
-    ends = ["-" if end is None else format(end, form) for end in (low, high)]
-    return f" ({ends[0]} to {ends[1]})"
+    return f"{value['value']:.4f}{interval(value, '.4f')}"
 
 
 def _plain(text: str) -> str:

@@ -42,12 +42,15 @@ def claim(root: str, pipeline: str) -> dict[str, Any]:
     decision = _decision(site, params.get("decision"))
     if decision is not None and not site.ledger.start(decision.id, context["ti"].run_id):
         raise AirflowSkipException(note(f"Decision {decision.id} was superseded by a newer one; nothing is trained"))
+    reason, message = _asked(site, params)
     published = site.tables.partitions(f"{pipeline}/features")
     if not published:
         missing = f"No partition of {pipeline} is published yet"
         if context["dag_run"].run_type == "scheduled":  # the clock asks from the first day on, before there is data
             raise AirflowSkipException(f"{missing}; nothing is trained")
         raise AirflowFailException(f"{missing}. Run the DAG {pipeline}__features for some partitions first")
+    if decision is None and _plain(site, params):
+        decision = _taken(site, reason, message, published[-1])
     until = _until(site, decision.partition if decision else params.get("until"), published)
     window = Duration(params.get("window") or str(training.window))
     partitions = [key for key in site.partitioning.window(until, window) if key in set(published)]
@@ -62,7 +65,7 @@ def claim(root: str, pipeline: str) -> dict[str, Any]:
         run=decided.this_run(),
         requester=decided.requester(),
         decision=decision.id if decision else None,
-        reason=decision.why if decision else params["reason"],
+        reason=decision.why if decision else f"{reason}: {message}",
         until=until,
         inputs=tuple((key, current.artifact) for key, current in found.items()),
         learner=_learner(site, params.get("learner") or {}),
@@ -145,9 +148,8 @@ def settle(root: str, pipeline: str) -> str:
     Whether this run took the decision up, and whether it registered a version, is read from the ledger.
     """
     site, context = Site.at(root, pipeline), get_current_context()
-    name = context["params"].get("decision")
-    decision = next((d for d in site.ledger.retrains(pipeline) if d.id == name), None)
-    if decision is None or decision.run_id != context["ti"].run_id:
+    decision = next((d for d in site.ledger.retrains(pipeline) if d.run_id == context["ti"].run_id), None)
+    if decision is None:
         return "no decision to settle"
     done = any(each.decision == decision.id for each in site.ledger.versions(pipeline))
     return f"decision {decision.id}: {site.ledger.finish(decision.id, 'done' if done else 'failed').state}"
@@ -202,6 +204,38 @@ def _decision(site: Site, name: str | None) -> RetrainDecision | None:
             site, f"{site.name}: no decision {name} is on record. Leave 'decision' empty when you train by hand"
         )
     return found
+
+
+def _asked(site: Site, params: Any) -> tuple[str, str]:
+    """Why this run was asked for: by the clock, by another system that says who it is, or by a person."""
+    if get_current_context()["dag_run"].run_type == "scheduled":
+        training = site.spec.training
+        return "schedule", f"by the clock ({training.schedule if training else None})"
+    reason, source = str(params.get("reason") or ""), str(params.get("source") or "").strip()
+    return ("external", f"{source}: {reason}") if source else ("manual", reason)
+
+
+def _plain(site: Site, params: Any) -> bool:
+    """Whether a run asks for the training that monitoring would ask for, so that one answers both; not for a window or
+    a learner of its own, whose model is another one."""
+    training = site.spec.training
+    assert training is not None
+    window = params.get("window") or str(training.window)
+    return not params.get("until") and not params.get("learner") and window == str(training.window)
+
+
+def _taken(site: Site, reason: str, message: str, newest: str) -> RetrainDecision:
+    """The decision of a run that was asked for; the run ends where a training that began after it was asked for, while
+    it waited for its turn, has answered it."""
+    context = get_current_context()
+    run_id, since = context["ti"].run_id, context["dag_run"].run_after
+    decision = site.ledger.take(site.name, newest, reason, message, run_id=run_id, since=since)
+    if decision is None:
+        raise AirflowSkipException(
+            note("A training that began after this one was asked for has answered it; nothing is trained. Its decision "
+                 "names this reason too")
+        )  # fmt: skip
+    return decision
 
 
 def _until(site: Site, given: str | None, published: list[str]) -> str:

@@ -10,16 +10,22 @@ from millrace.ledger.event import Event, Text, Upgrade
 
 
 class Asked(BaseModel):
-    """A partition that gave a reason to retrain."""
+    """A partition that gave a reason to retrain, or somebody who asked when it was the newest one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     partition: Text
     reason: Text
+    message: str = Field(default="", description="In whose words, where it was asked for; a window has its record.")
+
+    def __str__(self) -> str:
+        return f"{self.partition}: {self.reason}" + (f": {self.message}" if self.message else "")
 
 
 class RetrainDecision(Event):
     """A recorded decision to retrain on the data up to `partition`. `number` counts the pipeline's decisions.
+
+    `reason` is a trigger's, or `manual`, `external` or `schedule` where a run was asked for.
 
     Whatever asked while it waited, or while one waited whose place it took, is `asked`: one retraining answers all.
     `id` names its DAG run (`retrain__<id>`) and differs between attempts, as a run id cannot be used twice.
@@ -37,6 +43,7 @@ class RetrainDecision(Event):
             "half_life": None,
             "asked": [{"partition": body["partition"], "reason": body["reason"]}],
         },
+        lambda _, __, body: {**body, "began": None},
     )
 
     id: Text
@@ -49,6 +56,7 @@ class RetrainDecision(Event):
     half_life: float | None = Field(description="Of the weight of rows, in partitions; None: all count alike.")
     state: Literal["waiting", "running", "done", "failed", "superseded"] = "waiting"
     run_id: str | None = None
+    began: str | None = Field(default=None, description="When its run took it up, ISO 8601; null before, and if old.")
     note: str | None = None
 
     @property
@@ -59,7 +67,7 @@ class RetrainDecision(Event):
     @property
     def why(self) -> str:
         """Its reason for a person, with all partitions that asked where there are several."""
-        others = f" (asked for by {', '.join(f'{a.partition}: {a.reason}' for a in self.asked)})"
+        others = f" (asked for by {', '.join(map(str, self.asked))})"
         return f"{self.reason}: {self.message}{others if len(self.asked) > 1 else ''}"
 
 
@@ -69,6 +77,7 @@ class MonitoredWindow(Event):
     kind: ClassVar[str] = "monitoring"
     upgrades: ClassVar[tuple[Upgrade, ...]] = (
         lambda _, __, body: {**body, "window": {**body["window"], "gain": None}, "probe": None},
+        lambda _, __, body: {**body, "window": {**body["window"], "new": None, "changed": []}},
     )
 
     partition: Text

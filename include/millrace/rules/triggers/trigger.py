@@ -8,7 +8,7 @@ from typing import Literal
 
 from millrace.rules.window import Situation
 
-TriggerReason = Literal["degraded", "gain", "age", "drift"]
+TriggerReason = Literal["degraded", "gain", "changed", "age", "new_data", "drift"]
 
 
 @dataclass(frozen=True)
