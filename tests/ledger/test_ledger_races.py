@@ -11,6 +11,7 @@ import time
 from collections import Counter
 
 import pytest
+from sqlalchemy.exc import DatabaseError
 from support.ledger import asked, evidence, said, trained, unanchored
 from support.ledger_cluster import start, together
 
@@ -246,6 +247,14 @@ def test_a_writer_that_does_not_end_is_told_as_unavailable(tmp_path, monkeypatch
 
     other.execute("ROLLBACK")
     ledger.record(numbered("x"))
+
+
+def test_a_database_that_has_gone_is_unavailable_whatever_its_driver_calls_that(tmp_path):
+    # As psycopg2 says it; `test_airflow_restart.py` does it to a real server
+    gone = DatabaseError("SELECT 1", None, Exception("server closed the connection"), connection_invalidated=True)
+
+    with pytest.raises(Unavailable, match="has gone"), Ledger.open(f"sqlite:///{tmp_path}/l.db")._database.write("x"):
+        raise gone
 
 
 def test_both_postgresql_drivers_do(postgres):

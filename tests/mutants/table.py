@@ -122,8 +122,8 @@ MUTANTS = [
         6,
         "an approval counts for every later release of the version",
         "include/millrace/ledger/releases.py",
-        "digest([pipeline, version, evidence_digest, generation, *([attempt] if attempt > 1 else [])])",
-        "digest([pipeline, version, evidence_digest])",
+        "        if known.state in OPEN:\n",
+        "        if known.state:\n",
         ("tests/ledger/test_ledger_releases.py", "-k", "sqlite"),
     ),
     Mutant(
@@ -485,6 +485,22 @@ MUTANTS = [
         "    anchored = chain.entries(connection, pipeline, Anchored.kind, limit=1, until=at)\n",
         "    anchored = chain.entries(connection, pipeline, Promoted.kind, limit=1, until=at)\n",
         ("tests/ledger/test_ledger_champions.py", "-k", "sqlite"),
+    ),
+    Mutant(
+        6,
+        "a clock that is set back revives a request",
+        "include/millrace/ledger/releases.py",
+        "    now = chain.not_before(connection, pipeline, now)\n",
+        "",
+        ("tests/ledger/test_ledger_clock.py", "-k", "sqlite"),
+    ),
+    Mutant(
+        9,
+        "a database that goes away in a promotion ends the release for good",
+        "include/millrace/ledger/database.py",
+        "            if err.connection_invalidated:",
+        "            if not err.connection_invalidated:",
+        ("tests/ledger/test_ledger_races.py", "-k", "has_gone"),
     ),
     Mutant(
         7,
