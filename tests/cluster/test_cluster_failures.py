@@ -24,7 +24,7 @@ from cluster_site import RIGHTS, PodSite
 from millrace.contract import JobRequest
 from millrace.core.errors import NotFound
 
-pytestmark = [pytest.mark.timeout(1500), pytest.mark.loop]
+pytestmark = [pytest.mark.timeout(2400), pytest.mark.loop]
 SECONDS = 20
 """How long a training lasts, unless a test says otherwise."""
 ROUNDS = 1000
