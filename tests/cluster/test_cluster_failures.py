@@ -27,7 +27,7 @@ from millrace.core.errors import NotFound
 pytestmark = [pytest.mark.timeout(2400), pytest.mark.loop]
 SECONDS = 20
 """How long a training lasts, unless a test says otherwise."""
-ROUNDS = 1000
+ROUNDS = 500
 BOOSTED = {"kind": "xgboost", "max_depth": 8, "segments": 20, "subsample": 0.9, "rounds": ROUNDS}
 
 
