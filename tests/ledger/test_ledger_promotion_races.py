@@ -14,7 +14,7 @@ import pytest
 from support.ledger import evidence, said, trained
 from support.ledger_cluster import FORK
 
-from millrace.core.errors import Conflict, LedgerError
+from millrace.core.errors import Conflict, LedgerError, Unavailable
 from millrace.ledger import Ledger
 from millrace.store import open_store
 from millrace.store.anchors import Anchors
@@ -56,6 +56,8 @@ def race(url: str, folder: Path, racer: int, barrier: Any, answers: Any) -> None
             counted["killed"] += 1
         except (Conflict, LedgerError):
             counted["lost"] += 1
+        except Unavailable:  # SQLite lets its writers wait in no order: a task would be tried again
+            counted["gave up"] += 1
     answers.put(counted)
 
 
@@ -78,7 +80,7 @@ def test_promotions_that_race_and_die_leave_one_champion_a_generation(url, tmp_p
     promoted = [entry.event for entry in ledger.entries("flights", "promoted")]
     assert sum(counted.values()) == RACERS * ROUNDS and counted["won"] and counted["killed"]
     assert [each.generation for each in promoted] == list(range(1, len(promoted) + 1))
-    assert counted["won"] <= len(promoted) <= counted["won"] + counted["killed"]
+    assert counted["won"] <= len(promoted) <= counted["won"] + counted["killed"] + counted["gave up"]
     assert [each.generation for each in ledger.champions("flights")] == [each.generation for each in promoted]
     assert ledger.champion("flights").version == promoted[-1].version
     assert len({each.release for each in promoted}) == len(promoted), "a request is carried out once"
