@@ -153,15 +153,11 @@ class Campaign:
                 key = BAD if step.part == "features" else None
                 attack.start(step.user, step.part, f"by-hand-{name}", CONFS[step.value], key)
                 return f"by-hand-{name}"
-            path = f"{attack.run(step.part, run_id)}/taskInstances/{step.task}"
-            if step.action == "success":
-                attack.mark(step.user, step.part, run_id, step.task)
-            elif step.action == "failed":
-                attack.call(step.user, "PATCH", path, {"new_state": "failed", "include_downstream": False})
+            self.mark(step, run_id, "failed" if step.action == "failed" else "success")
+            if step.action == "failed":
                 attack.clear(step.user, step.part, run_id, step.task, downstream=True)
                 return run_id
-            else:
-                attack.mark(step.user, step.part, run_id, step.task)
+            if step.action == "paste":
                 attack.paste(step.user, step.part, run_id, step.task, values[step.value])
             after = self.after(step)
             if after:
@@ -171,6 +167,15 @@ class Campaign:
                 raise
             return None
         return run_id
+
+    def mark(self, step: Step, run_id: str, state: str) -> None:
+        """Mark a task; Airflow calls it a conflict where it stands so already."""
+        path = f"{self.attack.run(step.part, run_id)}/taskInstances/{step.task}"
+        try:
+            self.attack.call(step.user, "PATCH", path, {"new_state": state, "include_downstream": False})
+        except MillraceError as err:
+            if " 409:" not in str(err):
+                raise
 
     def after(self, step: Step) -> list[str]:
         """The tasks that come after one, so that what was marked stays marked."""
