@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -341,3 +342,40 @@ def test_a_version_in_quarantine_is_not_released(house):
         house.promote(1)
 
     assert house.champion() is None
+
+
+@pytest.fixture
+def overdue(house, monkeypatch):
+    """Let the model have to be reviewed by a day."""
+    path = house.site.tree.root / "include" / "pipelines" / PIPELINE / "pipeline.yaml"
+    text = path.read_text()
+
+    def since(day: str) -> House:
+        path.write_text(re.sub(r"review_by: \S+", f"review_by: {day}", text))
+        return House(house.site.tree.root, monkeypatch)
+
+    return since
+
+
+def test_an_overdue_review_holds_up_promotion_until_it_is_done_and_no_rollback(overdue):
+    house = overdue("2999-01-01")
+    house.register(1), house.release(1), house.register(2), house.release(2), house.register(3), house.open(3)
+    house = overdue("2020-01-01")
+
+    with pytest.raises(AirflowFailException, match="cannot be promoted: the review of its model was due on 2020-01-01"):
+        house.promote(3)
+
+    assert (house.champion(), house.states()[3]) == (2, "approved")
+    request = house.ledger.release_of(PIPELINE, "release__v3")
+    assert "**Cannot be promoted now** the review of its model was due" in question(house.site, request)[1]
+    house.release(1, run_id="back", reason="2 is worse")
+    assert house.champion() == 1
+
+
+def test_a_review_that_was_done_lets_the_same_request_go_on(overdue):
+    house = overdue("2020-01-01")
+    house.register(1), house.open(1)
+    with pytest.raises(AirflowFailException, match="was due on"):
+        house.promote(1)
+    house = overdue("2999-01-01")
+    assert house.promote(1)["version"] == 1

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
-from cryptography.hazmat.primitives import serialization as form
 from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import create_engine, text
+from support.keys import keys
 from support.ledger import verdict
 from support.project import DAYS, PIPELINE
 from support.releases import House
@@ -23,15 +23,6 @@ from millrace.evidence.subject import Finding
 from millrace.evidence.verification import verify
 from millrace.ledger import Ledger
 from millrace.store import layout
-
-
-def keys(folder: Path, name: str = "key", curve: Any = ec.SECP256R1) -> tuple[Path, Path]:
-    """A key pair as files: private, public."""
-    key = ec.generate_private_key(curve())
-    private, public = folder / f"{name}.pem", folder / f"{name}.pub"
-    private.write_bytes(key.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption()))
-    public.write_bytes(key.public_key().public_bytes(form.Encoding.PEM, form.PublicFormat.SubjectPublicKeyInfo))
-    return private, public
 
 
 @pytest.fixture

@@ -614,4 +614,12 @@ MUTANTS = [
         'said["answers"] = known["answers"] = [answer',
         ("tests/airflow/test_airflow_signing.py", "-k", "edited"),
     ),
+    Mutant(
+        6,
+        "an overdue review holds nothing up",
+        "include/millrace/airflow/tasks/release.py",
+        "        if why := review_overdue(site, request):",
+        "        if why := None:",
+        ("tests/airflow/test_airflow_release.py", "-k", "review"),
+    ),
 ]

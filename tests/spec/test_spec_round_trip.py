@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -43,6 +44,7 @@ SCALARS: dict[Any, st.SearchStrategy[Any]] = {
     float: st.sampled_from([0.0, 1e-9, 0.25, 0.5, 1.0, 3, 1e300]),
     bool: st.booleans(),
     Duration: st.sampled_from(["PT0S", "P1D", "PT24H", "P3D", "P2M", "P1Y2M3W4DT5H6M7S"]),
+    date: st.dates().map(date.isoformat),
     type(None): st.none(),
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from datetime import date, timedelta
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -53,6 +54,7 @@ def new(tree: ProjectTree, name: str, data: Sequence[Path] = ()) -> New:
     words = {
         "__NAME__": name,
         "__OWNER__": tree.project.owner,
+        "__REVIEW__": (date.today() + timedelta(days=365)).isoformat(),
         "__SCHEMA__": os.path.relpath(schema.path("pipeline", schema_folder(tree)), pipeline),
     }
     if data:

@@ -78,6 +78,15 @@ def apply(tree: ProjectTree, settings: Settings, *, delete: bool = False) -> Rep
             raise Unavailable(f"the Feast registry failed ({type(err).__name__})", where=str(config)) from err
 
 
+def register(feature_store: str, features: str, registry: str, online: str, store: str) -> None:
+    """Register what one Feast file, given as text, defines: for a registry of its own that a bundle is read with."""
+    opened = open_feature_store(feature_store, registry=registry, online=online, store=store)
+    objects = objects_in(features, "the bundle's Feast file")
+    define(objects, "the bundle's Feast file")
+    with registry_lock(opened.config.registry.path):
+        _apply(opened, objects, delete=False)
+
+
 def repo_objects(folder: Path) -> list[Any]:
     """Objects of all Feast files in a folder, each file by itself. Raises SpecError when two files disagree."""
     found: dict[tuple[str, str], tuple[Any, Path]] = {}

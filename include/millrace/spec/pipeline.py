@@ -12,6 +12,7 @@ from millrace.spec.compute import TIME_LIMIT, ProfileName
 from millrace.spec.durations import Duration
 from millrace.spec.embedding import Embedding
 from millrace.spec.evaluation import EvaluationSpec
+from millrace.spec.inventory import Inventory
 from millrace.spec.jobs import TaskJob
 from millrace.spec.media import EMBEDDED, UNEXPLAINED, coordinates
 from millrace.spec.model_checks import unfit
@@ -104,6 +105,11 @@ class PipelineSpec(Model):
     owner: str = Field(min_length=1, description="Whose pipeline it is; shown in Airflow.")
     description: str = Field(min_length=1, description="What it answers, in words; shown in Airflow.")
     tags: tuple[str, ...] = Field(default=(), description="Tags of its DAGs.")
+    inventory: Inventory | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,
+        description="What the model inventory says of its model.",
+    )
     partition: PartitionSpec
     sources: dict[Name, Source] = Field(
         min_length=1, description="Where data come from, by the name that the SQL reads."

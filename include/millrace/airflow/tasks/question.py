@@ -10,7 +10,7 @@ from millrace.airflow.runtime import since
 from millrace.airflow.runtime.site import Site
 from millrace.airflow.tasks import compared
 from millrace.airflow.tasks.compared import interval
-from millrace.airflow.tasks.release import evidence_of, registered_of
+from millrace.airflow.tasks.release import evidence_of, registered_of, review_overdue
 from millrace.contract import JobResult
 from millrace.core.canonical import digest
 from millrace.core.errors import ContractError, NotFound
@@ -56,6 +56,8 @@ def _summary(site: Site, request: ReleaseRequest, evidence: Evidence, champion: 
         f"**Now champion** {now}",
         f"**Expires** {request.expires or 'never'}",
     ]
+    if why := review_overdue(site, request):
+        lines.append(f"**Cannot be promoted now** {why}")
     if needed > 1:  # Airflow keeps a request's text as it was first asked, so how many have come is in the log
         lines.append(f"**Approvals** {needed} distinct persons must approve")
     if systems := ", ".join(system.name for system in site.placed.approval.external):

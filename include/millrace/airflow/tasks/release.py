@@ -87,6 +87,9 @@ def promote(root: str, pipeline: str) -> dict[str, Any]:
             request = answer_automatically(site, request)
         elif request.state != "approved":
             decided.deny(site, f"{pipeline} version {request.version} cannot be promoted: it is {words(request)}")
+        if why := review_overdue(site, request):
+            # The request stays approved, for when the review is done and this task is cleared.
+            raise AirflowFailException(note(f"{pipeline} version {request.version} cannot be promoted: {why}"))
         try:
             _carry_out(site, request, registered, evidence)
         except (EvidenceError, Conflict, LedgerError) as err:
@@ -98,6 +101,15 @@ def promote(root: str, pipeline: str) -> dict[str, Any]:
     assert champion is not None
     log.info("%s: version %s is champion (generation %s)", pipeline, champion.version, champion.generation)
     return {"version": champion.version, "generation": champion.generation}
+
+
+def review_overdue(site: Site, request: ReleaseRequest) -> str | None:
+    """Why the model inventory lets nothing be promoted now; None where it does. A rollback is not held up: it takes a
+    model away that is worse."""
+    inventory = site.spec.inventory
+    if inventory is None or request.rollback:
+        return None
+    return inventory.overdue(datetime.now(UTC).date())
 
 
 def answer_automatically(site: Site, request: ReleaseRequest) -> ReleaseRequest:

@@ -1,4 +1,4 @@
-"""Commands about what a version rests on: evidence."""
+"""Commands about what a version rests on: evidence, reproduce."""
 
 from __future__ import annotations
 
@@ -47,3 +47,32 @@ def evidence(
             typer.echo(line, err=json)
     if any(each.holds is False for each in findings):
         raise typer.Exit(1)
+
+
+def reproduce(pipeline: PipelineArgument, version: VersionArgument, project: ProjectOption = None) -> None:
+    """Train a version again from its Evidence alone, in a scratch place, and compare; exit 1 if it is not the same."""
+    import tempfile
+
+    from millrace.cli.reproduce import TOLERANCE
+    from millrace.cli.reproduce import reproduce as again
+    from millrace.evidence.subject import evidence_of, registered
+    from millrace.store import open_store
+
+    tree = ProjectTree.at(project)
+    settings = Settings.load(tree.root)
+    known = registered(opened(settings), pipeline, version)
+    with tempfile.TemporaryDirectory(prefix="millrace-reproduce-") as place:
+        found = again(tree, settings, evidence_of(open_store(settings.store), known.evidence), Path(place), print)
+    what = f"{pipeline} version {version}"
+    if found.model_equal:
+        print(f"{what}: reproduced, equal bytes")
+        return
+    for line in found.differing:
+        print(f"not as it was: {line}")
+    if found.holds:
+        print(
+            f"{what}: reproduced within {TOLERANCE:.0%} of each metric; elsewhere than it was trained, bytes may differ"
+        )
+        return
+    print(f"{what}: NOT reproduced" + ("" if found.differing else ": all is as it was, and the bytes are not"))
+    raise typer.Exit(1)

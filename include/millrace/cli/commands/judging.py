@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -37,6 +38,8 @@ def check(
         print(f"{count}, {len(problems)} problem{'' if len(problems) == 1 else 's'}", file=sys.stderr)
         raise typer.Exit(1)
     print(f"{count}, no problems")
+    for name in names:
+        _say_overdue(tree, name)
     _say_stale(tree, names)
 
 
@@ -73,6 +76,14 @@ def gate(
     print(f"{len(verdict.checks)} checks, {len(verdict.failures)} failed")
     if not verdict.passed:
         raise typer.Exit(1)
+
+
+def _say_overdue(tree: ProjectTree, name: str) -> None:
+    """That the model of a pipeline must be reviewed before another version is promoted."""
+    inventory = tree.spec(name).inventory
+    why = inventory.overdue(datetime.now(UTC).date()) if inventory else None
+    if why:
+        print(f"{name}: no version is promoted: {why}")
 
 
 def _say_stale(tree: ProjectTree, names: list[str]) -> None:
