@@ -622,4 +622,20 @@ MUTANTS = [
         "        if why := None:",
         ("tests/airflow/test_airflow_release.py", "-k", "review"),
     ),
+    Mutant(
+        12,
+        "a text of a model card is markup",
+        "include/millrace/evidence/page.py",
+        "return value if isinstance(value, Html) else Html(escape(str(value)))",
+        "return Html(str(value))",
+        ("tests/evidence/test_evidence_card.py", "-k", "more_than_text"),
+    ),
+    Mutant(
+        18,
+        "other bytes under the same conditions are a reproduction",
+        "include/millrace/cli/reproduce.py",
+        "return self.model_equal or (bool(self.differing) and not self.far)",
+        "return self.model_equal or not self.far",
+        ("tests/evidence/test_evidence_reproduce.py",),
+    ),
 ]

@@ -38,6 +38,7 @@ for command in (
     record.promote,
     record.champion,
     proof.evidence,
+    proof.card,
     proof.reproduce,
     lifecycle.versions,
     lifecycle.aliases,

@@ -41,6 +41,28 @@ def as_json(pipeline: str, version: int, findings: list[Finding]) -> str:
     return json.dumps(body, indent=1)
 
 
+def card_of(given: Subject) -> bytes:
+    """The model card of a version, as things stand. Raises what reading Evidence, bundle and evaluation does."""
+    from millrace.evidence import card
+    from millrace.evidence.subject import evidence_of, promotion_of
+    from millrace.evidence.verification import verify
+    from millrace.spec import PipelineSpec
+    from millrace.store import bundles
+
+    evidence, champion = evidence_of(given.objects, given.registered.evidence), given.champion
+    spec = PipelineSpec.model_validate(bundles.read(given.objects, evidence.spec_digest).spec)
+    stored = champion.promotion if champion else None
+    found = card.read(
+        given.objects,
+        evidence,
+        spec,
+        version=given.registered.version,
+        promotion=promotion_of(given.objects, stored) if stored else None,
+        findings=verify(given),
+    )
+    return card.render(found)
+
+
 def write(given: Subject, folder: Path) -> Iterator[str]:
     """Export the signed folder, and yield how another machine verifies it."""
     from millrace.evidence.subject import SIGNED, export

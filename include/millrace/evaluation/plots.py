@@ -100,6 +100,17 @@ def contributions(values: dict[str, float], champion: dict[str, float] | None, u
     return _png(figure)
 
 
+def by_block(means: dict[str, float], loss: str) -> bytes:
+    """Mean loss of each held out block, in order."""
+    figure, axes = _figure(3.2)
+    places = range(len(means))
+    axes.plot(places, list(means.values()), marker="o", markersize=3, color="#1f6feb")
+    every = max(1, len(means) // 8)
+    axes.set_xticks(list(places)[::every], list(means)[::every])
+    axes.set(title="Held out blocks", ylabel=f"mean {loss.replace('_', ' ')}")
+    return _png(figure)
+
+
 def _loss(task: Task) -> str:
     return LOSS[task].replace("_", " ")
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from millrace.contract import Outcome
 from millrace.core.canonical import canonical_json, digest
 from millrace.core.errors import Corrupt, EvidenceError
+from millrace.evidence import card
 from millrace.jobs.work import Work
 from millrace.mlflow.registry import CHALLENGER, CHAMPION, alias_versions, ensure_version
 from millrace.mlflow.runs import connect, reaching
@@ -40,6 +41,9 @@ def run(work: Work, params: Params) -> Outcome:
     """
     evidence = _checked(work, params)
     stored = work.put("evidence", "evidence.json", canonical_json(evidence), "evidence", "application/json")
+    html = card.render(card.read(work.objects, evidence, work.spec))
+    page = work.objects.url(card.keep(work.objects, stored, work.spec.name, html))
+    work.links["model card"] = page
     uri, name, run_id = work.service("mlflow"), work.spec.name, str(params.mlflow_run)
     client = connect(uri)
     with reaching(uri):
@@ -52,7 +56,7 @@ def run(work: Work, params: Params) -> Outcome:
             about=work.spec.description,
             source=f"runs:/{run_id}/{FILES}",
             run_id=run_id,
-            tags={**_tags(evidence), **same},
+            tags={**_tags(evidence), **same, "millrace.card": page},
             description=f"Trained to {evidence.trained_to}: {evidence.reason}",
         )
         number = int(version.version)

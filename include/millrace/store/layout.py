@@ -56,6 +56,11 @@ def document(folder: Folder, pipeline: str, digest: str, name: str) -> str:
     return f"{folder}/{pipeline}/{_hex(digest)}/{name}"
 
 
+def card(pipeline: str, evidence: str) -> str:
+    """The model card of a version, by the digest of its Evidence."""
+    return document("reports", pipeline, evidence, "card.html")
+
+
 def model_signature(promotion: str) -> str:
     """The signature of a promotion, beside its document."""
     return promotion.rpartition("/")[0] + "/model.sig"

@@ -107,7 +107,11 @@ def _changes(site: Site, mine: tuple[int, Evidence], champion: Champion | None) 
 def _links(site: Site, request: ReleaseRequest, evidence: Evidence) -> str:
     registered = site.ledger.registered(site.name, request.version)
     lines = [f"Evidence `{request.evidence}`, release `{request.id}`."]
-    places = {"Evidence": registered.evidence.uri if registered else "", "Evaluation": evidence.evaluation.uri}
+    places = {
+        "Evidence": registered.evidence.uri if registered else "",
+        "Evaluation": evidence.evaluation.uri,
+        "Model card": layout.card(site.name, request.evidence),
+    }
     lines += [f"{name}: {url}" for name, uri in places.items() if uri and (url := site.objects.url(uri))]
     lines += [f"{name}: {_plain(url)}" for name, url in sorted(_reports(site, registered).items())]
     return "\n".join(f"- {line}" for line in lines)

@@ -1,4 +1,4 @@
-"""Commands about what a version rests on: evidence, reproduce."""
+"""Commands about what a version rests on: evidence, card, reproduce."""
 
 from __future__ import annotations
 
@@ -47,6 +47,26 @@ def evidence(
             typer.echo(line, err=json)
     if any(each.holds is False for each in findings):
         raise typer.Exit(1)
+
+
+def card(
+    pipeline: PipelineArgument,
+    version: VersionArgument,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="A file; default: standard output.")] = None,
+    public_key: PublicKeyOption = None,
+    project: ProjectOption = None,
+) -> None:
+    """Write a version's model card as one HTML page, with its approvals and what was verified just now."""
+    from millrace.cli import evidence as found
+
+    tree = ProjectTree.at(project)
+    settings = Settings.load(tree.root)
+    html = found.card_of(found.subject(settings, opened(settings), pipeline, version, public_key))
+    if output is None:
+        typer.echo(html.decode())
+    else:
+        output.write_bytes(html)
+        print(f"wrote {output}")
 
 
 def reproduce(pipeline: PipelineArgument, version: VersionArgument, project: ProjectOption = None) -> None:
