@@ -638,4 +638,28 @@ MUTANTS = [
         "return self.model_equal or not self.far",
         ("tests/evidence/test_evidence_reproduce.py",),
     ),
+    Mutant(
+        6,
+        "an imported model claims a training",
+        "include/millrace/rules/provenance.py",
+        "        if training is not None:\n            yield",
+        "        if training is None:\n            yield",
+        ("tests/rules/test_rules_evidence.py",),
+    ),
+    Mutant(
+        6,
+        "what stands for a value of an imported model is guessed",
+        "include/millrace/jobs/import_model.py",
+        'if unknown := [f.name for f in mine.features if f.kind != "number"]:',
+        'if unknown := [f.name for f in mine.features if f.kind == "none"]:',
+        ("tests/evidence/test_evidence_import.py", "-k", "guessed"),
+    ),
+    Mutant(
+        6,
+        "an imported model that fails its checks is registered",
+        "include/millrace/cli/importing.py",
+        "    if not judged.verdict.passed:\n",
+        "    if not judged.verdict:\n",
+        ("tests/evidence/test_evidence_import.py", "-k", "worse"),
+    ),
 ]

@@ -40,6 +40,7 @@ for command in (
     proof.evidence,
     proof.card,
     proof.reproduce,
+    proof.import_,
     lifecycle.versions,
     lifecycle.aliases,
     lifecycle.quarantine,

@@ -145,7 +145,7 @@ def log_training(run: Tracked, model: Model, data: Prepared, curve: list[Point])
     )
     run.files(
         {
-            "learning_curve.png": plots.learning_curve(curve, data.task),
+            **({"learning_curve.png": plots.learning_curve(curve, data.task)} if curve else {}),
             f"{name}.png": picture,
             "importance.png": plots.importances(features, data.task),
         },

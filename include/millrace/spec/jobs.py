@@ -74,6 +74,7 @@ TABLE: dict[str, Job] = {
     "performance": Job(in_pods=True),
     "probe": Job(in_pods=True, runs_code=True, warm=_LEARNERS),
     "fit_embedding": Job(),
+    "import_model": Job(reaches=("mlflow",)),
 }
 JOBS = tuple(TABLE)
 POD_JOBS = tuple(name for name, job in TABLE.items() if job.in_pods)

@@ -17,7 +17,7 @@ CARD, REFERENCE = "model.json", "reference.json"
 """Files of a model beside its weights; the card, written last, makes it exist."""
 SIGNATURE = "signature.json"
 """What a model takes and gives, beside its files in MLflow."""
-Folder = Literal["embeddings", "evaluations", "evidence", "promotions", "reports"]
+Folder = Literal["embeddings", "evaluations", "evidence", "imports", "promotions", "reports"]
 """Where documents lie that are one object each."""
 
 

@@ -1,4 +1,4 @@
-"""Commands about what a version rests on: evidence, card, reproduce."""
+"""Commands about what a version rests on: evidence, card, reproduce, import."""
 
 from __future__ import annotations
 
@@ -96,3 +96,36 @@ def reproduce(pipeline: PipelineArgument, version: VersionArgument, project: Pro
         return
     print(f"{what}: NOT reproduced" + ("" if found.differing else ": all is as it was, and the bytes are not"))
     raise typer.Exit(1)
+
+
+def import_(
+    pipeline: Annotated[str, typer.Argument(help="Whose model it is to be.")],
+    file: Annotated[Path, typer.Argument(help="Weights: .ubj (XGBoost) or .safetensors.", exists=True, dir_okay=False)],
+    reason: Annotated[str, typer.Option("--reason", help="Why; kept in the Evidence.")],
+    card: Annotated[
+        Path | None,
+        typer.Option(
+            "--card", help="Its model.json, where features are no plain numbers.", exists=True, dir_okay=False
+        ),
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option("--until", help="Last partition it is judged on; default: the newest.")
+    ] = None,
+    project: ProjectOption = None,
+) -> None:
+    """Judge a model that was trained elsewhere as one of one's own, and register it; exit 1 if it does not pass."""
+    import getpass
+
+    from millrace.cli.importing import bring
+
+    tree = ProjectTree.at(project)
+    settings = Settings.load(tree.root)
+    found = bring(
+        tree, settings, opened(settings), pipeline, file,
+        reason=reason, by=getpass.getuser(), card=card, until=until, say=print,
+    )  # fmt: skip
+    if not found.passed:
+        print(f"{pipeline}: the model did not pass; nothing is registered")
+        raise typer.Exit(1)
+    print(f"{pipeline}: imported as version {found.version}")
+    print(f"Next: millrace promote {pipeline} --to {found.version} --reason ..")

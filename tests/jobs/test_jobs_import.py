@@ -1,0 +1,72 @@
+"""import_model: weights of elsewhere become a model that predicts as they did there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from support.learning import FAST, FAST_MLP, rows
+from support.registry import Registry, error
+
+from millrace.contract import Artifact
+from millrace.core.canonical import digest
+from millrace.models.files import load
+from millrace.store.layout import CARD
+
+
+def elsewhere(registry: Registry, learner: dict[str, Any]) -> tuple[Artifact, dict[str, Artifact]]:
+    """A model of a training, and its files as somebody would hand them over."""
+    trained = registry.train(learner=learner)
+    assert trained.outcome is not None, trained.error
+    model = trained.outcome.outputs["model"]
+    loaded = load(registry.objects, model.uri, model.digest)
+    found = {}
+    for role, data in (("file", loaded.data), ("card", registry.objects.get(model.uri + CARD))):
+        registry.objects.put(f"imports/{role}", data)
+        found[role] = Artifact(uri=f"imports/{role}", digest=digest(data), kind=role)
+    return model, found
+
+
+@pytest.mark.parametrize(("learner", "form"), [(FAST, "ubj"), (FAST_MLP, "safetensors")])
+def test_weights_of_elsewhere_predict_as_they_did_there(registry, learner, form):
+    model, files = elsewhere(registry, learner)
+    data = registry.snapshot(rows(800, seed=3))
+
+    brought = registry.run("import_model", {"training_set": data, **files}, {"format": form})
+
+    assert brought.outcome is not None, brought.error
+    assert brought.outcome.facts == {"format": form, "file": files["file"].digest}
+    mine = brought.outcome.outputs["model"]
+    assert mine.digest != model.digest, "its card speaks of another training set"
+    given = rows(50, seed=9)
+    one, other = (load(registry.objects, m.uri, m.digest).predict(given) for m in (model, mine))
+    assert (one == other).all()
+    run = registry.client.get_run(brought.observed.mlflow_run)
+    assert run.data.tags["millrace.imported"] == files["file"].digest
+    held = {f.path for f in registry.client.list_artifacts(run.info.run_id, "model")}
+    assert {"model/model.json", "model/signature.json"} < held
+
+
+def test_a_network_of_other_layers_and_a_card_of_another_task_are_refused(registry):
+    _, files = elsewhere(registry, FAST_MLP)
+    data = registry.snapshot(rows(800, seed=3))
+    card = registry.objects.get("imports/card")
+    for old, new, words in (
+        (b'"hidden":[16]', b'"hidden":[17]', "not of the network"),
+        (b'"task":"binary"', b'"task":"regression"', "of another task"),
+        (b'"kind":"torch_mlp"', b'"kind":"custom"', "of another learner"),
+        (b'"entity"', b'"entities"', "no model.json"),
+    ):
+        changed = card.replace(old, new)
+        assert changed != card
+        registry.objects.put("imports/changed", changed)
+        given = files | {"card": Artifact(uri="imports/changed", digest=digest(changed), kind="card")}
+        kind, message = error(registry.run("import_model", {"training_set": data, **given}, {"format": "safetensors"}))
+        assert kind == "DataError" and words in message, message
+
+
+def test_without_a_card_a_network_says_nothing_of_its_layers(registry):
+    _, files = elsewhere(registry, FAST_MLP)
+    data = registry.snapshot(rows(800, seed=3))
+    given = {"training_set": data, "file": files["file"]}
+    assert "of which layers" in error(registry.run("import_model", given, {"format": "safetensors"}))[1]
