@@ -28,6 +28,7 @@ LIMIT_S = 900
 """What a round's runs have to end in, once nobody kills any more."""
 CLEARS = 4
 """How often a run that failed is cleared, as a person would: each of its tasks has three tries more."""
+STARTS = 5
 VARIABLES = {
     # A task whose process is gone is found by its heartbeat. Airflow's own five and ten minutes are for slow networks.
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "25",
@@ -89,6 +90,14 @@ class Campaign:
     def round(self, kills: int) -> None:
         """Start a day and a training, kill so many times while they are at work, then see what must hold."""
         began, number = time.monotonic(), self.state["round"]
+        try:
+            self._round(kills, number)
+        finally:
+            self.state["seconds"] += round(time.monotonic() - began, 1)
+            self.save()
+        print(f"round {number}: {time.monotonic() - began:.0f} s, wrong: {self.wrong}", file=sys.stderr, flush=True)
+
+    def _round(self, kills: int, number: int) -> None:
         chance = random.Random(f"{self.state['seed']} {number} {self.kills}")
         self.start_day()
         self.start_training()
@@ -113,9 +122,6 @@ class Campaign:
                 self.revive()
         self.settle()
         self.state["round"] = number + 1
-        self.state["seconds"] += round(time.monotonic() - began, 1)
-        self.save()
-        print(f"round {number}: {time.monotonic() - began:.0f} s, wrong: {self.wrong}", file=sys.stderr, flush=True)
 
     def settle(self) -> None:
         """Let all end, clear what failed, and see what must hold."""
@@ -209,13 +215,13 @@ class Campaign:
                 time.sleep(wait)
 
     def revive(self) -> None:
-        """Start what is dead. A busy machine may need a second start."""
-        for last in (False, True):
+        """Start what is dead, again where a busy machine takes longer than a start may."""
+        for left_over in range(STARTS, 0, -1):
             try:
                 self.running = up(self.tree, self.settings)
                 return
             except MillraceError:
-                if last:
+                if left_over == 1:
                     raise
 
     def until(self, done: Any, what: str, limit_s: float = LIMIT_S) -> None:
