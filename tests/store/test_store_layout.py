@@ -18,7 +18,7 @@ from millrace.store import SnapshotStore, Tables, bundles, layout, open_store
 PACKAGE = Path(millrace.__file__).parent
 SHA, HEX = digest_of("a"), "a" * 64
 KEYS = ("snapshots", "tables", "bundles", "results", "checkpoints", "models", "embeddings", "evaluations", "evidence",
-        "reports", "champions", "requests", "statements")  # fmt: skip
+        "reports", "champions", "requests", "statements", "promotions", "imports")  # fmt: skip
 HISTORY = {"rules/evidence.py", "ledger/events/models.py"}
 """Where the first version of a record kept things is past: these do not follow the layout."""
 
@@ -39,6 +39,10 @@ def test_the_keys_are_pinned():
     assert layout.partition("tables/p/features/2024-01-01.json") == "2024-01-01"
     assert layout.model("p", SHA) == f"models/p/{HEX}/"
     assert layout.document("evidence", "p", SHA, "evidence.json") == f"evidence/p/{HEX}/evidence.json"
+    assert layout.card("p", SHA) == f"reports/p/{HEX}/card.html"
+    promotion = layout.document("promotions", "p", SHA, "promotion.json")
+    assert promotion == f"promotions/p/{HEX}/promotion.json"
+    assert layout.model_signature(promotion) == f"promotions/p/{HEX}/model.sig"
     assert layout.champion("p") == "champions/p.json"
     assert layout.result("p", "train", SHA) == f"results/p/train/{HEX}.json"
     assert layout.checkpoint("p", SHA) == f"checkpoints/p/{HEX}"

@@ -143,7 +143,7 @@ class _Scratch:
             code_digest=code_digest(), seed=self.training.seed, threads=self.training.threads,
         )  # fmt: skip
         store = str(self.root / "store")
-        place = Place(store=store, inputs={a.digest: a.uri for _, a, _ in inputs}, checkpoint=f"checkpoints/{job}")
+        place = Place(store=store, inputs={a.digest: a.uri for _, a, _ in inputs})
         means = self.means
         if feast:
             services = {
