@@ -17,6 +17,7 @@ from millrace.core.settings import Settings
         ("MILLRACE_MLFLOW", "https://me:hunter2@mlflow.example"),
         ("MILLRACE_FEAST_ONLINE", "redis://:hunter2@cache:6379/0"),
         ("MILLRACE_FEAST_REGISTRY", "postgresql+psycopg://millrace:hunter2@db/feast"),
+        ("MILLRACE_SIGNING_KEY", "pkcs11:token=t;object=o?module-path=/m.so&pin-value=hunter2"),
     ],
 )
 def test_an_address_with_a_password_is_refused_without_repeating_it(tmp_path: Path, name: str, address: str) -> None:

@@ -31,6 +31,7 @@ from millrace.core.settings import Settings
 from millrace.ledger import JobDone, JobInput, Ledger, Registered, Source
 from millrace.rules.labels import all_known
 from millrace.spec import Placed, ProjectTree
+from millrace.spec.compute import CUSTOM_CODE, PROCESS
 from millrace.spec.jobs import TABLE
 from millrace.spec.recipe import Recipe, listed
 from millrace.store import Tables, bundles, layout, open_store
@@ -217,7 +218,10 @@ class _Import:
             identity=identity,
             place=Place(store=self.settings.store, inputs={a.digest: a.uri for _, a, _ in inputs}),
             run=Run(environment=self.settings.environment, pipeline=spec.name, dag_id=dag, run_id=run, task_id=job),
-            means=Means(services={name: Service(uri=uris[name]) for name in TABLE[job].reaches}),
+            means=Means(
+                services={name: Service(uri=uris[name]) for name in TABLE[job].reaches},
+                limits={CUSTOM_CODE: PROCESS} if self.placed.environment.custom_code == PROCESS else {},
+            ),
         )
         place = asked.place.model_copy(update={"result": layout.result(spec.name, job, asked.request_digest)})
         asked = asked.model_copy(update={"place": place})
