@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -76,7 +77,7 @@ def test_what_is_as_the_ledger_has_it_is_left_alone(millrace: Ways, ledger, clie
 
     told = millrace("aliases", "visits")
 
-    assert (told.code, told.out) == (0, "visits: MLflow's aliases are as the ledger has it\n")
+    assert (told.code, told.out) == (0, "visits: MLflow's aliases and runs are as the ledger has it\n")
 
 
 def test_a_champion_that_was_made_by_hand_is_told(millrace: Ways, ledger, client):
@@ -99,7 +100,7 @@ def test_it_is_set_right_where_the_environment_says_so(millrace: Ways, shop, led
     assert told.code == 0 and told.out.count("; set right") == 2
     assert f"alias 'challenger' names version {challenger}, and should name none" in told.out
     assert alias_versions(client, "visits") == {"champion": 1}
-    assert millrace("aliases", "visits").out == "visits: MLflow's aliases are as the ledger has it\n"
+    assert millrace("aliases", "visits").out == "visits: MLflow's aliases and runs are as the ledger has it\n"
 
 
 def test_a_champion_alias_that_was_taken_away_comes_back(millrace: Ways, shop, ledger, client):
@@ -130,3 +131,19 @@ def test_a_champion_that_mlflow_no_longer_has_is_told(millrace: Ways, shop, ledg
 
 def test_nothing_is_said_of_a_pipeline_that_never_trained(millrace: Ways, settings):
     assert millrace("aliases", "visits").code == 0
+
+
+def test_a_deleted_run_that_evidence_names_is_told_and_restored_where_the_environment_says_so(
+    millrace: Ways, shop: Path, ledger: Ledger, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = client.create_run(client.create_experiment("visits")).info.run_id
+    named = SimpleNamespace(mlflow_run=run)  # as the Evidence of version 1 has it
+    monkeypatch.setattr("millrace.cli.aliases.evidence_of", lambda _, each: named if each.version == 1 else None)
+    assert millrace("aliases", "visits").code == 0
+    client.delete_run(run)
+    told = millrace("aliases", "visits")
+    assert told.code == 1 and f"run {run} of version 1 is deleted, and 'mlflow gc' would remove it" in told.out
+    path = shop / "include" / "environments" / "dev.yaml"
+    path.write_text(path.read_text() + "aliases: revert\n")
+    assert "set right" in millrace("aliases", "visits").out
+    assert client.get_run(run).info.lifecycle_stage == "active"

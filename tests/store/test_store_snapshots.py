@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from millrace.core.canonical import canonical_json, file_digest
-from millrace.core.errors import Corrupt, NotFound
+from millrace.core.errors import Corrupt, DataError, NotFound
 from millrace.store import SnapshotStore, Tables, open_store
 from millrace.store.snapshots import Manifest
 
@@ -51,6 +51,27 @@ def test_other_content_or_another_partition_is_another_snapshot(objects):
     assert (
         len({write(objects).digest, write(objects, (1, 2, 4)).digest, write(objects, partition="2013-02").digest}) == 3
     )
+
+
+def test_an_erased_snapshot_leaves_its_digest_and_the_reason_and_never_comes_back(objects):
+    store, made, other = SnapshotStore(objects), write(objects), write(objects, (7, 8, 9))
+    store.erase(made.uri, made.digest, "a letter")
+    store.erase(made.uri, made.digest, "another letter")
+    with pytest.raises(NotFound, match="was erased: a letter"):
+        store.read(made.uri, made.digest)
+    with pytest.raises(DataError, match="just these rows were erased: a letter"):
+        write(objects)
+    left = sorted(o.key.rpartition("/")[2] for o in objects.list(made.uri))
+    assert left == ["manifest.json", "tombstone.json"]
+    assert store.manifest("p", "raw.x", made.digest).digest == made.digest
+    assert store.collect(timedelta(0)) == []
+    assert store.read(other.uri, other.digest).num_rows == 3
+    assert {m.digest for _, m in store.all("p")} == {made.digest, other.digest}
+
+
+def test_what_was_never_a_snapshot_is_not_erased(objects):
+    with pytest.raises(NotFound, match="no such Snapshot"):
+        SnapshotStore(objects).erase("snapshots/p/raw.x/abc/", "sha256:" + "0" * 64, "a letter")
 
 
 def test_timestamps_are_stored_in_microseconds(objects):

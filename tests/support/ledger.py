@@ -71,7 +71,7 @@ def trained(version: int, **changes: Any) -> Trained:
 
 def evidence(version: int) -> Artifact:
     """The Evidence of a version, as the store names it."""
-    return artifact("evidence", 100 + version)
+    return artifact("evidence", 100 + version).model_copy(update={"uri": f"evidence/{100 + version}/evidence.json"})
 
 
 def asked(ledger: Ledger, version: int, *, pipeline: str = "flights", run_id: str = "") -> ReleaseRequest:

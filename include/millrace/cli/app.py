@@ -46,6 +46,7 @@ for command in (
     lifecycle.quarantine,
     lifecycle.reinstate,
     lifecycle.retire,
+    lifecycle.erase,
 ):
     app.command(command.__name__.rstrip("_"))(command)
 ledger = typer.Typer(help="The hash-chained record of verdicts, promotions and decisions.", no_args_is_help=True)

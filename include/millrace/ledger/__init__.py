@@ -21,6 +21,7 @@ from millrace.ledger.events import (
     STATES,
     Answer,
     Denied,
+    Erasure,
     GateVerdict,
     JobDone,
     JobInput,
@@ -31,11 +32,12 @@ from millrace.ledger.events import (
     ReleaseRequest,
     RetrainDecision,
     Source,
+    Touched,
     Trained,
     TrainingRun,
     Unmonitored,
 )
-from millrace.ledger.lifecycle import Life
+from millrace.ledger.lifecycle import Life, may_be_challenger
 from millrace.ledger.releases import words
 from millrace.ledger.verification import Chain
 
@@ -46,6 +48,7 @@ __all__ = [
     "Champion",
     "Denied",
     "Entry",
+    "Erasure",
     "GateVerdict",
     "JobDone",
     "JobInput",
@@ -59,9 +62,11 @@ __all__ = [
     "ReleaseRequest",
     "RetrainDecision",
     "Source",
+    "Touched",
     "Trained",
     "TrainingRun",
     "Unmonitored",
+    "may_be_challenger",
     "mirror",
     "words",
 ]
@@ -168,6 +173,11 @@ class Ledger:
         """Put a version into quarantine, let it out again, or retire it. See `lifecycle.move`."""
         with self._database.write(event.pipeline) as connection:
             return lifecycle.move(connection, event)
+
+    def erasure(self, pipeline: str, keys: str) -> Erasure | None:
+        """What is on record of the subjects whose keys have this digest."""
+        with self._database.read() as connection:
+            return chain.state(connection, Erasure, pipeline, keys.removeprefix("sha256:"))
 
     def jobs_of(self, pipeline: str, run: str) -> dict[str, JobDone]:
         """Job -> how it ended last in a run, `<dag id>/<run id>`."""

@@ -7,7 +7,7 @@ candidate ──ask──> challenger ──promote──> champion ──anothe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -63,6 +63,15 @@ def lives(connection: Connection, pipeline: str) -> list[Life]:
         ended = version in last_of and version not in asked and last_of[version].state != "promoted"
         found.append(Life(version=version, state=is_in, serving=serving, ended=ended, moved=last))
     return found
+
+
+def may_be_challenger(lives: Collection[Life], champion: int) -> set[int]:
+    """Versions that MLflow's alias `challenger` may name: asked for, or newer than the champion and not turned down."""
+    return {
+        life.version
+        for life in lives
+        if life.state == "challenger" or (life.state == "candidate" and life.version > champion and not life.ended)
+    }
 
 
 def move(connection: Connection, event: Moved) -> Life:

@@ -10,6 +10,7 @@ from millrace.spec.base import Mistakes, Model, Name
 from millrace.spec.compute import ProfileName
 from millrace.spec.compute_overlay import ComputeOverlay
 from millrace.spec.durations import Duration
+from millrace.spec.training import CRON
 
 
 class ExternalApprover(Model):
@@ -51,7 +52,7 @@ class ApprovalSpec(Model):
 Happening = Literal["request", "decision", "failed_gate", "alert", "failed_run", "missed_deadline"]
 """What notifiers can be told of: a release that waits for persons, how a release was decided, data that failed its
 gate, an alert of monitoring, a run that failed for whatever reason, and one that is not done when it should be."""
-Part = Literal["features", "training", "release", "monitoring"]
+Part = Literal["features", "training", "release", "monitoring", "retirement"]
 """A pipeline's DAGs, by the end of their ids."""
 
 
@@ -67,6 +68,26 @@ class Notification(Model):
         default_factory=dict,
         description="Of the class. Its templated ones may use {{ millrace.subject }}, .text, .link, .happening, "
         ".pipeline and .environment. No secret: those are in the Airflow Connection that it names.",
+    )
+
+
+class Retention(Model):
+    """How long versions are kept, and when a DAG of its own looks after that."""
+
+    schedule: str = Field(pattern=CRON, description="Cron expression, on the pipeline's clocks: 0 4 * * *")
+    candidates: Duration | None = Field(
+        default=None,
+        description="How long after its registration a version that never was champion is kept, then it is retired; "
+        "for ever if left out.",
+    )
+    champions: Duration | None = Field(
+        default=None,
+        description="How long a version is kept after it last was champion. The present one and the one before it, to "
+        "which a rollback goes, always are.",
+    )
+    runs: Duration | None = Field(
+        default=None,
+        description="How long after its retirement a version stays in MLflow, with its run; for ever if left out.",
     )
 
 
@@ -99,9 +120,14 @@ class Environment(Model):
     scheduled: bool = Field(default=True, description="Whether features run by the clock; backfill needs it.")
     aliases: Literal["report", "revert"] = Field(
         default="report",
-        description="What is done about an MLflow alias that names another version than the ledger: `millrace aliases` "
-        "tells it, or sets it right too.",
+        description="What is done about an MLflow alias that names another version than the ledger, and about a "
+        "deleted run of a version that is kept: `millrace aliases` and the retirement DAG tell it, or set it right.",
     )
+    erasure: Literal["quarantine", "report"] = Field(
+        default="quarantine",
+        description="What becomes of versions that were trained on rows of subjects that withdrew (`millrace erase`).",
+    )
+    retention: Retention | None = Field(default=None, description="No version is retired by a clock if left out.")
     custom_code: Literal["process", "pods"] = Field(
         default="pods",
         description="Where trainer.py and custom model checks may run; process: all who write pipelines are trusted.",

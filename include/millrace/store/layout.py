@@ -13,6 +13,8 @@ from millrace.contract import Artifact, Classification
 SNAPSHOTS = "snapshots/"
 DATA, MANIFEST = "data.parquet", "manifest.json"
 """Files of a Snapshot; the manifest, written last, makes it exist."""
+TOMBSTONE = "tombstone.json"
+"""What an erased Snapshot has instead of its data."""
 CARD, REFERENCE = "model.json", "reference.json"
 """Files of a model beside its weights; the card, written last, makes it exist."""
 SIGNATURE = "signature.json"

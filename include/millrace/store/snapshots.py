@@ -15,7 +15,7 @@ from millrace.core.canonical import canonical_json, digest, file_digest
 from millrace.core.errors import Conflict, Corrupt, DataError, NotFound
 from millrace.store import layout
 from millrace.store.interface import Object, ObjectStore
-from millrace.store.layout import DATA, MANIFEST, SNAPSHOTS
+from millrace.store.layout import DATA, MANIFEST, SNAPSHOTS, TOMBSTONE
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,8 +43,17 @@ class Manifest(BaseModel):
         return digest(self)
 
 
+class Tombstone(BaseModel):
+    """What is left of an erased Snapshot beside its manifest: why its bytes are gone."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    snapshot: str
+    reason: str
+
+
 class SnapshotStore:
-    """Writes, reads, verifies and collects Snapshots in an ObjectStore."""
+    """Writes, reads, verifies, erases and collects Snapshots in an ObjectStore."""
 
     def __init__(self, objects: ObjectStore) -> None:
         self.objects = objects
@@ -65,7 +74,8 @@ class SnapshotStore:
     ) -> Artifact:
         """Store a table as a Snapshot and return its Artifact; the same content twice is one Snapshot.
 
-        Timestamps are stored in microseconds, which every reader of this stack understands.
+        Timestamps are stored in microseconds, which every reader of this stack understands. Raises DataError where the
+        same content was erased: it does not come back.
         """
         with tempfile.TemporaryDirectory(prefix="millrace-") as folder:
             path = Path(folder) / DATA
@@ -81,6 +91,9 @@ class SnapshotStore:
                 source=source,
             )
             prefix = self.prefix(pipeline, dataset, manifest.digest)
+            if (erased := self.tombstone(prefix)) is not None:
+                raise DataError(f"just these rows were erased: {erased.reason}", given=f"{dataset} of {partition}",
+                                next_step="Take the rows that had to go out of the source")  # fmt: skip
             if not self.objects.exists(prefix + MANIFEST):
                 self.objects.put_file(prefix + DATA, path)
                 try:
@@ -107,6 +120,10 @@ class SnapshotStore:
     def path(self, prefix: str, snapshot: str, verify: bool = True) -> Path:
         """Local file with the data of the Snapshot under `prefix`, verified against its digest. Raises Corrupt."""
         manifest = self._manifest(prefix, snapshot)
+        if (erased := self.tombstone(prefix)) is not None:
+            what = f"{manifest.dataset} of {manifest.partition}"
+            raise NotFound(f"this Snapshot was erased: {erased.reason}", given=what,
+                           next_step="Land the partition again, without what had to go")  # fmt: skip
         path = self.objects.fetch(prefix + DATA)
         if verify and file_digest(path) != manifest.data:
             raise Corrupt(
@@ -122,6 +139,35 @@ class SnapshotStore:
         import pyarrow.parquet as pq
 
         return pq.read_table(self.path(prefix, snapshot), columns=columns)
+
+    def tombstone(self, prefix: str) -> Tombstone | None:
+        """Why the Snapshot under a key prefix was erased, None where it was not."""
+        try:
+            return Tombstone.model_validate_json(self.objects.get(prefix + TOMBSTONE))
+        except NotFound:
+            return None
+
+    def erase(self, prefix: str, snapshot: str, reason: str) -> None:
+        """Take a Snapshot's bytes away for good; its manifest, which holds no value of a row, and the reason stay.
+
+        The reason comes first, so that nobody writes the bytes again in between. Again, it changes nothing.
+        """
+        self._manifest(prefix, snapshot)
+        try:
+            said = Tombstone(snapshot=snapshot, reason=reason)
+            self.objects.put_if(prefix + TOMBSTONE, canonical_json(said), None)
+        except Conflict:
+            pass  # erased before: the first reason stands
+        self.objects.delete(prefix + DATA)
+
+    def all(self, pipeline: str) -> list[tuple[str, Manifest]]:
+        """Key prefix and manifest of every Snapshot of a pipeline, erased ones too."""
+        found = []
+        for item in self.objects.list(f"{SNAPSHOTS}{pipeline}/"):
+            if item.key.endswith("/" + MANIFEST):
+                prefix = item.key.removesuffix(MANIFEST)
+                found.append((prefix, self._manifest(prefix, "sha256:" + prefix.rstrip("/").rpartition("/")[2])))
+        return found
 
     def collect(self, older_than: timedelta = timedelta(days=1)) -> list[str]:
         """Remove leftovers of killed writers: data without a manifest, older than the limit. Returns the keys."""

@@ -85,6 +85,7 @@ def _doc(site: Site, part: str, does: str) -> str:
         "features",
         *(["training", "release"] if spec.training else []),
         *(["monitoring"] if spec.monitoring else []),
+        *(["retirement"] if spec.training and site.placed.environment.retention else []),
     ]
     others = ", ".join(f"`{dag_id(spec.name, p)}`" for p in parts if p != part)
     return (

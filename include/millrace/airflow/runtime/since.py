@@ -6,7 +6,7 @@ import json
 import logging
 
 from millrace.airflow.runtime.site import Site
-from millrace.contract import code_digest
+from millrace.contract import Artifact, code_digest
 from millrace.core.canonical import digest
 from millrace.core.errors import EvidenceError, MillraceError, NotFound
 from millrace.ledger import Champion
@@ -56,9 +56,14 @@ def worth_a_training(site: Site, champion: Champion, partition: str) -> tuple[st
 
 def evidence_of(site: Site, champion: Champion) -> Evidence | None:
     """The Evidence that a champion was promoted on; None where it cannot be read."""
+    return evidence_in(site, champion.evidence)
+
+
+def evidence_in(site: Site, stored: Artifact) -> Evidence | None:
+    """Evidence as it was stored; None where it cannot be read."""
     try:
-        data = site.objects.get(champion.evidence.uri)
-        return Evidence.read(json.loads(data)) if digest(data) == champion.evidence_digest else None
+        data = site.objects.get(stored.uri)
+        return Evidence.read(json.loads(data)) if digest(data) == stored.digest else None
     except (NotFound, EvidenceError) as err:
-        log.warning("%s: the champion's Evidence cannot be read: %s", site.name, err)
+        log.warning("%s: Evidence cannot be read: %s", site.name, err)
         return None

@@ -8,7 +8,7 @@ from typing import Any
 from millrace.core.errors import LedgerError
 from millrace.ledger.event import Event
 from millrace.ledger.events.gates import GateVerdict, MaterializedWindow, Source
-from millrace.ledger.events.lifecycle import Moved
+from millrace.ledger.events.lifecycle import Erasure, Moved, Touched
 from millrace.ledger.events.models import Anchored, Promoted, Registered, Trained, TrainingRun
 from millrace.ledger.events.monitoring import MonitoredWindow, RetrainDecision, Unmonitored
 from millrace.ledger.events.releases import Answer, ReleaseRequest
@@ -20,6 +20,7 @@ __all__ = [
     "Anchored",
     "Answer",
     "Denied",
+    "Erasure",
     "GateVerdict",
     "JobDone",
     "JobInput",
@@ -31,6 +32,7 @@ __all__ = [
     "ReleaseRequest",
     "RetrainDecision",
     "Source",
+    "Touched",
     "Trained",
     "TrainingRun",
     "Unmonitored",
@@ -42,7 +44,7 @@ KINDS: Mapping[str, type[Event]] = {
     each.kind: each
     for each in (
         GateVerdict, Registered, ReleaseRequest, Promoted, RetrainDecision, MaterializedWindow, MonitoredWindow,
-        Unmonitored, JobDone, TrainingRun, Denied, Anchored, Moved,
+        Unmonitored, JobDone, TrainingRun, Denied, Anchored, Moved, Erasure,
     )
 }  # fmt: skip
 STATES: tuple[type[Event], ...] = (Promoted, Anchored, RetrainDecision, ReleaseRequest, Moved)
