@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
+import xgboost as xgb
 from support.learning import FAST, FAST_MLP, rows
 from support.registry import Registry, error
 
@@ -70,3 +72,34 @@ def test_without_a_card_a_network_says_nothing_of_its_layers(registry):
     data = registry.snapshot(rows(800, seed=3))
     given = {"training_set": data, "file": files["file"]}
     assert "of which layers" in error(registry.run("import_model", given, {"format": "safetensors"}))[1]
+
+
+def test_without_a_card_no_number_is_guessed_for_a_text(registry):
+    _, files = elsewhere(registry, FAST)
+    data = registry.snapshot(rows(800, seed=3))
+    given = {"training_set": data, "file": files["file"]}
+    assert (
+        "which number stands for which value of carrier, rain"
+        in error(registry.run("import_model", given, {"format": "ubj"}))[1]
+    )
+
+
+@pytest.mark.parametrize("names", [["hour", "distance"], None])
+def test_trees_of_numbers_alone_need_no_card_and_their_names_say_the_order(registry, names):
+    # given: a training set without texts, and trees of its numbers, in another order where they have names
+    table = rows(800, seed=3).drop_columns(["carrier", "rain"])
+    order = names or ["distance", "hour"]
+    values = np.column_stack([table[name].to_numpy(zero_copy_only=False).astype(float) for name in order])
+    matrix = xgb.DMatrix(values, table["late"].to_numpy(zero_copy_only=False), feature_names=names)
+    booster = xgb.train({"objective": "binary:logistic", "max_depth": 2}, matrix, 5)
+    data = bytes(booster.save_raw("ubj"))
+    registry.objects.put("imports/trees", data)
+    given = {
+        "training_set": registry.snapshot(table),
+        "file": Artifact(uri="imports/trees", digest=digest(data), kind="file"),
+    }
+    made = registry.run("import_model", given, {"format": "ubj"})
+    assert made.outcome is not None, made.error
+    model = made.outcome.outputs["model"]
+    expected = booster.inplace_predict(values)
+    assert (load(registry.objects, model.uri, model.digest).predict(table) == expected.astype(np.float64)).all()

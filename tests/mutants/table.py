@@ -684,7 +684,7 @@ MUTANTS = [
         "include/millrace/jobs/import_model.py",
         'if unknown := [f.name for f in mine.features if f.kind != "number"]:',
         'if unknown := [f.name for f in mine.features if f.kind == "none"]:',
-        ("tests/evidence/test_evidence_import.py", "-k", "guessed"),
+        ("tests/jobs/test_jobs_import.py", "-k", "guessed"),
     ),
     Mutant(
         6,
