@@ -109,6 +109,7 @@ def test_where_a_key_is_set_nothing_unsigned_is_promoted_and_a_mended_key_goes_o
     right = signing.site.settings.signing_key
     given = f"{tmp_path / key}" if key.endswith(".pem") else key
     monkeypatch.setenv("MILLRACE_SIGNING_KEY", given)
+    signing = House(signing.site.tree.root, monkeypatch)
     signing.whole(1), signing.open(1)
 
     with pytest.raises(AirflowFailException, match=words) as caught:
