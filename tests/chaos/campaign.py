@@ -14,7 +14,7 @@ from typing import Any
 
 from invariants import wrong
 from support.small import small, visits
-from victims import children, choose, left, living, present, title
+from victims import children, choose, left, living, phase, present, title
 
 from millrace.core.errors import MillraceError, Unavailable
 from millrace.core.settings import Settings
@@ -23,6 +23,9 @@ from millrace.local.stack import down, up
 from millrace.spec import ProjectTree
 
 PIPELINE = "orders"
+PARTS = ("features", "training", "release", "monitoring")
+PATIENCE_S = 10
+"""How long a kill waits for a DAG to be at work."""
 FIRST = date(2024, 1, 1)
 LIMIT_S = 900
 """What a round's runs have to end in, once nobody kills any more."""
@@ -71,7 +74,7 @@ class Campaign:
         command = [sys.executable, "-m", "millrace.cli.app", "apply", "--project", str(self.root)]
         subprocess.run(command, check=True, capture_output=True)
         self.revive()
-        self.until(lambda: all(self.known(part) for part in ("features", "training", "release", "monitoring")),
+        self.until(lambda: all(self.known(part) for part in PARTS),
                    "the DAGs")  # fmt: skip
         if not self.state["days"]:  # what a first model is trained on, undisturbed
             self.start_day()
@@ -103,14 +106,8 @@ class Campaign:
         self.start_training()
         done = 0
         while done < kills:
-            time.sleep(chance.uniform(0.2, 3))
+            self.await_work(chance)
             victim = choose(self.running.processes, self.database, chance)
-            if victim is not None and victim.phase == "none":
-                if not self.at_work():  # once all has ended, there is something more to do
-                    self.start_day()
-                    self.start_training()
-                if chance.random() < 0.9:  # mostly while a task is at work
-                    continue
             if victim is not None and victim.kill():
                 done += 1
                 self.state["kills"].append([victim.kind, victim.phase])
@@ -122,6 +119,17 @@ class Campaign:
                 self.revive()
         self.settle()
         self.state["round"] = number + 1
+
+    def await_work(self, chance: random.Random) -> None:
+        """Wait for a moment when a DAG that is chosen at random is at work, so that kills do not all come at the first
+        tasks; at most for some time, as it may have nothing to do."""
+        wanted, began = chance.choice(PARTS), time.monotonic()
+        while time.monotonic() < began + PATIENCE_S and f"{wanted}." not in phase(self.database):
+            if phase(self.database) == "none" and not self.at_work():  # all has ended: there is something more to do
+                self.start_day()
+                self.start_training()
+            time.sleep(0.1)
+        time.sleep(chance.uniform(0, 1))
 
     def settle(self) -> None:
         """Let all end, clear what failed, and see what must hold."""
