@@ -24,7 +24,7 @@ from millrace.spec import ProjectTree
 
 PIPELINE = "orders"
 PARTS = ("features", "training", "release", "monitoring")
-PATIENCE_S = 10
+PATIENCE_S = 4
 """How long a kill waits for a DAG to be at work."""
 FIRST = date(2024, 1, 1)
 LIMIT_S = 900
