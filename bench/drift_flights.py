@@ -15,6 +15,7 @@ from demo.baseline import Bare
 from millrace.contract import Artifact, Outcome
 from millrace.core.settings import Settings
 from millrace.feast_stores.apply import apply
+from millrace.jobs.work import STATIC
 from millrace.rules.gain import HALF_LIFE, Gain
 from millrace.rules.governor import decide
 from millrace.rules.window import Window
@@ -46,6 +47,7 @@ class Flights:
         apply(tree, settings)
         self.bare = Bare(tree, settings, PIPELINE)
         self.partitioning = self.bare.spec.partitioning
+        self.landed: dict[tuple[str, str], Artifact] = {}
         incoming = folder / data.INCOMING
         data.write_planes(incoming)
         locations = Placed.of(tree, settings.environment, PIPELINE).locations()
@@ -69,11 +71,15 @@ class Flights:
         return total / rows
 
     def _publish(self, month: str, locations: dict[str, str]) -> None:
+        """Land and transform a month as the features DAG does, with the partitions that its sources look back to."""
         raw: list[tuple[str, Artifact, str | None]] = []
         for name, source in self.bare.spec.sources.items():
-            key = month if source.partitioned else "static"
+            key = month if source.partitioned else STATIC
             landed = self.bare.run("land", (key,), [], {"source": name}, locations=locations).outputs["data"]
-            raw.append((name, landed, key))
+            self.landed[name, key] = landed
+            first = self.bare.spec.partition.start
+            before = self.partitioning.lookback(month, source.lookback, first) if source.partitioned else []
+            raw += [(name, self.landed[name, earlier], earlier) for earlier in (*before, key)]
         made = self.bare.run("transform", (month,), raw).outputs["data"]
         self.bare.tables.move(f"{self.bare.spec.name}/features", month, made)
 
