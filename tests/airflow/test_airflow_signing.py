@@ -19,7 +19,7 @@ from support.releases import House
 
 from millrace.airflow.runtime.site import Site
 from millrace.cli.evidence import subject
-from millrace.evidence.subject import Finding
+from millrace.evidence.finding import Finding
 from millrace.evidence.verification import verify
 from millrace.ledger import Ledger
 from millrace.store import layout

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from millrace.contract import Artifact, Check, JobResult, Outcome
 from support.learning import FAST, World, rows, spec
+from support.provenance import PROVENANCE
 
 
 def outcome_of(result: JobResult) -> Outcome:
@@ -59,6 +60,7 @@ class Judging:
         scope = ("2013-01", "2013-02")
         artifacts = {"model": self.model, "training_set": self.data, "evaluation": outcome.outputs["evaluation"]}
         evidence = {
+            "evidence_version": 3, **PROVENANCE,
             "pipeline": "flights",
             **{role: artifact.model_dump(mode="json") for role, artifact in artifacts.items()},
             "evaluation_outcome": digest_of("e"),

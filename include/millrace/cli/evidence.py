@@ -8,7 +8,8 @@ from pathlib import Path
 
 from millrace.core.errors import MillraceError
 from millrace.core.settings import Settings
-from millrace.evidence.subject import Finding, Subject, registered
+from millrace.evidence.finding import Finding
+from millrace.evidence.subject import Subject, registered
 from millrace.ledger import Ledger
 from millrace.store import open_store
 from millrace.store.anchors import Anchors

@@ -14,8 +14,8 @@ from millrace.contract import Artifact, Metric
 from millrace.core.canonical import digest
 from millrace.core.errors import Corrupt, NotFound
 from millrace.evidence import page
+from millrace.evidence.finding import Finding
 from millrace.evidence.page import Html
-from millrace.evidence.subject import Finding
 from millrace.rules.evidence import Evidence
 from millrace.rules.promotion import Promotion
 from millrace.spec import PipelineSpec

@@ -10,7 +10,8 @@ from millrace.contract import Artifact
 from millrace.core.errors import MillraceError
 from millrace.evidence import folder as signed
 from millrace.evidence import signature
-from millrace.evidence.subject import SIGNED, Finding, Subject, export, promotion_of
+from millrace.evidence.finding import Finding
+from millrace.evidence.subject import SIGNED, Subject, export, promotion_of
 from millrace.ledger import Champion, ReleaseRequest
 from millrace.rules.promotion import Promotion
 from millrace.store import layout

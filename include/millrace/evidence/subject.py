@@ -22,15 +22,6 @@ Anchors = Mapping[str, Mapping[int, str]]
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at. `holds` is None where there is nothing to look at, and that is no fault."""
-
-    what: str
-    holds: bool | None
-    said: str
-
-
-@dataclass(frozen=True)
 class Subject:
     """A registered version with all that can be asked about it."""
 

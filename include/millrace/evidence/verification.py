@@ -14,7 +14,8 @@ from millrace.core.canonical import digest
 from millrace.core.errors import Corrupt, EvidenceError, MillraceError
 from millrace.evidence import folder as signed
 from millrace.evidence import promoted
-from millrace.evidence.subject import Finding, Subject, evidence_of
+from millrace.evidence.finding import Finding
+from millrace.evidence.subject import Subject, evidence_of
 from millrace.ledger import Source
 from millrace.rules.evidence import Evidence, missing
 from millrace.store import ObjectStore, SnapshotStore, bundles
