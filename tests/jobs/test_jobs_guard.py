@@ -37,7 +37,9 @@ DOES = {
     "exit": "os._exit(7)",
     "stuck": STUCK,
     "spinning": "while True: pass",
-    "leaves children": "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)  # {mark}'])",
+    # and stays a moment, so that they are seen
+    "leaves children": "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)  # {mark}']); "
+    "time.sleep(1)",
     "stuck with children": "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)  # {mark}']); "
     + STUCK,
 }
