@@ -187,7 +187,7 @@ def test_what_takes_too_long_is_ended_also_where_no_handler_can_run(parent: Pare
 
 @pytest.mark.parametrize("does", ["leaves children", "stuck with children"])
 def test_what_a_job_started_ends_with_it(parent: Parent, asked: Any, tmp_path: Path, does: str) -> None:
-    parent.begin(asked(does, seconds=3))
+    parent.begin(asked(does, seconds=8))
     until(lambda: with_mark(tmp_path))
     parent.end()
     until(lambda: not with_mark(tmp_path), 5)

@@ -266,4 +266,4 @@ def test_an_environment_cannot_change_what_is_approved(tmp_path, key):
     with pytest.raises(SpecError) as found:
         load(Environment, path)
     assert f"dev.yaml:6: unknown key 'pipelines.sales.{key}'" in str(found.value)
-    assert "allowed here: approval, compute, locations, scheduled" in str(found.value)
+    assert "allowed here: approval, compute, deadlines, locations, scheduled" in str(found.value)
