@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.job_by_job import CODE, JobByJob, project
+from support.provenance import PROVENANCE
 
 from demo import media
 from millrace.core.errors import MillraceError
@@ -90,7 +91,8 @@ def test_it_is_registered_with_its_evidence_and_promoted(line: JobByJob, trained
     gates = [{"dataset": "features", "partition": k, "snapshot": line.published[k].digest, "outcome": CODE,
               "passed": True} for k in WINDOW]  # fmt: skip
     evidence = {
-        "pipeline": "digits", **{role: a.digest for role, a in inputs.items()},
+        "evidence_version": 3, **PROVENANCE, "pipeline": "digits",
+        **{role: a.model_dump(mode="json") for role, a in inputs.items()},
         "evaluation_outcome": trained["judged"].outcome_digest, "evaluation_passed": True,
         "spec_digest": line.bundle.digest, "code_digest": CODE, "gates": gates, "duel": None, "decision": "manual",
         "reason": "by hand", "trained_to": WINDOW[-1], "partitions": WINDOW, "feature_service": "digits",
