@@ -42,6 +42,7 @@
   value: {{ dict "conn_type" "kubernetes" "extra" (dict "in_cluster" true "namespace" .Values.jobs.namespace) | toJson | quote }}
 - {name: MILLRACE_PROJECT, value: {{ .Values.project.path }}}
 - {name: MILLRACE_ENVIRONMENT, value: {{ .Values.project.environment }}}
+- {name: MILLRACE_IMAGE, value: {{ include "millrace.image" . | quote }}}
 - {name: MILLRACE_LEDGER, value: {{ .Values.services.ledger | quote }}}
 - {name: MILLRACE_FEAST_REGISTRY, value: {{ .Values.services.registry | quote }}}
 - {name: MILLRACE_FEAST_ONLINE, value: {{ .Values.services.online | quote }}}
