@@ -91,7 +91,7 @@ def test_a_worse_model_does_not_pass_and_is_not_registered(house, tmp_path):
         ("m.ubj", b"\x80\x04\x95pickle", "format that holds no code"),
         ("m.safetensors", b"\x00" * 20, "format that holds no code|do not say of which layers|another learner"),
         ("m.pkl", b"\x80\x04.", "no format that can be imported"),
-        ("m.onnx", b"\x08\x07", "no format that can be imported"),
+        ("m.onnx", b"\x08\x07", "holds more than an ONNX model"),
         ("m.ubj", "cut", "format that holds no code"),
     ],
 )

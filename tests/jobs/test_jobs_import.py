@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xgboost as xgb
+from support import graphs
 from support.learning import FAST, FAST_MLP, rows
 from support.registry import Registry, error
 
@@ -103,3 +104,62 @@ def test_trees_of_numbers_alone_need_no_card_and_their_names_say_the_order(regis
     model = made.outcome.outputs["model"]
     expected = booster.inplace_predict(values)
     assert (load(registry.objects, model.uri, model.digest).predict(table) == expected.astype(np.float64)).all()
+
+
+NUMBERS = ("distance", "hour")
+
+
+def handed_over(registry: Registry, made: Any) -> dict[str, Artifact]:
+    """A training set of numbers alone, and a graph."""
+    data = graphs.data(made)
+    registry.objects.put("imports/graph", data)
+    table = rows(800, seed=3).drop_columns(["carrier", "rain"])
+    return {
+        "training_set": registry.snapshot(table),
+        "file": Artifact(uri="imports/graph", digest=digest(data), kind="file"),
+    }
+
+
+@pytest.mark.parametrize("names", [(), NUMBERS, NUMBERS[::-1]], ids=["a matrix", "names", "names turned"])
+def test_a_graph_of_numbers_alone_needs_no_card_and_its_names_say_the_order(registry, names):
+    weights = {"distance": 0.003, "hour": -0.1}
+    made = graphs.logistic([weights[name] for name in names or NUMBERS], -2, names=names)
+    brought = registry.run("import_model", handed_over(registry, made), {"format": "onnx"})
+    assert brought.outcome is not None, brought.error
+    model = brought.outcome.outputs["model"]
+    loaded = load(registry.objects, model.uri, model.digest)
+    assert loaded.card.learner == {"kind": "onnx"} and loaded.card.weights.file == "weights.onnx"
+    table = rows(50, seed=9)
+    score = sum(w * np.nan_to_num(table[name].to_numpy(zero_copy_only=False).astype(float)) for name, w in weights.items())
+    assert loaded.predict(table) == pytest.approx(1 / (1 + np.exp(2 - score)), abs=1e-5)
+
+
+def test_a_graph_takes_the_mapping_of_a_card_whatever_learned_it(registry):
+    _, files = elsewhere(registry, FAST)
+    data = graphs.data(graphs.logistic([0.003, 0.1, 0.2, 0.0], -2))
+    registry.objects.put("imports/graph", data)
+    file = Artifact(uri="imports/graph", digest=digest(data), kind="file")
+    given = {"training_set": registry.snapshot(rows(800, seed=3)), "file": file}
+    assert "which number stands for which value of carrier, rain" in error(
+        registry.run("import_model", given, {"format": "onnx"})
+    )[1]
+    brought = registry.run("import_model", {**given, "card": files["card"]}, {"format": "onnx"})
+    assert brought.outcome is not None, brought.error
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (graphs.logistic([0.1, 0.1, 0.1], 0), "of another width than the features"),
+        (graphs.logistic([0.1, 0.1], 0, names=["distance", "minute"]), "trained on other features"),
+        (graphs.logistic([0.1, 0.1], 0, zipmap=True), "zipmap=False"),
+        (graphs.trees(), "are no probabilities"),
+        (graphs.network(), "does not give what a binary label asks for"),
+        (graphs.with_external(graphs.trees()), "in another file"),
+        (graphs.of_domain("com.evil"), "of the domain 'com.evil'"),
+    ],
+    ids=["width", "names", "zipmap", "no probabilities", "classes", "external data", "domain"],
+)
+def test_a_graph_that_is_none_of_this_pipeline_is_refused_in_words(registry, made, words):
+    kind, message = error(registry.run("import_model", handed_over(registry, made), {"format": "onnx"}))
+    assert kind == "DataError" and words in message, message

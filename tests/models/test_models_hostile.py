@@ -1,4 +1,4 @@
-"""Fifty hostile models: none is executed, and all are refused in words, before anything native reads them."""
+"""Sixty hostile models: none is executed, and all are refused in words, before anything native reads them."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ def stored(judging: Judging, one: Hostile, number: int) -> Artifact:
     return Artifact(uri=prefix, digest=name, kind="model")
 
 
-NUMBERS = range(50)
+NUMBERS = range(60)
 
 
-def test_there_are_fifty_and_each_is_another(hostile: list[Hostile]) -> None:
+def test_there_are_sixty_and_each_is_another(hostile: list[Hostile]) -> None:
     assert len({one.name for one in hostile}) == len(hostile) == len(NUMBERS)
 
 
@@ -88,7 +88,7 @@ def test_what_is_refused_is_not_saved_either(judging: Judging, hostile: list[Hos
             with pytest.raises(MillraceError, match="not in a format that holds no code"):
                 check_weights(one.file, one.weights)
             refused += 1
-    assert refused >= 28
+    assert refused >= 38
 
 
 FLIPS = """

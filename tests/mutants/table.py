@@ -466,7 +466,7 @@ MUTANTS = [
         10,
         "weights of any format are loaded",
         "include/millrace/models/formats.py",
-        '            raise _Bad("the name\'s ending is that of neither")\n',
+        '            raise Bad("the name\'s ending is that of none")\n',
         "            pass\n",
         ("tests/models/test_models_files.py",),
     ),

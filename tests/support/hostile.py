@@ -1,4 +1,4 @@
-"""Fifty hostile models: files that would execute something, lead out of their folder, or mislead native code.
+"""Sixty hostile models: files that would execute something, lead out of their folder, or mislead native code.
 
 Each is a folder as a store would hold it. Where `honest` its digests are right, as they are where whoever wrote the
 files wrote the digests, too: what is inside has to be refused then.
@@ -18,6 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from onnx import helper
+
+from support import graphs
 
 CANARY = Path("/tmp/millrace-canary")
 """Made by whatever executes one of these files."""
@@ -43,7 +46,7 @@ class Hostile:
 
 
 def corpus(ubj: bytes, tensors: bytes) -> list[Hostile]:
-    """The fifty, made of one good model of trees and one good set of tensors."""
+    """The sixty, made of one good model of trees and one good set of tensors."""
     return [
         *_executing(ubj),
         *_archives(),
@@ -52,6 +55,7 @@ def corpus(ubj: bytes, tensors: bytes) -> list[Hostile]:
         *_changed(ubj, tensors),
         *_misleading_trees(ubj),
         *_misleading_tensors(tensors),
+        *_graphs(),
     ]
 
 
@@ -165,3 +169,21 @@ def _misleading_tensors(tensors: bytes) -> Iterator[Hostile]:
     )
     yield Hostile("two headers", written({**header, "__metadata__": {"format": "pt"}})[:-1], "weights.safetensors")
     yield Hostile("header beyond the file", (1 << 62).to_bytes(8, "little") + tensors[8:], "weights.safetensors")
+
+
+def _graphs() -> Iterator[Hostile]:
+    good = graphs.data(graphs.trees())
+    inside = helper.make_node("Execute", ["X"], ["inside"], domain="this.executes")
+    for name, data in (
+        ("pickle as onnx", pickle.dumps(Bomb())),
+        ("values outside the folder", graphs.data(graphs.with_external(graphs.trees()))),
+        ("values beside the model", graphs.data(graphs.with_external(graphs.trees(), "model.json"))),
+        ("operator of another library", graphs.data(graphs.of_domain("this.executes"))),
+        ("operator of another library in a branch", graphs.data(graphs.in_a_subgraph(inside))),
+        ("function of its own", graphs.data(graphs.with_function())),
+        ("loop without end", graphs.data(graphs.loop())),
+        ("pickle after a graph", good + pickle.dumps(Bomb())),
+        ("trees deeper than a stack", graphs.data(graphs.chain(100_000))),
+        ("integers whose division ends the process", graphs.data(graphs.divided())),
+    ):
+        yield Hostile(name, data, "weights.onnx")

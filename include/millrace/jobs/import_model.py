@@ -13,16 +13,15 @@ from millrace.core.canonical import digest
 from millrace.core.errors import DataError
 from millrace.jobs.reference import reference_of
 from millrace.jobs.work import Work
-from millrace.learners.protocol import learner_of
 from millrace.learners.training import Prepared, card_of, log_training, prepare
 from millrace.mlflow.runs import tracked
 from millrace.models.encoding import Encoder, labels
 from millrace.models.files import Card, Model, classification_of, save
 from millrace.models.formats import check_weights
-from millrace.models.protocol import Matrix, Settings
-from millrace.spec.learner import TorchMLPLearner, XGBoostLearner
+from millrace.models.protocol import Matrix, Settings, engine_of
+from millrace.spec.learner import OnnxModel, TorchMLPLearner, XGBoostLearner
 
-LEARNERS: dict[str, type[BaseModel]] = {"ubj": XGBoostLearner, "safetensors": TorchMLPLearner}
+LEARNERS: dict[str, type[BaseModel]] = {"ubj": XGBoostLearner, "safetensors": TorchMLPLearner, "onnx": OnnxModel}
 """What predicts by a file of each format. Formats that could hold code are not among them."""
 
 
@@ -31,20 +30,20 @@ class Params(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: str = Field(description="ubj or safetensors.")
+    format: str = Field(description="ubj, safetensors or onnx.")
 
 
 def run(work: Work, params: Params) -> Outcome:
     """Make a model of the input `file`, to be judged on what the `training_set` holds out.
 
     The input `card`, a model.json, says how features become numbers where the file does not: categories, and the layers
-    of a network. Without one a tree model of numbers alone can be taken. Raises DataError for a file that is not what
+    of a network. Without one trees and ONNX graphs of numbers alone can be taken. Raises DataError for a file that is not what
     its format says, for features that are not those of the pipeline, and for predictions that the task cannot have.
     """
     item, given = work.request.input("training_set"), _card(work)
     weights, table = work.get(work.request.input("file")), work.read(item)
     learner = _learner(params.format, given, work)
-    engine = learner_of(learner)
+    engine = engine_of(learner)
     check_weights(engine.file, weights)
     identity = work.request.identity
     data = prepare(work.spec, table, identity.scope[-1])
@@ -86,7 +85,9 @@ def _learner(form: str, card: Card | None, work: Work) -> Any:
     if kind is None:
         raise DataError("no format that can be imported", given=form, allowed=sorted(LEARNERS))
     spec = work.spec.training
-    if card is not None:
+    if form == "onnx":  # what the graph computes it says itself; the card may be of whatever learned the mapping
+        said: Any = {}
+    elif card is not None:
         said = card.learner
     elif form == "safetensors" and spec is not None and isinstance(spec.learner, kind):
         said = spec.learner.model_dump(mode="json")
@@ -111,7 +112,7 @@ def _encoder(mine: Encoder, card: Card | None, weights: bytes, form: str) -> Enc
                 f"the file does not say which number stands for which value of {', '.join(unknown)}",
                 next_step="Give the model's card: --card model.json",
             )
-        names = _names(weights) if form == "ubj" else None
+        names = _graph_names(weights) if form == "onnx" else _names(weights)
         if names:
             _same(set(known), set(names))
             theirs = Encoder(features=tuple(known[name] for name in names))
@@ -138,6 +139,14 @@ def _names(weights: bytes) -> list[str] | None:
         return xgboost.Booster(model_file=bytearray(weights)).feature_names
     except xgboost.core.XGBoostError as err:
         raise DataError("XGBoost cannot read these weights") from err
+
+
+def _graph_names(weights: bytes) -> list[str] | None:
+    """Features of a graph that takes each by its name; None for one that takes all as one matrix."""
+    from millrace.models.onnx_graph import input_names
+
+    names = input_names(weights)
+    return names if len(names) > 1 else None
 
 
 def _encoded(work: Work, data: Prepared, table: Any, encoder: Encoder, card: Card | None) -> Prepared:

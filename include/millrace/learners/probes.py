@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from millrace.core.errors import DataError
 from millrace.learners.checkpoints import Checkpoints
 from millrace.learners.protocol import learner_of
 from millrace.models.classes import Classes, classes_of
@@ -24,6 +25,7 @@ from millrace.models.protocol import Code, Matrix, Settings
 from millrace.models.recency import weights
 from millrace.rules.gain import HALF_LIFE, RUNS
 from millrace.spec import Partitioning
+from millrace.spec.learner import OnnxModel
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -60,12 +62,14 @@ class Given:
 
 
 class Prober:
-    """Fits models of one champion's kind."""
+    """Fits models of one champion's kind. Raises DataError for one that only predicts."""
 
     def __init__(self, champion: Model, cut: Partitioning, form: Form, threads: int) -> None:
         self.champion, self.card, self.cut, self.sampled = champion, champion.card, cut, form == "sampled"
         self.threads = threads
         self.names = [feature.name for feature in self.card.encoder.features]
+        if isinstance(champion.params, OnnxModel):
+            raise DataError("the champion was trained elsewhere, and nothing here trains its like", given="onnx")
         quick = getattr(champion.params, "quick", None)
         self.params = quick() if self.sampled and quick else champion.params
         self.share = QUICK if quick else SLOW

@@ -11,14 +11,13 @@ from millrace.contract import Identity
 from millrace.core.canonical import canonical_json, digest
 from millrace.core.errors import DataError, SpecError
 from millrace.evaluation.importance import importance
-from millrace.learners.protocol import Learner
 from millrace.mlflow.runs import Tracked
 from millrace.models.classes import PROBABILITY, Classes, classes_of
 from millrace.models.encoding import Encoder, labels
 from millrace.models.files import Card, Model, WeightsFile
 from millrace.models.holdout import Holdout
 from millrace.models.metrics import Point
-from millrace.models.protocol import Matrix
+from millrace.models.protocol import Engine, Matrix
 from millrace.models.recency import weights
 from millrace.rules.labels import Task
 from millrace.spec import PipelineSpec
@@ -100,7 +99,7 @@ def card_of(
     training_set: str,
     data: Prepared,
     learner: BaseModel,
-    engine: Learner,
+    engine: Engine,
     trained: bytes,
     code: str | None = None,
 ) -> Card:

@@ -25,14 +25,14 @@ from millrace.models.metrics import Floats
 from millrace.models.protocol import Code, Engine, Predictor, Settings, engine_of, permit_code
 from millrace.rules.labels import Task
 from millrace.spec import PipelineSpec
-from millrace.spec.learner import LEARNERS
+from millrace.spec.learner import KINDS
 from millrace.store import ObjectStore, layout
 from millrace.store.layout import CARD, REFERENCE
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_FILE = r"^[a-z][a-z0-9_]*\.(ubj|safetensors)$"
+_FILE = r"^[a-z][a-z0-9_]*\.(ubj|safetensors|onnx)$"
 
 
 class WeightsFile(BaseModel):
@@ -149,7 +149,7 @@ def load(objects: ObjectStore, prefix: str, model: str, means: Means | None = No
         raise Corrupt("model.json does not have the model's digest", where=objects.url(prefix + CARD), given=model)
     try:
         card = Card.model_validate_json(text)
-        params: BaseModel = LEARNERS.resolve(str(card.learner.get("kind"))).model_validate(card.learner)
+        params: BaseModel = KINDS.resolve(str(card.learner.get("kind"))).model_validate(card.learner)
     except ValidationError as err:
         problem = err.errors()[0]
         where = ".".join(str(part) for part in problem["loc"])

@@ -1,6 +1,7 @@
 """Formats of weights that hold no code, read strictly: whole to the last byte, no number that leads out of the file.
 
-What reads weights afterwards (XGBoost, safetensors) is native code, and trusts sizes and indices that it finds in them.
+What reads weights afterwards (XGBoost, safetensors, onnxruntime) is native code, and trusts sizes and indices that it
+finds in them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 
 from millrace.core.errors import DataError
 from millrace.models.classes import MOST
+from millrace.models.refused import Bad
 
 _INTEGERS = {b"i": (1, True), b"U": (1, False), b"I": (2, True), b"l": (4, True), b"L": (8, True)}
 """Mark of an integer -> its bytes, and whether it has a sign."""
@@ -35,26 +37,26 @@ _BITS = {"BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "I16": 16, "U1
 
 
 def check_weights(name: str, data: bytes) -> None:
-    """Refuse weights that are not UBJ or safetensors, by name and by content, and such as are not whole. Raises
+    """Refuse weights that are not UBJ, safetensors or ONNX, by name and by content, and such as are not whole. Raises
     DataError."""
     try:
         if name.endswith(".ubj"):
             _check_trees(_Ubj(data).document())
         elif name.endswith(".safetensors"):
             _check_tensors(data)
+        elif name.endswith(".onnx"):
+            from millrace.models.onnx_graph import check_graph  # the package onnx: for the few models that are one
+
+            check_graph(data)
         else:
-            raise _Bad("the name's ending is that of neither")
-    except _Bad as err:
+            raise Bad("the name's ending is that of none")
+    except Bad as err:
         raise DataError(
             f"these weights are not in a format that holds no code: {err}",
             given=name,
-            allowed="UBJ or safetensors files",
+            allowed="UBJ, safetensors or ONNX files",
             next_step="Let the learner save its weights in one of these formats",
         ) from err
-
-
-class _Bad(Exception):
-    """What is wrong with a file."""
 
 
 class _Ubj:
@@ -66,23 +68,23 @@ class _Ubj:
     def document(self) -> dict[str, Any]:
         """The object that the file is."""
         if self.data[:1] != b"{":
-            raise _Bad("it does not begin as an object of UBJ does")
+            raise Bad("it does not begin as an object of UBJ does")
         self.at = 1
         found = self._object(0)
         if self.at != self.end:
-            raise _Bad(f"{self.end - self.at} bytes follow its end")
+            raise Bad(f"{self.end - self.at} bytes follow its end")
         return found
 
     def _take(self, size: int) -> bytes:
         first, self.at = self.at, self.at + size
         if size < 0 or self.at > self.end:
-            raise _Bad(f"it ends within a value, at byte {first}")
+            raise Bad(f"it ends within a value, at byte {first}")
         return self.data[first : self.at]
 
     def _size(self) -> int:
         mark = self._take(1)
         if mark not in _INTEGERS:
-            raise _Bad(f"no size stands where one must, at byte {self.at - 1}")
+            raise Bad(f"no size stands where one must, at byte {self.at - 1}")
         width, signed = _INTEGERS[mark]
         return int.from_bytes(self._take(width), "big", signed=signed)
 
@@ -90,7 +92,7 @@ class _Ubj:
         try:
             return self._take(self._size()).decode()
         except UnicodeDecodeError as err:
-            raise _Bad(f"a text is not UTF-8, before byte {self.at}") from err
+            raise Bad(f"a text is not UTF-8, before byte {self.at}") from err
 
     def _value(self, depth: int) -> Any:
         mark = self._take(1)
@@ -107,7 +109,7 @@ class _Ubj:
             return struct.unpack(_FLOATS[mark], self._take(4 if mark == b"d" else 8))[0]
         if mark in _PLAIN:
             return _PLAIN[mark]
-        raise _Bad(f"a mark is none of UBJ, at byte {self.at - 1}")
+        raise Bad(f"a mark is none of UBJ, at byte {self.at - 1}")
 
     def _object(self, depth: int) -> dict[str, Any]:
         self._nested(depth)
@@ -115,7 +117,7 @@ class _Ubj:
         while self.data[self.at : self.at + 1] != b"}":
             name = self._text()
             if name in found:
-                raise _Bad(f"a key stands twice, before byte {self.at}")
+                raise Bad(f"a key stands twice, before byte {self.at}")
             found[name] = self._value(depth + 1)
         self.at += 1
         return found
@@ -126,14 +128,14 @@ class _Ubj:
         if mark == b"$":
             head = self._take(3)
             if head[1:2] not in _TYPED or head[2:] != b"#":
-                raise _Bad(f"an array has no type or size, before byte {self.at}")
+                raise Bad(f"an array has no type or size, before byte {self.at}")
             size, kind = self._size(), _TYPED[head[1:2]]
             return np.frombuffer(self._take(size * kind.itemsize), kind)
         if mark == b"#":
             self.at += 1
             size = self._size()
             if size > self.end - self.at:
-                raise _Bad(f"an array is said to be longer than the file, before byte {self.at}")
+                raise Bad(f"an array is said to be longer than the file, before byte {self.at}")
             return [self._value(depth + 1) for _ in range(size)]
         found = []
         while self.data[self.at : self.at + 1] != b"]":
@@ -143,7 +145,7 @@ class _Ubj:
 
     def _nested(self, depth: int) -> None:
         if depth > _DEEPEST:
-            raise _Bad(f"it is nested deeper than {_DEEPEST}, at byte {self.at}")
+            raise Bad(f"it is nested deeper than {_DEEPEST}, at byte {self.at}")
 
 
 def _check_trees(document: dict[str, Any]) -> None:
@@ -155,18 +157,18 @@ def _check_trees(document: dict[str, Any]) -> None:
         model = booster["gbtree"]["model"] if "gbtree" in booster else booster["model"]
         features, trees = int(learner["learner_model_param"]["num_feature"]), model["trees"]
         if int(model["gbtree_model_param"]["num_trees"]) != len(trees) or len(model["tree_info"]) != len(trees):
-            raise _Bad("it does not hold the trees that it counts")
+            raise Bad("it does not hold the trees that it counts")
         sizes = [int(tree["tree_param"]["num_nodes"]) for tree in trees]
         for number, (tree, nodes) in enumerate(zip(trees, sizes, strict=True)):
             if nodes < 1 or {len(tree[name]) for name in _NODES} != {nodes}:
-                raise _Bad(f"tree {number} has arrays of other lengths than its nodes")
+                raise Bad(f"tree {number} has arrays of other lengths than its nodes")
             if any(len(tree[name]) for name in _CATEGORIES):
-                raise _Bad(f"tree {number} has splits by categories, which no learner here makes")
+                raise Bad(f"tree {number} has splits by categories, which no learner here makes")
         _check_outputs(model, learner["learner_model_param"])
         if trees:
             _check_nodes(trees, np.array(sizes), features)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as err:
-        raise _Bad("it holds no trees as XGBoost writes them") from err
+        raise Bad("it holds no trees as XGBoost writes them") from err
 
 
 def _check_outputs(model: dict[str, Any], said: dict[str, Any]) -> None:
@@ -174,9 +176,9 @@ def _check_outputs(model: dict[str, Any], said: dict[str, Any]) -> None:
     outputs = max(1, int(said["num_class"]), int(said["num_target"]))
     info, rounds = (np.asarray(model[name], dtype=np.int64) for name in ("tree_info", "iteration_indptr"))
     if ((info < 0) | (info >= outputs)).any() or outputs > MOST:
-        raise _Bad("a tree adds to an output that there is not")
+        raise Bad("a tree adds to an output that there is not")
     if not len(rounds) or rounds[0] != 0 or rounds[-1] != len(info) or (np.diff(rounds) < 0).any():
-        raise _Bad("its rounds do not hold its trees")
+        raise Bad("its rounds do not hold its trees")
 
 
 def _check_nodes(trees: list[dict[str, Any]], sizes: Any, features: int) -> None:
@@ -190,24 +192,24 @@ def _check_nodes(trees: list[dict[str, Any]], sizes: Any, features: int) -> None
     first = np.repeat(starts, sizes)
     inner = left != _NONE
     if (right[~inner] != _NONE).any():
-        raise _Bad("a tree has nodes with one child")
+        raise Bad("a tree has nodes with one child")
     above = np.arange(len(left))[inner]
     for children in (left[inner], right[inner]):
         if ((children < 1) | (children >= np.repeat(sizes, sizes)[inner])).any():
-            raise _Bad("a tree has children that do not exist")
+            raise Bad("a tree has children that do not exist")
         if (up[children + first[inner]] + first[inner] != above).any():
-            raise _Bad("a tree has a node whose parent is another")
+            raise Bad("a tree has a node whose parent is another")
     if 2 * len(above) != len(left) - len(trees) or (up[starts] != _ROOT).any():
-        raise _Bad("a tree has nodes that do not hang together")
+        raise Bad("a tree has nodes that do not hang together")
     if ((split[inner] < 0) | (split[inner] >= features)).any() or kinds.any():
-        raise _Bad("a tree asks for features that there are not")
+        raise Bad("a tree asks for features that there are not")
 
 
 def _check_tensors(data: bytes) -> None:
     """Eight bytes of header length, a JSON header, and tensors that fill the rest without gap, none over another."""
     size = int.from_bytes(data[:8], "little")
     if len(data) < 8 or size > min(len(data) - 8, _HEADER):
-        raise _Bad("it does not begin as safetensors do")
+        raise Bad("it does not begin as safetensors do")
     try:
         header = json.loads(data[8 : 8 + size].decode(), object_pairs_hook=_once)
         tensors = sorted(
@@ -216,19 +218,19 @@ def _check_tensors(data: bytes) -> None:
             if name != "__metadata__"
         )
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as err:
-        raise _Bad("its header cannot be read") from err
+        raise Bad("its header cannot be read") from err
     end = 0
     for tensor in tensors:
         if len(tensor) != 4 or tensor[2] not in _BITS:
-            raise _Bad("a tensor has no type or place")
+            raise Bad("a tensor has no type or place")
         first, last, kind, shape = tensor
         if not isinstance(shape, list) or any(not isinstance(n, int) or n < 0 for n in shape):
-            raise _Bad("a tensor has no shape")
+            raise Bad("a tensor has no shape")
         if first != end or last - first != math.prod(shape) * _BITS[kind] // 8:
-            raise _Bad("tensors lie over each other, leave gaps, or are of another size than they say")
+            raise Bad("tensors lie over each other, leave gaps, or are of another size than they say")
         end = last
     if end != len(data) - 8 - size:
-        raise _Bad("its tensors do not fill it")
+        raise Bad("its tensors do not fill it")
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -86,7 +86,7 @@ class Engine(Protocol):
     """What predicts by the weights of one kind of learner."""
 
     file: ClassVar[str]
-    """Name of the weights file; its ending says the format, `.ubj` or `.safetensors`."""
+    """Name of the weights file; its ending says the format, `.ubj`, `.safetensors` or `.onnx`."""
     media_type: ClassVar[str]
 
     def predictor(self, weights: bytes, columns: tuple[Column, ...], params: Any, settings: Settings) -> Predictor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -18,18 +19,25 @@ class Extensible:
     `engine: ClassVar[str]` (`module:attribute`) that jobs import. The object is loaded only when its kind is used.
     """
 
-    def __init__(self, group: str, *builtin: type[BaseModel]) -> None:
-        self.group = group
+    def __init__(self, group: str, *builtin: type[BaseModel], apart: Mapping[str, str] | None = None) -> None:
+        """`apart`: kinds that are ours and cannot be chosen here, each with why."""
+        self.group, self.apart = group, apart or {}
         self.builtin = {cls.model_fields["kind"].default: cls for cls in builtin}
 
     def kinds(self) -> list[str]:
         """All kinds known on this machine."""
-        return sorted({*self.builtin, *(e.name for e in entry_points(group=self.group))})
+        return sorted({*self.builtin, *(e.name for e in entry_points(group=self.group))} - set(self.apart))
 
     def resolve(self, kind: str) -> type[BaseModel]:
         """Return the model class of a kind. Raises PydanticCustomError for an unknown one and one that cannot load."""
         if kind in self.builtin:
             return self.builtin[kind]
+        if kind in self.apart:
+            raise PydanticCustomError(
+                "kind",
+                "kind '{kind}' {why}; allowed: {allowed}",
+                {"kind": kind, "why": self.apart[kind], "allowed": ", ".join(self.kinds())},
+            )
         for entry in entry_points(group=self.group, name=kind):
             try:
                 found = entry.load()
@@ -95,7 +103,7 @@ class Extensible:
             "type": "object",
             "description": f"A kind from another package, by an entry point in the group '{self.group}'.",
             "required": ["kind"],
-            "properties": {"kind": {"type": "string", "not": {"enum": sorted(self.builtin)}}},
+            "properties": {"kind": {"type": "string", "not": {"enum": sorted({*self.builtin, *self.apart})}}},
         }
         return {"oneOf": [*variants, other]} if variants else other
 

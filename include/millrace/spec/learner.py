@@ -64,5 +64,16 @@ class CustomLearner(Model):
     predicts: ClassVar[str] = "millrace.models.custom:CustomCode"
 
 
-LEARNERS = Extensible("millrace.learners", XGBoostLearner, TorchMLPLearner, CustomLearner)
+class OnnxModel(Model):
+    """A graph that was trained elsewhere and came by `millrace import`: it predicts, and nothing here trains it."""
+
+    kind: Literal["onnx"] = "onnx"
+    predicts: ClassVar[str] = "millrace.models.onnx:Onnx"
+
+
+_GROUP, _TRAINED = "millrace.learners", (XGBoostLearner, TorchMLPLearner, CustomLearner)
+LEARNERS = Extensible(_GROUP, *_TRAINED, apart={"onnx": "only predicts, and comes by `millrace import`"})
+"""What a pipeline may choose."""
+KINDS = Extensible(_GROUP, *_TRAINED, OnnxModel)
+"""What a model may be of."""
 Learner = Annotated[Any, LEARNERS]

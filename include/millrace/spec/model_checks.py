@@ -151,8 +151,8 @@ class ArtifactCheck(ByType):
     that holds no code and is whole to the last byte."""
 
     type: Literal["artifact"]
-    formats: tuple[Literal["ubj", "safetensors"], ...] = Field(
-        default=("ubj", "safetensors"), min_length=1, description="Formats of weights that are allowed."
+    formats: tuple[Literal["ubj", "safetensors", "onnx"], ...] = Field(
+        default=("ubj", "safetensors", "onnx"), min_length=1, description="Formats of weights that are allowed."
     )
 
 

@@ -100,7 +100,9 @@ def reproduce(pipeline: PipelineArgument, version: VersionArgument, project: Pro
 
 def import_(
     pipeline: Annotated[str, typer.Argument(help="Whose model it is to be.")],
-    file: Annotated[Path, typer.Argument(help="Weights: .ubj (XGBoost) or .safetensors.", exists=True, dir_okay=False)],
+    file: Annotated[
+        Path, typer.Argument(help="Weights: .ubj (XGBoost), .safetensors or .onnx.", exists=True, dir_okay=False)
+    ],
     reason: Annotated[str, typer.Option("--reason", help="Why; kept in the Evidence.")],
     card: Annotated[
         Path | None,
