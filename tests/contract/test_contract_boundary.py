@@ -16,8 +16,8 @@ import millrace
 from millrace.spec.jobs import JOBS
 
 HEAVY = [
-    "boto3", "duckdb", "evidently", "feast", "great_expectations", "matplotlib", "mlflow", "numpy", "pandas", "pyarrow",
-    "safetensors", "scipy", "sklearn", "torch", "xgboost",
+    "boto3", "duckdb", "evidently", "feast", "great_expectations", "matplotlib", "mlflow", "numpy", "onnx",
+    "onnxruntime", "pandas", "pyarrow", "safetensors", "scipy", "sklearn", "torch", "xgboost",
 ]  # fmt: skip
 LIGHT = ("checks", "cli", "contract", "core", "ledger", "local", "rules", "spec")
 # Says for each forbidden library which module brought it in first.

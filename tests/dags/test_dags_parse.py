@@ -13,8 +13,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = {
-    "boto3", "duckdb", "evidently", "feast", "great_expectations", "matplotlib", "mlflow", "pandas", "pyarrow",
-    "safetensors", "scipy", "sklearn", "torch", "xgboost",
+    "boto3", "duckdb", "evidently", "feast", "great_expectations", "matplotlib", "mlflow", "onnx",
+    "onnxruntime", "pandas", "pyarrow", "safetensors", "scipy", "sklearn", "torch", "xgboost",
 }  # fmt: skip
 PARSE = r"""
 import json, sys

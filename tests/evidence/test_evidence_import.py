@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xgboost as xgb
+from support import graphs
 from support.project import PIPELINE
 from support.whole import Whole
 
@@ -20,6 +21,7 @@ from millrace.core.errors import MillraceError
 from millrace.evidence.subject import evidence_of
 from millrace.evidence.verification import verify
 from millrace.models.encoding import Encoder
+from millrace.models.files import load
 from millrace.store import SnapshotStore
 
 
@@ -76,6 +78,26 @@ def test_an_imported_model_is_judged_registered_promoted_and_verified_like_anoth
     assert not [each for each in findings if each.holds is False], findings
     html = card_of(subject(house.site.settings, house.site.ledger, PIPELINE, 2)).decode()
     assert "trained elsewhere" in html and "brought in by eve" in html and "Learner: rounds" not in html
+
+
+def test_a_graph_is_judged_registered_promoted_and_verified_like_another(house, tmp_path):
+    trees, card = trained_elsewhere(house, tmp_path / "theirs.ubj")
+    booster, said = xgb.Booster(model_file=trees), json.loads(card.read_text())
+    file = tmp_path / "theirs.onnx"
+    file.write_bytes(graphs.data(graphs.of_booster(booster, len(said["encoder"]["features"]))))
+    found, words = brought(house, file, card)
+    assert found == Brought(2, True) and all(line.startswith("passed") for line in words)
+    evidence = evidence_of(house.site.objects, house.site.ledger.registered(PIPELINE, 2).evidence)
+    assert evidence.imported.format == "onnx" and evidence.training is None
+    model = load(house.site.objects, evidence.model.uri, evidence.model.digest)
+    table = SnapshotStore(house.site.objects).read(evidence.training_set.uri, evidence.training_set.digest)
+    expected = booster.inplace_predict(model.card.encoder.encode(table).values)
+    assert model.predict(table) == pytest.approx(expected, abs=1e-5) and np.std(expected) > 0.01
+    assert house.release(2)["version"] == 2
+    findings = verify(subject(house.site.settings, house.site.ledger, PIPELINE, 2))
+    assert not [each for each in findings if each.holds is False], findings
+    html = card_of(subject(house.site.settings, house.site.ledger, PIPELINE, 2)).decode()
+    assert "a file of format onnx" in html
 
 
 def test_a_worse_model_does_not_pass_and_is_not_registered(house, tmp_path):

@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from support import graphs
 from support.learning import FAST, World, spec
 from support.requests import request
 
 from millrace.contract import Artifact, JobResult
+from millrace.core.canonical import digest
 from millrace.jobs.runner import run
 from millrace.learners.probes import halves
+from millrace.models.files import WeightsFile, load, save
 from millrace.spec.learner import TorchMLPLearner, XGBoostLearner
 
 MONTHS = ("2013-01", "2013-02", "2013-03", "2013-04")
@@ -123,6 +126,17 @@ def test_recent_rows_get_more_weight_where_that_is_surely_better(tmp_path: Path)
     facts = Probing(tmp_path, (0, 0, 0, 1)).facts()
     assert facts["gain"]["recent"] is True
     assert facts["gain"]["mean"] > facts["alike"]
+
+
+def test_nothing_here_trains_like_a_champion_that_came_as_a_graph(still: Probing, monkeypatch: Any) -> None:
+    objects, champion = still.world.objects, still.model
+    data = graphs.data(graphs.logistic([1.0, 0.0], 0))
+    weights = WeightsFile(file="weights.onnx", digest=digest(data), media_type="application/onnx")
+    card = load(objects, champion.uri, champion.digest).card
+    card = card.model_copy(update={"learner": {"kind": "onnx"}, "weights": weights, "reference": None})
+    monkeypatch.setattr(still, "model", save(objects, card, data))
+    facts = still.facts()
+    assert facts["gain"] is None and "trained elsewhere" in facts["why"]
 
 
 def test_a_still_stream_keeps_its_weights(still: Probing) -> None:

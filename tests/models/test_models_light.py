@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from onnx import helper
+from support import graphs
 
 from millrace.core.canonical import digest
 from millrace.learners.checkpoints import Checkpoints
@@ -18,8 +20,8 @@ from millrace.learners.protocol import learner_of
 from millrace.models.encoding import Encoder
 from millrace.models.files import Card, WeightsFile, save
 from millrace.models.holdout import Holdout
-from millrace.models.protocol import Code, Matrix, Settings
-from millrace.spec.learner import CustomLearner, TorchMLPLearner, XGBoostLearner
+from millrace.models.protocol import Code, Matrix, Settings, engine_of
+from millrace.spec.learner import CustomLearner, OnnxModel, TorchMLPLearner, XGBoostLearner
 from millrace.store import open_store
 
 TABLE = pa.table({"x": [1.0, 2.0, 3.0, 4.0]})
@@ -59,7 +61,7 @@ TOOLS = [
     "matplotlib",
     "boto3",
 ]  # Arrow looks for pandas
-LIBRARIES = ["xgboost", "torch", "safetensors"]
+LIBRARIES = ["xgboost", "torch", "safetensors", "onnx", "onnxruntime"]
 
 
 @pytest.mark.parametrize(
@@ -68,21 +70,26 @@ LIBRARIES = ["xgboost", "torch", "safetensors"]
         (XGBoostLearner(rounds=2), {"xgboost"}),
         (TorchMLPLearner(hidden=(2,), epochs=1), {"torch", "safetensors"}),
         (CustomLearner(), {"safetensors"}),
+        (OnnxModel(), {"onnx", "onnxruntime"}),
     ],
-    ids=["xgboost", "torch_mlp", "custom"],
+    ids=["xgboost", "torch_mlp", "custom", "onnx"],
 )
 def test_a_model_is_served_without_what_trains(tmp_path: Path, params: Any, needs: set[str]) -> None:
     code = Code(TRAINER, "trainer.py") if isinstance(params, CustomLearner) else None
-    learner, settings = learner_of(params, code), Settings("regression", 7, 1)
+    engine, settings = engine_of(params, code), Settings("regression", 7, 1)
     encoder = Encoder.learn(TABLE, ["x"])
     rows = encoder.encode(TABLE)
     rows = Matrix(rows.columns, rows.values, np.array([1.0, 2.0, 3.0, 4.0]))
-    weights = learner.fit(rows, rows, params, settings, Checkpoints(), lambda points: None).data
+    if isinstance(params, OnnxModel):
+        weights = graphs.data(graphs.model([helper.make_node("Abs", ["X"], ["Y"])], {"X": [None, 1]}, ["Y"]))
+    else:
+        learner = learner_of(params, code)
+        weights = learner.fit(rows, rows, params, settings, Checkpoints(), lambda points: None).data
     card = Card(
         pipeline="p", learner=params.model_dump(mode="json"), code=code.text if code else None, task="regression",
         label="y", encoder=encoder, entity=("id",), event_time="t", feature_service="s", partitions=("2013-01",),
         holdout=Holdout(share=0.2, block="day", seed=7, timezone="UTC"), training_set=SHA, spec_digest=SHA, seed=7,
-        threads=1, weights=WeightsFile(file=learner.file, digest=digest(weights), media_type=learner.media_type),
+        threads=1, weights=WeightsFile(file=engine.file, digest=digest(weights), media_type=engine.media_type),
     )  # fmt: skip
     stored = save(open_store(tmp_path), card, weights)
 
@@ -91,6 +98,6 @@ def test_a_model_is_served_without_what_trains(tmp_path: Path, params: Any, need
 
     assert done.returncode == 0, done.stderr[-3000:]
     said = json.loads(done.stdout)
-    expected = learner.predictor(weights, rows.columns, params, settings)(encoder.encode(pa.table({"x": [1.0, 2.5]})))
+    expected = engine.predictor(weights, rows.columns, params, settings)(encoder.encode(pa.table({"x": [1.0, 2.5]})))
     assert said["predicted"] == expected.tolist()
     assert set(said["imported"]) == needs

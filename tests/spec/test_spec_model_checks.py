@@ -62,7 +62,7 @@ def test_what_the_task_does_not_have_is_refused_at_its_key(
         ({"type": "robustness", "perturbations": [MISSING]}, "max_loss_rise or max_change"),
         ({"type": "robustness", "perturbations": []}, "at least 1 item"),
         ({"type": "fair"}, "does not match any of the expected tags"),
-        ({"type": "artifact", "formats": ["pickle"]}, "'ubj' or 'safetensors'"),
+        ({"type": "artifact", "formats": ["pickle"]}, "'ubj', 'safetensors' or 'onnx'"),
         ({"type": "size", "max_bytes": 1, "unit": "MB"}, "Extra inputs are not permitted"),
     ],
 )

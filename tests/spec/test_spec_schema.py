@@ -101,7 +101,12 @@ def test_a_kind_is_needed_and_completed(check, spec):
 def test_a_kind_from_another_package_is_left_to_it(check, spec):
     spec["training"]["learner"] = {"kind": "ridge", "penalty": 2}
     assert check(spec) == []
-    # but none of ours under its own name with other keys
+    # but nothing here trains a graph, whoever brings a package of that name
+    spec["training"]["learner"] = {"kind": "onnx"}
+    assert check(spec)
+    with pytest.raises(ValueError, match="only predicts, and comes by `millrace import`; allowed: custom, torch_mlp"):
+        PipelineSpec.model_validate(spec)
+    # and none of ours under its own name with other keys
     spec["training"]["learner"] = {"kind": "xgboost", "penalty": 2}
     assert check(spec)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -74,6 +76,37 @@ def flat_trees(**changes: Any) -> Any:
     }  # fmt: skip
     node = helper.make_node("TreeEnsemble", ["X"], ["Y"], domain=ML, **{**said, **changes})
     return model([node], {"X": [None, 2]}, ["Y"], ml=5)
+
+
+def of_booster(booster: Any, width: int) -> Any:
+    """XGBoost's trees of a binary label as a converter writes them: sums of leaves, and a sigmoid."""
+    found: dict[str, list[Any]] = {name: [] for name in (
+        "nodes_treeids", "nodes_nodeids", "nodes_featureids", "nodes_values", "nodes_modes", "nodes_truenodeids",
+        "nodes_falsenodeids", "nodes_missing_value_tracks_true", "target_treeids", "target_nodeids", "target_ids",
+        "target_weights")}  # fmt: skip
+
+    def add(tree: int, node: dict[str, Any]) -> None:
+        leaf = "leaf" in node
+        row = (tree, node["nodeid"], 0 if leaf else int(node["split"][1:]),
+               0.0 if leaf else float(node["split_condition"]), "LEAF" if leaf else "BRANCH_LT",
+               0 if leaf else node["yes"], 0 if leaf else node["no"], 0 if leaf else int(node["missing"] == node["yes"]))  # fmt: skip
+        for name, value in zip(found, row, strict=False):
+            found[name].append(value)
+        if leaf:
+            for name, value in zip(list(found)[8:], (tree, node["nodeid"], 0, float(node["leaf"])), strict=True):
+                found[name].append(value)
+        for child in node.get("children", ()):
+            add(tree, child)
+
+    for number, text in enumerate(booster.get_dump(dump_format="json")):
+        add(number, json.loads(text))
+    (base,) = json.loads(json.loads(booster.save_config())["learner"]["learner_model_param"]["base_score"])
+    nodes = [
+        helper.make_node("TreeEnsembleRegressor", ["X"], ["raw"], domain=ML, n_targets=1,
+                         base_values=[math.log(base / (1 - base))], **found),
+        helper.make_node("Sigmoid", ["raw"], ["Y"]),
+    ]  # fmt: skip
+    return model(nodes, {"X": [None, width]}, ["Y"])
 
 
 def chain(depth: int) -> Any:
