@@ -130,7 +130,9 @@ def test_a_graph_of_numbers_alone_needs_no_card_and_its_names_say_the_order(regi
     loaded = load(registry.objects, model.uri, model.digest)
     assert loaded.card.learner == {"kind": "onnx"} and loaded.card.weights.file == "weights.onnx"
     table = rows(50, seed=9)
-    score = sum(w * np.nan_to_num(table[name].to_numpy(zero_copy_only=False).astype(float)) for name, w in weights.items())
+    score = sum(
+        w * np.nan_to_num(table[name].to_numpy(zero_copy_only=False).astype(float)) for name, w in weights.items()
+    )
     assert loaded.predict(table) == pytest.approx(1 / (1 + np.exp(2 - score)), abs=1e-5)
 
 
@@ -140,9 +142,10 @@ def test_a_graph_takes_the_mapping_of_a_card_whatever_learned_it(registry):
     registry.objects.put("imports/graph", data)
     file = Artifact(uri="imports/graph", digest=digest(data), kind="file")
     given = {"training_set": registry.snapshot(rows(800, seed=3)), "file": file}
-    assert "which number stands for which value of carrier, rain" in error(
-        registry.run("import_model", given, {"format": "onnx"})
-    )[1]
+    assert (
+        "which number stands for which value of carrier, rain"
+        in error(registry.run("import_model", given, {"format": "onnx"}))[1]
+    )
     brought = registry.run("import_model", {**given, "card": files["card"]}, {"format": "onnx"})
     assert brought.outcome is not None, brought.error
 

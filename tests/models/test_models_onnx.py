@@ -25,7 +25,13 @@ VALUES = np.array([[800.0, 6.0], [1000.0, 18.0], [NAN, NAN]])
 
 
 def predicted(
-    made: Any, values: Any = VALUES, *, task: Any = "regression", classes: int = 0, threads: int = 2, columns: Any = COLUMNS
+    made: Any,
+    values: Any = VALUES,
+    *,
+    task: Any = "regression",
+    classes: int = 0,
+    threads: int = 2,
+    columns: Any = COLUMNS,
 ) -> Any:
     weights = data(made)
     check_weights("weights.onnx", weights)
@@ -92,12 +98,16 @@ def test_a_graph_that_takes_or_gives_something_else_is_refused_in_words() -> Non
 
 def test_what_a_graph_takes_while_it_computes_has_an_end() -> None:
     ones = helper.make_tensor("ones", TensorProto.FLOAT, [1, 1_000_000], b"\0" * 4_000_000, raw=True)
-    nodes = [helper.make_node("Reshape", ["X", "column"], ["c"]),
-             helper.make_node("MatMul", ["c", "ones"], ["wide"]), helper.make_node("ReduceSum", ["wide"], ["Y"])]  # fmt: skip
+    nodes = [
+        helper.make_node("Reshape", ["X", "column"], ["c"]),
+        helper.make_node("MatMul", ["c", "ones"], ["wide"]),
+        helper.make_node("ReduceSum", ["wide"], ["Y"]),
+    ]
     column = helper.make_tensor("column", TensorProto.INT64, [2], [-1, 1])
     made = graphs.model(nodes, {"X": [None, 2]}, ["Y"], ones, column)
-    with pytest.raises(DataError, match="cannot compute this graph"):
+    with pytest.raises(DataError, match="cannot compute this graph") as said:
         predicted(made, np.ones((1000, 2)))
+    assert "memory" in str(said.value.__cause__)
 
 
 def changed(made: Any, change: Any) -> bytes:
@@ -124,7 +134,7 @@ REFUSED = {
             graphs.in_a_subgraph(IDENTITY, helper.make_tensor("inner", TensorProto.FLOAT, [1], [1.0])),
             lambda m: graphs._outside(m.graph.node[0].attribute[0].g.initializer[0], "x"),
         ),
-        "values of 'inner' are in another file|operator If is none",
+        "operator If is none of those",
     ),
     "sparse values in another file": (
         changed(graphs.trees(), lambda m: graphs._outside(m.graph.sparse_initializer.add().values, "x")),
@@ -134,7 +144,7 @@ REFUSED = {
     "onnxruntime's own domain": (data(graphs.of_domain("com.microsoft")), "of the domain 'com.microsoft'"),
     "another domain in a subgraph": (
         data(graphs.in_a_subgraph(helper.make_node("Execute", ["X"], ["inside"], domain="com.evil"))),
-        "of the domain 'com.evil'|operator If is none",
+        "operator If is none of those",
     ),
     "a branch": (data(graphs.in_a_subgraph(IDENTITY)), "operator If is none of those"),
     "a loop": (data(graphs.loop()), "operator Loop is none of those"),
@@ -158,7 +168,10 @@ REFUSED = {
     "trees too deep": (data(graphs.chain(DEEPEST_TREE + 1)), "deeper than"),
     "a tree that turns back": (data(graphs.trees(nodes_falsenodeids=[0, 0, 0, 2, 0, 0])), "deeper than|turn back"),
     "a node under two": (data(graphs.trees(nodes_falsenodeids=[1, 0, 0, 2, 0, 0])), "hangs on two"),
-    "a child that is not there": (data(graphs.trees(nodes_truenodeids=[7, 0, 0, 1, 0, 0])), "children that do not exist"),
+    "a child that is not there": (
+        data(graphs.trees(nodes_truenodeids=[7, 0, 0, 1, 0, 0])),
+        "children that do not exist",
+    ),
     "a node twice": (data(graphs.trees(nodes_nodeids=[0, 1, 1, 0, 1, 2])), "a node of its trees stands twice"),
     "shorter arrays": (data(graphs.trees(nodes_modes=["LEAF"])), "arrays of other lengths"),
     "a flat tree's child that is not there": (data(graphs.flat_trees(nodes_falsenodeids=[9, 2])), "do not exist"),
@@ -218,8 +231,8 @@ print(refused, predicted)
     "made", [graphs.trees(), graphs.flat_trees(), graphs.logistic([0.1, 0.2], 0)], ids=["trees", "flat", "logistic"]
 )
 def test_no_flipped_bit_makes_native_code_fail(made: Any) -> None:
-    """A bit of each byte of the file. Where a flip is not refused it changed a number or a name. In a process of its own,
-    which may die."""
+    """A bit of each byte of the file. Where a flip is not refused it changed a number or a name. In a process of its
+    own, which may die."""
     assert predicted(made, VALUES[:2], task="binary").shape == (2,)
     done = subprocess.run([sys.executable, "-c", FLIPS], input=data(made), capture_output=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -229,5 +242,7 @@ def test_no_flipped_bit_makes_native_code_fail(made: Any) -> None:
 
 def test_nobody_trains_a_graph_and_a_model_may_be_one() -> None:
     assert isinstance(KINDS.resolve("onnx")(), OnnxModel) and "onnx" not in LEARNERS.kinds()
-    with pytest.raises(ValueError, match="only predicts, and comes by `millrace import`; allowed: custom, torch_mlp, xgb"):
+    with pytest.raises(
+        ValueError, match="only predicts, and comes by `millrace import`; allowed: custom, torch_mlp, xgb"
+    ):
         LEARNERS.resolve("onnx")

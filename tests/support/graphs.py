@@ -13,7 +13,9 @@ ML = "ai.onnx.ml"
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 
 
-def model(nodes: Sequence[Any], inputs: dict[str, list[Any]], outputs: Sequence[Any], *tensors: Any, ml: int = 3) -> Any:
+def model(
+    nodes: Sequence[Any], inputs: dict[str, list[Any]], outputs: Sequence[Any], *tensors: Any, ml: int = 3
+) -> Any:
     """A model; `inputs` name -> shape, `outputs` names of floating point, or values as onnx has them."""
     graph = helper.make_graph(
         list(nodes),
@@ -39,7 +41,8 @@ def logistic(weights: Sequence[float], bias: float, *, zipmap: bool = False, nam
                               replaced_value_float=float("nan"))  # fmt: skip
     classed = helper.make_node(
         "LinearClassifier", ["filled"], ["label", "scores"], domain=ML, post_transform="LOGISTIC",
-        coefficients=[*(-w for w in weights), *weights], intercepts=[-float(bias), float(bias)], classlabels_ints=[0, 1],
+        coefficients=[*(-w for w in weights), *weights], intercepts=[-float(bias), float(bias)],
+        classlabels_ints=[0, 1],
     )  # fmt: skip
     label = helper.make_tensor_value_info("label", INT64, [None])
     if not zipmap:
@@ -69,7 +72,8 @@ def flat_trees(**changes: Any) -> Any:
     """One tree of two splits as opset 5 has it: 1 where feature 0 is at most 900, else 2 or 3 by feature 1."""
     said: dict[str, Any] = {
         "n_targets": 1, "tree_roots": [0], "nodes_featureids": [0, 1], "nodes_truenodeids": [0, 1],
-        "nodes_trueleafs": [1, 1], "nodes_falsenodeids": [1, 2], "nodes_falseleafs": [0, 1], "leaf_targetids": [0, 0, 0],
+        "nodes_trueleafs": [1, 1], "nodes_falsenodeids": [1, 2], "nodes_falseleafs": [0, 1],
+        "leaf_targetids": [0, 0, 0],
         "nodes_splits": helper.make_tensor("splits", FLOAT, [2], [900.0, 12.0]),
         "nodes_modes": helper.make_tensor("modes", TensorProto.UINT8, [2], [0, 0]),
         "leaf_weights": helper.make_tensor("weights", FLOAT, [3], [1.0, 2.0, 3.0]),
@@ -89,7 +93,8 @@ def of_booster(booster: Any, width: int) -> Any:
         leaf = "leaf" in node
         row = (tree, node["nodeid"], 0 if leaf else int(node["split"][1:]),
                0.0 if leaf else float(node["split_condition"]), "LEAF" if leaf else "BRANCH_LT",
-               0 if leaf else node["yes"], 0 if leaf else node["no"], 0 if leaf else int(node["missing"] == node["yes"]))  # fmt: skip
+               0 if leaf else node["yes"], 0 if leaf else node["no"],
+               0 if leaf else int(node["missing"] == node["yes"]))  # fmt: skip
         for name, value in zip(found, row, strict=False):
             found[name].append(value)
         if leaf:
@@ -126,7 +131,9 @@ def chain(depth: int) -> Any:
 
 def network(width: int = 2, classes: int = 3) -> Any:
     """A softmax layer as torch exports one: as many classes, of which the last is the likelier the larger feature 0."""
-    weights = helper.make_tensor("w", FLOAT, [width, classes], [float(at % classes) / 1000 for at in range(width * classes)])
+    weights = helper.make_tensor(
+        "w", FLOAT, [width, classes], [float(at % classes) / 1000 for at in range(width * classes)]
+    )
     bias = helper.make_tensor("b", FLOAT, [classes], [0.0] * classes)
     nodes = [helper.make_node("Gemm", ["X", "w", "b"], ["raw"]), helper.make_node("Softmax", ["raw"], ["Y"], axis=1)]
     return model(nodes, {"X": [None, width]}, ["Y"], weights, bias)
@@ -146,7 +153,9 @@ def _outside(tensor: Any, location: str) -> None:
 
 def in_a_subgraph(node: Any, *tensors: Any) -> Any:
     """A model whose operator If has this node in its branches."""
-    branch = helper.make_graph([node], "branch", [], [helper.make_tensor_value_info("inside", FLOAT, None)], list(tensors))
+    branch = helper.make_graph(
+        [node], "branch", [], [helper.make_tensor_value_info("inside", FLOAT, None)], list(tensors)
+    )
     yes = helper.make_tensor("yes", TensorProto.BOOL, [], [True])
     chosen = helper.make_node("If", ["yes"], ["Y"], then_branch=branch, else_branch=branch)
     return model([chosen], {"X": [None, 2]}, ["Y"], yes)
@@ -192,5 +201,3 @@ def large() -> Any:
     del made.graph.initializer[0].dims[:]
     made.graph.initializer[0].dims.extend([1 << 20, 1 << 18])
     return made
-
-

@@ -37,8 +37,9 @@ def run(work: Work, params: Params) -> Outcome:
     """Make a model of the input `file`, to be judged on what the `training_set` holds out.
 
     The input `card`, a model.json, says how features become numbers where the file does not: categories, and the layers
-    of a network. Without one trees and ONNX graphs of numbers alone can be taken. Raises DataError for a file that is not what
-    its format says, for features that are not those of the pipeline, and for predictions that the task cannot have.
+    of a network. Without one trees and ONNX graphs of numbers alone can be taken. Raises DataError for a file that is
+    not what its format says, for features that are not those of the pipeline, and for predictions that the task cannot
+    have.
     """
     item, given = work.request.input("training_set"), _card(work)
     weights, table = work.get(work.request.input("file")), work.read(item)

@@ -125,6 +125,7 @@ def _output(session: Any) -> str:
 
 def _shaped(found: Floats, rows: int, settings: Settings) -> Floats:
     """Of a regression and a binary label one number a row, of classes one for each."""
+    allowed: list[tuple[int, ...]]
     if settings.task == "multiclass":
         allowed = [(rows, settings.classes)]
     elif settings.task == "binary":

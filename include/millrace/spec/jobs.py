@@ -44,9 +44,9 @@ class Job:
     """Modules it imports late, for a process that imports before it forks."""
 
 
-# onnxruntime is not among them: it takes 40 ms and 29 MB to import, and onnx 130 ms and 20 MB, where a model is a graph.
 _GX = ("great_expectations",)
 _FEAST = ("feast", "feast.infra.online_stores.sqlite", "feast.infra.offline_stores.duckdb")
+# onnxruntime (40 ms and 29 MB to import) and onnx (130 ms, 20 MB) are not warm: few models are graphs.
 _MODELS = ("xgboost", "torch", "safetensors.torch", "millrace.models.torch.mlp", "millrace.models.xgboost")
 _LEARNERS = (*_MODELS, "millrace.learners.torch.mlp", "millrace.learners.xgboost")
 _MLFLOW = ("mlflow", "mlflow.data.meta_dataset")
