@@ -76,7 +76,7 @@ def test_light_rooms_import_no_ml_library_and_no_airflow():
 
 def test_what_predicts_is_light_until_a_model_is_opened():
     """A server imports it: what one kind of model needs comes when a model of that kind is opened."""
-    opened = {"millrace.models.xgboost", "millrace.models.custom", "millrace.models.torch"}
+    opened = {f"millrace.models.{kind}" for kind in ("xgboost", "custom", "torch", "onnx", "onnx_graph")}
     names = [n for n in modules("models") if not any(n == kind or n.startswith(f"{kind}.") for kind in opened)]
     assert {"millrace.models.files", "millrace.models.protocol"} <= set(names)
     rooms = [f"millrace.{room}" for room in ("learners", "evaluation", "mlflow", "feast_stores", "sql", "jobs")]
