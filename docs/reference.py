@@ -44,7 +44,7 @@ OTHER_SETTINGS = {
     "MILLRACE_CACHE": "Folder of files fetched from an object store; a temporary one where left out.",
     "MILLRACE_WARM_MODULES": "What the executor imports before its workers fork; empty for nothing, `+a,b` for more.",
     "MILLRACE_ADMIN_PASSWORD_FILE": "File with the password of Airflow's first user, in the images.",
-    "MILLRACE_IMAGE": "The image that a process runs in, for Evidence; set in pods, in docker-compose.yaml and by the chart.",
+    "MILLRACE_IMAGE": "The image that a process runs in, for Evidence; set in pods, compose and chart.",
     "MILLRACE_JOBS_IMAGE": "Name of the jobs image, in docker-compose.yaml and the tests.",
     "MILLRACE_PLATFORM_IMAGE": "Name of the platform image, in docker-compose.yaml and the tests.",
     "MILLRACE_HELM": "The `helm` command with which the chart is tested.",
