@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from millrace.core.canonical import digest
-from millrace.core.errors import EvidenceError, MillraceError, NotFound
+from millrace.core.errors import Corrupt, EvidenceError, MillraceError, NotFound
+from millrace.evidence import subject
 from millrace.ledger import Erasure, Ledger, Moved, Registered, Touched
 from millrace.rules.evidence import Evidence
 from millrace.store import ObjectStore
@@ -108,7 +107,6 @@ def carry_out(
 def evidence_of(objects: ObjectStore, registered: Registered) -> Evidence | None:
     """The Evidence that a version was registered with; None where the store does not have it."""
     try:
-        data = objects.get(registered.evidence.uri)
-        return Evidence.read(json.loads(data)) if digest(data) == registered.evidence.digest else None
-    except (NotFound, EvidenceError):
+        return subject.evidence_of(objects, registered.evidence)
+    except (NotFound, Corrupt, EvidenceError):
         return None
