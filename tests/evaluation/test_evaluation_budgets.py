@@ -24,12 +24,12 @@ def test_a_prediction_that_takes_too_long_blocks_the_model(tmp_path: Path) -> No
 def test_times_are_observed_and_the_outcome_is_the_same_whatever_they_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judging = Judging(tmp_path, {"type": "latency", "max_median_ms": 1000, "max_p99_ms": 2000})
+    judging = Judging(tmp_path, {"type": "latency", "max_median_ms": 1e9, "max_p99_ms": 1e9})
     first = judging.result()
     assert first.outcome is not None and first.outcome.verdict is not None and first.outcome.verdict.passed
     assert 0 < first.observed.times["latency/1_rows/median_ms"] <= first.observed.times["latency/1_rows/p99_ms"]
     assert any(note.startswith("latency: a prediction of 1 row takes ") for note in first.observed.notes)
-    # a machine that is a hundred times slower, and still keeps the budget
+    # a machine that is a hundred times slower, and still keeps the budget, however busy this one is
     measured = latency._round
     monkeypatch.setattr(latency, "_round", lambda subject, rows: measured(subject, rows) * 100)
     request = judging.world.request("evaluate", {"training_set": judging.data, "model": judging.model})
