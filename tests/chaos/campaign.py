@@ -24,8 +24,8 @@ from millrace.spec import ProjectTree
 
 PIPELINE = "orders"
 PARTS = ("features", "training", "release", "monitoring")
-PATIENCE_S = 10
-"""How long a kill waits for a DAG to be at work."""
+PATIENCE_S, IDLE_S = 5, 60
+"""How long a kill waits for one DAG to be at work, and for any."""
 FIRST = date(2024, 1, 1)
 LIMIT_S = 900
 """What a round's runs have to end in, once nobody kills any more."""
@@ -124,10 +124,14 @@ class Campaign:
 
     def await_work(self, chance: random.Random) -> None:
         """Wait for a moment when a DAG that is chosen at random is at work, so that kills do not all come at the first
-        tasks; at most for some time, as it may have nothing to do."""
+        tasks; after a while for any, as it may have nothing to do. A project that only recovers from the last kill is
+        left alone for longer: it would be killed before it has begun again."""
         wanted, began = chance.choice(PARTS), time.monotonic()
-        while time.monotonic() < began + PATIENCE_S and f"{wanted}." not in phase(self.database):
-            if phase(self.database) == "none" and not self.at_work():  # all has ended: there is something more to do
+        while (waited := time.monotonic() - began) < IDLE_S:
+            now = phase(self.database)
+            if f"{wanted}." in now or (now != "none" and waited > PATIENCE_S):
+                break
+            if now == "none" and not self.at_work():  # all has ended: there is something more to do
                 self.start_day()
                 self.start_training()
             time.sleep(0.1)
