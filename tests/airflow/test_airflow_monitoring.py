@@ -277,6 +277,15 @@ def test_a_broken_column_fails_the_run_and_never_retrains(site):
     assert site.ledger.retrains(PIPELINE) == []
 
 
+def test_a_window_of_another_schema_never_retrains_however_much_worse_the_champion_is(site):
+    """Its check ends in an error, so that nothing it found is on record; marked as done, it is as good as failed."""
+    with at(DAY):
+        Asked(tasks.performance, here(site), tasks.performance.ask(**here(site))).answered(Outcome(facts=WORSE))
+        with pytest.raises(AirflowFailException, match="no job 'drift' of this run is on record"):
+            tasks.decide(**here(site))
+    assert (records(site), site.ledger.retrains(PIPELINE)) == ([], [])
+
+
 def test_where_the_environment_says_so_an_alert_only_warns(site):
     path = site.tree.root / "include" / "environments" / "dev.yaml"
     path.write_text(path.read_text() + "alerts: log\n")

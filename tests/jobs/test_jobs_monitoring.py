@@ -320,6 +320,25 @@ def test_a_column_that_went_empty_is_broken(job, champion):
     assert drift(job, champion, table).outcome.facts["broken"] == {"amount": "empty"}
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda t: t.set_column(2, "amount", t["amount"].cast(pa.string())), "was a number in the reference, is a cat"),
+        (lambda t: t.drop_columns(["amount"]), "the window lacks a watched column"),
+        (lambda t: t.rename_columns(["Amount" if n == "amount" else n for n in t.column_names]), "the window lacks a"),
+    ],
+    ids=["type", "gone", "renamed"],
+)
+def test_a_changed_schema_ends_the_check_and_is_no_drift(send, job, champion, change, words):
+    """Whoever decides finds no outcome, so nothing can retrain on it."""
+    window = change(features(2, begin=LATER, shift=3.0))
+
+    result = send("drift", [("model", champion), ("current", window)], AS_OF)
+
+    assert (result.outcome, result.error.type, result.error.retry) == (None, "DataError", "never")
+    assert words in result.error.message
+
+
 def test_a_model_without_a_sketch_gets_no_drift_verdict(job, champion, tmp_path):
     store = open_store(tmp_path / "store")
     card = json.loads(store.get(champion.uri + "model.json")) | {"reference": None}
