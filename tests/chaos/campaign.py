@@ -135,7 +135,7 @@ class Campaign:
                 self.start_day()
                 self.start_training()
             time.sleep(0.1)
-        time.sleep(chance.uniform(0, 1))
+        time.sleep(chance.uniform(0, 0.3))
 
     def settle(self) -> None:
         """Let all end, clear what failed, and see what must hold."""
