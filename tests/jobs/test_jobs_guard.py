@@ -51,6 +51,7 @@ import millrace.jobs.train, millrace.learners.custom, millrace.learners.xgboost
 from millrace.jobs.guard import run
 # As Airflow's importer of DAG files leaves it in every task.
 signal.signal(signal.SIGSEGV, lambda *seen: None)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, where the tests were started in the background
 print("ready", flush=True)
 for line in sys.stdin:
     path, fork = json.loads(line)
