@@ -47,7 +47,7 @@ class Group:
 
     def __post_init__(self) -> None:
         self.log = LOGS / f"test-{self.name}.log"
-        command = [sys.executable, "-m", "pytest", *GROUPS[self.name]]
+        command = [sys.executable, "-m", "pytest", "--durations=25", *GROUPS[self.name]]
         with self.log.open("wb") as out:
             self.process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out)
 

@@ -34,9 +34,9 @@ CLEARS = 4
 STARTS = 5
 VARIABLES = {
     # A task whose process is gone is found by its heartbeat. Airflow's own five and ten minutes are for slow networks.
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "25",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
-    "AIRFLOW__WORKERS__TASK_INSTANCE_HEARTBEAT_SEC": "3",
+    "AIRFLOW__WORKERS__TASK_INSTANCE_HEARTBEAT_SEC": "2",
     "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "40",
     "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "10",
     # What a dead scheduler had queued is another's once this one's last heartbeat is so old.

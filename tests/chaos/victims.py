@@ -14,8 +14,8 @@ from millrace.local.processes import Process
 
 PROC = Path("/proc")
 COMPONENTS = ("scheduler", "triggerer", "dag-processor", "api-server", "execution-api")
-WEIGHTS = {"task": 6, "job": 6, "worker": 2, "scheduler": 2, "triggerer": 1, "dag-processor": 1, "api-server": 1,
-           "execution-api": 1}  # fmt: skip
+WEIGHTS = {"task": 8, "job": 8, "worker": 3, "scheduler": 1, "triggerer": 0.25, "dag-processor": 0.25,
+           "api-server": 0.25, "execution-api": 0.25}  # fmt: skip
 """How often each kind is chosen, where one of it is there."""
 
 
