@@ -202,6 +202,19 @@ def test_only_the_migration_sees_the_first_users_password(helm):
         assert {"postgres-password", "fernet-key", "jwt-secret", "session-key", "redis-password"} <= keys
 
 
+@pytest.mark.parametrize("signing", [True, False])
+def test_only_who_runs_tasks_sees_the_signing_key_and_does_not_start_without_it(helm, signing):
+    for name, template in pods(helm.render(merged(SITE, {"signing": signing}))):
+        (files,) = [v["projected"]["sources"] for v in template["spec"]["volumes"] if v["name"] == "secrets"]
+        needed = {item["key"] for source in files if not source["secret"].get("optional")
+                  for item in source["secret"]["items"]}  # fmt: skip
+        env = {v["name"]: v.get("value") for v in template["spec"]["containers"][0]["env"]}
+        signs = signing and name == "m-scheduler"
+        assert ({"signing-key", "signing-public-key"} <= needed) is signs
+        assert (env.get("MILLRACE_SIGNING_KEY") == "/run/secrets/millrace/signing-key") is signs
+        assert ("MILLRACE_SIGNING_PUBLIC_KEY" in env) is signs
+
+
 def test_settings_have_the_names_that_compose_gives_them(helm):
     # Given the stack on one machine: moving from it to a cluster changes values, not names
     compose = yaml.safe_load((ROOT / "docker-compose.yaml").read_text())

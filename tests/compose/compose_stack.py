@@ -14,6 +14,8 @@ from typing import Any
 
 from docker_engine import ROOT, docker
 
+from support.keys import keys
+
 from millrace.local.processes import free_ports
 from millrace.local.rest import AirflowApi
 
@@ -38,10 +40,16 @@ class Stack:
             "AIRFLOW_PORT": airflow,
             "MLFLOW_PORT": mlflow,
         }
+        signing = self.folder / "secrets"
+        signing.mkdir(exist_ok=True)
+        for made, name in zip(keys(self.folder), ("signing-key", "signing-public-key"), strict=True):
+            made.chmod(0o444)  # a container reads it as a user that this machine does not know
+            made.rename(signing / name)
         text = (ROOT / ".env.example").read_text()
         for name, value in changes.items():
             text = re.sub(rf"(?m)^{name}=.*$", f"{name}={value}", text)
-        self.env_file.write_text(text + f"\nCOMPOSE_PROJECT_NAME={self.name}\n")
+        files = ":".join(str(ROOT / f"docker-compose{more}.yaml") for more in ("", ".signing"))
+        self.env_file.write_text(text + f"\nCOMPOSE_PROJECT_NAME={self.name}\nCOMPOSE_FILE={files}\n")
         self.airflow, self.mlflow = f"http://localhost:{airflow}", f"http://localhost:{mlflow}"
 
     @property

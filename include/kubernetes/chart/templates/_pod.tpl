@@ -74,7 +74,7 @@
 {{- end }}
 {{- end -}}
 
-{{- /* (dict "root" $ "more" (list "admin-password")) */ -}}
+{{- /* (dict "root" $ "more" (list "admin-password") "keys" (list "signing-key")): optional ones, and needed ones */ -}}
 {{- define "millrace.volumes" -}}
 - name: scratch
   emptyDir: {sizeLimit: {{ .root.Values.pods.scratch }}}
@@ -88,7 +88,7 @@
           items:
             {{- $keys := list "postgres-password" "fernet-key" "jwt-secret" "session-key" }}
             {{- if hasPrefix "redis" .root.Values.services.online }}{{ $keys = append $keys "redis-password" }}{{ end }}
-            {{- range $keys }}
+            {{- range concat $keys .keys }}
             - {key: {{ . }}, path: {{ . }}}
             {{- end }}
       - secret:
@@ -133,6 +133,8 @@ affinity:
 {{- /* A Deployment: (dict "root" $ "component" "scheduler" "values" .Values.scheduler "token" true "grace" 600
        "job" "SchedulerJob" or "http" true, "ports" (dict "logs" 8793)) */ -}}
 {{- define "millrace.deployment" -}}
+{{- /* The process that runs tasks signs promotions, and nobody else sees the key. */ -}}
+{{- $keys := ternary (list "signing-key" "signing-public-key") list (and .root.Values.signing (eq .component "scheduler")) }}
 apiVersion: apps/v1
 kind: Deployment
 metadata:
@@ -173,6 +175,10 @@ spec:
           args: [airflow, {{ .component }}]
           env:
             {{- include "millrace.env" .root | nindent 12 }}
+            {{- if $keys }}
+            - {name: MILLRACE_SIGNING_KEY, value: /run/secrets/millrace/signing-key}
+            - {name: MILLRACE_SIGNING_PUBLIC_KEY, value: /run/secrets/millrace/signing-public-key}
+            {{- end }}
           {{- with .ports }}
           ports:
             {{- range $name, $port := . }}
@@ -214,5 +220,5 @@ spec:
           volumeMounts:
             {{- include "millrace.mounts" .root | nindent 12 }}
       volumes:
-        {{- include "millrace.volumes" (dict "root" .root "more" list) | nindent 8 }}
+        {{- include "millrace.volumes" (dict "root" .root "more" list "keys" $keys) | nindent 8 }}
 {{- end -}}
