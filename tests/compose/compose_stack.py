@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from docker_engine import ROOT, docker
-
 from support.keys import keys
 
 from millrace.local.processes import free_ports
