@@ -32,9 +32,10 @@ GROUPS: dict[str, list[str]] = {
     "cluster": ["tests/cluster"],
     "loop": ["-m", "loop", "tests/loop"],
     "chart": ["tests/chart"],
-    "compose": ["tests/compose", "tests/images"],
+    "compose": ["tests/compose"],
     "rest": ["-m", "not loop", "tests", *(f"--ignore=tests/{room}" for room in (*ENGINES, *OWN))],
     "engines": ["-m", "not loop", *(f"tests/{room}" for room in ENGINES)],
+    "images": ["tests/images"],
 }
 
 

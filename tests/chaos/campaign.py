@@ -129,7 +129,8 @@ class Campaign:
         wanted, began = chance.choice(PARTS), time.monotonic()
         while (waited := time.monotonic() - began) < IDLE_S:
             now = phase(self.database)
-            if f"{wanted}." in now or (now != "none" and waited > PATIENCE_S):
+            alive = present(self.running.processes)["task"]  # a task whose process was killed is at work by the record
+            if alive and (f"{wanted}." in now or (now != "none" and waited > PATIENCE_S)):
                 break
             if now == "none" and not self.at_work():  # all has ended: there is something more to do
                 self.start_day()
