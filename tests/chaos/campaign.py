@@ -116,9 +116,6 @@ class Campaign:
                 self.save()
                 print(f"{time.strftime('%H:%M:%S')} round {number}, kill {self.kills}: {victim.kind} at {victim.phase}",
                       file=sys.stderr, flush=True)  # fmt: skip
-            if not self.running.alive():
-                time.sleep(chance.uniform(0, 2))
-                self.revive()
         self.settle()
         self.state["round"] = number + 1
 
@@ -128,6 +125,9 @@ class Campaign:
         left alone for longer: it would be killed before it has begun again."""
         wanted, began = chance.choice(PARTS), time.monotonic()
         while (waited := time.monotonic() - began) < IDLE_S:
+            if not self.running.alive():
+                time.sleep(chance.uniform(0, 2))
+                self.revive()
             now = phase(self.database)
             alive = present(self.running.processes)["task"]  # a task whose process was killed is at work by the record
             if alive and (f"{wanted}." in now or (now != "none" and waited > PATIENCE_S)):
