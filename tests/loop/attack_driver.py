@@ -15,6 +15,7 @@ from typing import Any
 
 import driver
 from driver import known, waiting
+from mlflow import MlflowClient
 
 from millrace.core.errors import MillraceError
 from millrace.core.settings import Settings
@@ -123,7 +124,8 @@ def main(root: str, pipeline: str, data: str, *days: str) -> dict[str, Any]:
     running = up(tree, settings, people=USERS)
     try:
         attack = Attack(running, pipeline, Ledger.open(settings.ledger))
-        until(lambda: all(known(running.api, f"{pipeline}__{part}") for part in ("features", "training", "release")),
+        until(lambda: all(known(running.api, f"{pipeline}__{part}") for part in ("features", "training", "release",
+                                                                     "retirement")),
               "the DAGs to be parsed")  # fmt: skip
         print(f"{time.monotonic() - began:.0f} s: up", file=sys.stderr)
         for step in (train, forge_an_approval, forge_a_release, void_by_a_newer_one, forge_a_rejection,
@@ -131,6 +133,8 @@ def main(root: str, pipeline: str, data: str, *days: str) -> dict[str, Any]:
             step(attack, days) if step is train else step(attack)
             print(f"{time.monotonic() - began:.0f} s: {step.__name__}: {attack.outcome}", file=sys.stderr)
         pass_a_failed_gate(attack, Path(data), days)
+        train_for_two(attack)
+        change_an_alias(attack, settings)
         tables = Tables(open_store(settings.store))
         return {
             **attack.outcome,
@@ -261,6 +265,24 @@ def pass_a_failed_gate(attack: Attack, data: Path, days: tuple[str, ...]) -> Non
         attack.mark("mallory", "features", "bad", task)
     attack.clear("mallory", "features", "bad", "publish", downstream=True)
     attack.outcome["forged features gate"] = attack.ends("features", "bad")
+
+
+def train_for_two(attack: Attack) -> None:
+    """Two ask for a retraining at the same time."""
+    for user in ("ann", "bob"):
+        attack.start(user, "training", f"by-{user}", {"reason": "please"})
+    attack.outcome["asked twice"] = [attack.ends("training", f"by-{user}") for user in ("ann", "bob")]
+    attack.outcome["trained"] = sorted(attack.task("training", f"by-{user}", "train") for user in ("ann", "bob"))
+
+
+def change_an_alias(attack: Attack, settings: Settings) -> None:
+    """Name another champion in MLflow, past the ledger; the retirement DAG sets it right, and retires what is old."""
+    client = MlflowClient(settings.mlflow)
+    client.set_registered_model_alias(attack.pipeline, "champion", "1")
+    attack.start("ann", "retirement", "by-hand", {})
+    attack.outcome["retirement"] = attack.ends("retirement", "by-hand")
+    attack.outcome["alias"] = str(client.get_registered_model(attack.pipeline).aliases["champion"])
+    attack.outcome["lives"] = {life.version: life.state for life in attack.ledger.lives(attack.pipeline)}
 
 
 if __name__ == "__main__":

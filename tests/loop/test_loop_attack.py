@@ -23,6 +23,8 @@ def test_controls_hold_against_whoever_may_edit_a_run(tmp_path):
     # Given a project where a person must approve, and users of several roles
     root = tmp_path / "shop"
     data = small(root, DAYS, approval="human\n  look_every: PT3S")
+    with (root / "include" / "environments" / "dev.yaml").open("a") as environment:
+        environment.write("aliases: revert\nretention:\n  schedule: '0 4 * * *'\n  candidates: PT1S\n")
     command = [sys.executable, "-m", "millrace.cli.app", "apply", "--project", root]
     subprocess.run(command, check=True, capture_output=True, env=clean())
     # When they try what their rights let them
@@ -52,4 +54,9 @@ def test_controls_hold_against_whoever_may_edit_a_run(tmp_path):
     assert (seen["forged transform"], seen["forged features gate"]) == ("failed", "failed")
     assert seen["published"] == list(DAYS[:-1])
     assert (seen["champion"], seen["champions"], seen["requester"], seen["died"]) == (2, [2], "bob", [])
+    # two that ask at once get one training
+    assert (seen["asked twice"], seen["trained"]) == (["success", "success"], ["skipped", "success"])
+    # what somebody says in MLflow itself is taken back, and a version that can come to nothing more is retired
+    assert (seen["retirement"], seen["alias"]) == ("success", "2")
+    assert seen["lives"] == {"1": "retired", "2": "champion", "3": "challenger"}
     assert {"promote", "approve", "transform", "gate_features", "publish"} <= set(seen["denied"])
