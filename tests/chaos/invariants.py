@@ -70,7 +70,10 @@ def versions(ledger: Ledger, settings: Settings, pipeline: str, trainings: list[
                        and not e.event.answers and len(e.event.runs) == 1)  # fmt: skip
     attempts = {e.event.version: e.event.attempt for e in ledger.entries(pipeline, "approval")}
     found += [f"version {v} was asked for {n} times" for v, n in requests.items() if n > 1 or attempts[v] > 1]
-    found += [f"no release was asked for version {each.version}" for each in known if each.version not in attempts]
+    # A run that was held up until a newer version had become champion asks for nothing, and says so.
+    newest = max((champion.version for champion in ledger.champions(pipeline)), default=0)
+    found += [f"no release was asked for version {each.version}" for each in known
+              if each.version not in attempts and each.version > newest]  # fmt: skip
     client = MlflowClient(settings.mlflow)
     name = next((model.name for model in client.search_registered_models() if pipeline in model.name), None)
     there = sorted(int(v.version) for v in client.search_model_versions(f"name = '{name}'")) if name else []
