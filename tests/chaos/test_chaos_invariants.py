@@ -83,6 +83,18 @@ def test_a_pointer_that_moved_twice_and_a_day_that_is_not_online_are_found(house
     ]  # fmt: skip
 
 
+def test_a_version_that_nobody_asked_to_release_is_found_unless_a_newer_one_went_before(house):
+    def unasked() -> list[str]:
+        found = invariants.versions(house.ledger, house.site.settings, PIPELINE, ["a", "b", "c", "d"])
+        return [each for each in found if "no release" in each]
+
+    house.register(3)
+    assert unasked() == ["no release was asked for version 3"]
+    house.register(4)
+    house.release(4)
+    assert unasked() == []
+
+
 def test_what_is_left_of_a_project_is_found(tmp_path):
     left = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE,
                             env={"MILLRACE_PROJECT": str(tmp_path)})  # fmt: skip
