@@ -47,6 +47,21 @@ def test_the_same_bytes_that_met_another_champion_are_a_version_of_their_own(sit
     assert sent[0].identity.job == "register"
 
 
+def test_what_a_killed_try_has_registered_stays_though_evidence_would_be_another_now(site, monkeypatch):
+    # given: a run whose try was killed when its version was on record
+    model = stored(site, "model", "m")
+    again(site, model, None)
+    registered = version(1, None).model_copy(update={"model": model, "run": f"{PIPELINE}__training/manual__1"})
+    site.ledger.record(registered)
+    # and a verdict on parity that came since
+    first = site.tables.resolve(f"{PIPELINE}/features", DAYS[0]).snapshot
+    site.ledger.record(verdict(pipeline=PIPELINE, dataset="parity", partition=DAYS[0], snapshot=first))
+    monkeypatch.setattr(registration, "outcome_of", lambda request: pytest.fail("registered again"))
+    # then
+    with at("register"):
+        assert registration.register(**here(site)) == {"version": 1, "evidence": registered.evidence.digest}
+
+
 def test_evidence_is_put_together_from_what_is_on_record_with_the_raw_verdicts_behind_it(site, monkeypatch):
     raw = Source(dataset="raw.visits", partition=DAYS[0], snapshot=digest(7))
     site.ledger.record(verdict(7, pipeline=PIPELINE, dataset="raw.visits", partition=DAYS[0]))

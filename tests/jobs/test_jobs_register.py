@@ -137,6 +137,29 @@ def test_a_late_retry_of_an_older_registration_keeps_the_newer_challenger(regist
     assert registry.aliases() == {"challenger": 2}
 
 
+def of_run(request: Any, run_id: str, try_number: int = 1) -> Any:
+    """The request as a task of a run sends it."""
+    named = {"dag_id": "flights__training", "run_id": run_id, "try_number": try_number}
+    return request.model_copy(update={"run": request.run.model_copy(update=named)})
+
+
+def test_a_try_that_knows_other_costs_takes_up_the_version_that_a_killed_one_left(registry):
+    killed = registry.registration(1)
+    assert run(of_run(killed, "a")).outcome.facts["version"] == 1
+    dearer = [{**each, "seconds": 99.0} for each in killed.identity.params["evidence"]["cost"]]
+    evidence = {**killed.identity.params["evidence"], "cost": dearer}
+    params = {**killed.identity.params, "evidence": evidence}
+    again = killed.model_copy(update={"identity": killed.identity.model_copy(update={"params": params})})
+
+    outcome = run(of_run(again, "a", 2)).outcome
+
+    (version,) = find_versions(registry.client, PIPELINE, {})
+    assert outcome.facts["version"] == 1
+    assert version.tags["millrace.evidence"] == outcome.outputs["evidence"].digest == outcome.facts["evidence"]
+    # while another run that made the same bytes is a version of its own
+    assert run(of_run(again, "b")).outcome.facts["version"] == 2
+
+
 def test_the_same_model_with_other_evidence_is_another_version(registry):
     assert registry.registered(1) == 1
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +68,7 @@ def bring(
     """
     if not reason.strip():
         raise MillraceError("an import needs a reason", next_step="Say why, with --reason")
-    work = _Import.of(tree, settings, ledger, pipeline, by)
+    work = _Import.of(tree, settings, ledger, pipeline, f"{by}__{digest(file.read_bytes())[7:19]}")
     form = file.suffix.removeprefix(".").lower()
     stored = work.keep("file", file)
     beside = [("card", work.keep("card", card), None)] if card else []
@@ -150,14 +149,14 @@ class _Import:
     seen: dict[str, JobResult]
 
     @classmethod
-    def of(cls, tree: ProjectTree, settings: Settings, ledger: Ledger, pipeline: str, by: str) -> _Import:
+    def of(cls, tree: ProjectTree, settings: Settings, ledger: Ledger, pipeline: str, run: str) -> _Import:
         placed = Placed.of(tree, settings.environment, pipeline)
         if placed.spec.training is None:
             raise DataError("a pipeline without training has no models", given=pipeline)
         bundle = tree.bundle(pipeline)
         bundles.keep(open_store(settings.store), bundle)
-        run = f"{pipeline}__import/{by}__{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
-        return cls(placed, settings, ledger, bundle.digest, run, {})
+        # Named by its file, not by the clock: what was killed before its version was on record is taken up again.
+        return cls(placed, settings, ledger, bundle.digest, f"{pipeline}__import/{run}", {})
 
     def keep(self, kind: str, path: Path) -> Artifact:
         """A given file in the store, by its digest."""

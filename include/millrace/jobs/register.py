@@ -14,7 +14,7 @@ from millrace.evidence import card
 from millrace.jobs.work import Work
 from millrace.mlflow.registry import CHALLENGER, CHAMPION, alias_versions, ensure_version
 from millrace.mlflow.runs import connect, reaching
-from millrace.rules.evidence import EVIDENCE_TAG, MODEL_TAG, PRESENT, Evidence, missing
+from millrace.rules.evidence import EVIDENCE_TAG, MODEL_TAG, PRESENT, RUN_TAG, Evidence, missing
 from millrace.store.layout import CARD, SIGNATURE
 
 if TYPE_CHECKING:
@@ -35,7 +35,11 @@ class Params(BaseModel):
 
 
 def run(work: Work, params: Params) -> Outcome:
-    """Store the Evidence, then make the version of this model and Evidence, once however often this runs.
+    """Store the Evidence, then make the version of this model, once for each run however often this is tried.
+
+    What Evidence says of costs, parity and who asked may be another at the next try. A version that a killed try left,
+    of the same run, model and evaluation, is made the present Evidence's: whoever asks knows that none of this run is
+    on record yet. Without a run, the Evidence itself tells versions apart.
 
     Raises EvidenceError when the Evidence is incomplete, or speaks of other bytes than the inputs.
     """
@@ -48,18 +52,27 @@ def run(work: Work, params: Params) -> Outcome:
     client = connect(uri)
     with reaching(uri):
         _check_files(client, run_id, evidence)
-        same = {MODEL_TAG: evidence.model.digest, EVIDENCE_TAG: stored.digest}
+        tags = {**_tags(evidence), MODEL_TAG: evidence.model.digest, EVIDENCE_TAG: stored.digest, "millrace.card": page}
+        description = f"Trained to {evidence.trained_to}: {evidence.reason}"
+        apart: tuple[str, ...] = (MODEL_TAG, EVIDENCE_TAG)
+        if work.request.run.run_id:
+            tags[RUN_TAG] = f"{work.request.run.dag_id}/{work.request.run.run_id}"
+            apart = (MODEL_TAG, RUN_TAG, "millrace.evaluation")
         version = ensure_version(
             client,
             name,
-            same,
+            {tag: tags[tag] for tag in apart},
             about=work.spec.description,
             source=f"runs:/{run_id}/{FILES}",
             run_id=run_id,
-            tags={**_tags(evidence), **same, "millrace.card": page},
-            description=f"Trained to {evidence.trained_to}: {evidence.reason}",
+            tags=tags,
+            description=description,
         )
         number = int(version.version)
+        if version.tags.get(EVIDENCE_TAG) != stored.digest:
+            for tag, value in tags.items():
+                client.set_model_version_tag(name, version.version, tag, value)
+            client.update_model_version(name, version.version, description=description)
         # A retry of an older registration must not take the alias from a newer challenger, or from the champion.
         aliases = alias_versions(client, name)
         if number > max(aliases.get(CHALLENGER, 0), aliases.get(CHAMPION, 0)):

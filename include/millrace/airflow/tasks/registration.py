@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,11 +18,15 @@ from millrace.airflow.tasks.training import claimed_of, model_of, training_set_o
 from millrace.contract import JobResult
 from millrace.ledger import Registered, Source, TrainingRun
 
+log = logging.getLogger(__name__)
+
 
 def register(root: str, pipeline: str) -> dict[str, Any]:
     """Register the challenger in MLflow with its Evidence, put together from what is on record of this run.
 
     A model of the same bytes as one that was registered against the same champion is nothing new: the run ends here.
+    What this run has registered stays as it is, when a try was killed after it: Evidence put together again may say
+    something else of costs and parity, and would be another version.
     """
     site = Site.at(root, pipeline)
     claimed = claimed_of(site)
@@ -37,6 +42,10 @@ def register(root: str, pipeline: str) -> dict[str, Any]:
         if claimed.decision:
             site.ledger.finish(claimed.decision, "done")  # it trained; that nothing changed is no failure
         raise AirflowSkipException(note(_nothing_new(site, known)))
+    for mine in site.ledger.versions(pipeline):
+        if (mine.run, mine.model.digest, mine.fought) == (claimed.run, model.digest, fought):
+            log.info("This run has registered version %s already", mine.version)
+            return {"version": mine.version, "evidence": mine.evidence.digest}
     results = {
         job: decided.result(site, decided.done(site, job)) for job in ("build_training_set", "train", "evaluate")
     }
