@@ -1,0 +1,1 @@
+"""What answers over HTTP, and what it has answered; it imports nothing that trains, no Airflow and no Feast."""
