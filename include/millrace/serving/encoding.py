@@ -1,0 +1,123 @@
+"""Rows as a request has them, encoded as the batch encodes its columns: the same IEEE values, without Arrow.
+
+A request's few rows would wait a millisecond and more for Arrow tables to be made of them. What a value becomes is said
+by the model's encoder alone: the type that the feature had in training, and the categories seen there.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from millrace.core.errors import DataError
+from millrace.models.encoding import Encoder, Feature
+from millrace.models.protocol import Matrix
+from millrace.rules.numbers import LARGEST
+
+Read = Callable[[Any], float]
+_SHOWN = 80
+"""Characters of a given value that a message repeats."""
+
+
+class RowEncoder:
+    """Encodes rows for one model. Safe to use from several threads."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.columns = encoder.columns
+        self.names = [feature.name for feature in encoder.features]
+        self._known = frozenset(self.names)
+        self._read = [(feature, _reader(feature)) for feature in encoder.features]
+
+    def encode(self, rows: Sequence[Mapping[str, Any]]) -> Matrix:
+        """Encode rows of feature -> value; null and NaN are missing, a category never seen is like none.
+
+        Raises DataError naming row and field of a value that the feature cannot have, a field that is missing, and one
+        that the model does not know.
+        """
+        values = np.empty((len(rows), len(self._read)), dtype=np.float64)
+        for number, row in enumerate(rows):
+            if row.keys() != self._known:
+                self._refuse(number, row)
+            values[number] = [self._value(number, feature, read, row) for feature, read in self._read]
+        return Matrix(self.columns, values)
+
+    def _value(self, number: int, feature: Feature, read: Read, row: Mapping[str, Any]) -> float:
+        value = row[feature.name]
+        if value is None:
+            return math.nan if feature.kind == "number" else 0.0
+        try:
+            return read(value)
+        except (ValueError, OverflowError, TypeError):
+            raise DataError(
+                f"row {number}: '{feature.name}' cannot be this value",
+                where=feature.name,
+                given=repr(value)[:_SHOWN],
+                allowed=_allowed(feature),
+            ) from None
+
+    def _refuse(self, number: int, row: Mapping[str, Any]) -> None:
+        if missing := [name for name in self.names if name not in row]:
+            raise DataError(f"row {number} lacks '{missing[0]}'", where=missing[0], given=sorted(map(str, row))[:20],
+                            next_step="Say null where there is no value")  # fmt: skip
+        unknown = next(str(name) for name in row if name not in self._known)
+        near = difflib.get_close_matches(unknown, self.names, 1)
+        raise DataError(
+            f"row {number} has a field that the model does not know", where=unknown[:_SHOWN], given=unknown[:_SHOWN],
+            allowed=self.names, next_step=f"Did you mean '{near[0]}'?" if near else None,
+        )  # fmt: skip
+
+
+def _reader(feature: Feature) -> Read:
+    if feature.kind == "number":
+        return _number(feature.type)
+    codes = {name: 1.0 + place for place, name in enumerate(feature.categories)}
+
+    def text(value: Any) -> float:
+        if not isinstance(value, str):
+            raise TypeError
+        return codes.get(value, 0.0)
+
+    def boolean(value: Any) -> float:
+        if not isinstance(value, bool):
+            raise TypeError
+        return codes.get("true" if value else "false", 0.0)
+
+    return text if feature.kind == "text" else boolean
+
+
+def _number(kind: str) -> Read:
+    whole = kind.startswith(("int", "uint"))
+    if whole:
+        bits = int(kind.removeprefix("u").removeprefix("int"))
+        least, most = (0, 2**bits - 1) if kind.startswith("u") else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    # A column of fewer bits has rounded its values before the batch sees them.
+    rounded = {"float": struct.Struct("f"), "halffloat": struct.Struct("e")}.get(kind)
+
+    def number(value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise TypeError
+        if whole:
+            if not least <= (exact := int(value)) <= most or exact != value:
+                raise ValueError
+            return float(exact)
+        found = float(value)
+        if math.isnan(found):
+            return math.nan
+        if rounded is not None:
+            (found,) = rounded.unpack(rounded.pack(found))
+        if abs(found) > LARGEST:
+            raise ValueError
+        return found
+
+    return number
+
+
+def _allowed(feature: Feature) -> str:
+    if feature.kind == "number":
+        return f"a number ({feature.type}) up to {LARGEST:.8g}, or null"
+    return "text, or null" if feature.kind == "text" else "true, false, or null"
