@@ -24,7 +24,7 @@ from millrace.spec import ProjectTree
 
 PIPELINE = "orders"
 PARTS = ("features", "training", "release", "monitoring")
-PATIENCE_S, IDLE_S = 5, 60
+PATIENCE_S, IDLE_S = 2, 60
 """How long a kill waits for one DAG to be at work, and for any."""
 FIRST = date(2024, 1, 1)
 LIMIT_S = 900
