@@ -70,10 +70,9 @@ def versions(ledger: Ledger, settings: Settings, pipeline: str, trainings: list[
                        and not e.event.answers and len(e.event.runs) == 1)  # fmt: skip
     attempts = {e.event.version: e.event.attempt for e in ledger.entries(pipeline, "approval")}
     found += [f"version {v} was asked for {n} times" for v, n in requests.items() if n > 1 or attempts[v] > 1]
-    # A run that was held up until a newer version had become champion asks for nothing, and says so.
-    newest = max((champion.version for champion in ledger.champions(pipeline)), default=0)
+    late = overtaken(ledger, pipeline)
     found += [f"no release was asked for version {each.version}" for each in known
-              if each.version not in attempts and each.version > newest]  # fmt: skip
+              if each.version not in attempts and each.version not in late]  # fmt: skip
     client = MlflowClient(settings.mlflow)
     name = next((model.name for model in client.search_registered_models() if pipeline in model.name), None)
     there = sorted(int(v.version) for v in client.search_model_versions(f"name = '{name}'")) if name else []
@@ -86,6 +85,16 @@ def versions(ledger: Ledger, settings: Settings, pipeline: str, trainings: list[
     if len(known) > len(trainings):
         found.append(f"{len(trainings)} trainings made {len(known)} versions")
     return found
+
+
+def overtaken(ledger: Ledger, pipeline: str) -> set[int]:
+    """Versions that may not be asked for: a newer one is champion, or they met another champion in their duel, since
+    their run was held up. A release says so and ends; to train again is somebody's decision."""
+    now = ledger.champion(pipeline)
+    if now is None:
+        return set()
+    return {each.version for each in ledger.versions(pipeline)
+            if each.version < now.version or each.fought != now.model_digest}  # fmt: skip
 
 
 def partitions(ledger: Ledger, tables: Tables, pipeline: str, days: list[str]) -> list[str]:
