@@ -83,16 +83,20 @@ def test_a_pointer_that_moved_twice_and_a_day_that_is_not_online_are_found(house
     ]  # fmt: skip
 
 
-def test_a_version_that_nobody_asked_to_release_is_found_unless_a_newer_one_went_before(house):
-    def unasked() -> list[str]:
+def test_a_version_that_nobody_asked_to_release_is_found_unless_it_was_overtaken(house):
+    def unasked(fought: str | None) -> list[str]:
+        known = house.ledger.registered(PIPELINE, 3)
+        house.ledger.record(known.model_copy(update={"fought": fought}))
         found = invariants.versions(house.ledger, house.site.settings, PIPELINE, ["a", "b", "c", "d"])
         return [each for each in found if "no release" in each]
 
     house.register(3)
-    assert unasked() == ["no release was asked for version 3"]
+    champion = house.ledger.champion(PIPELINE).model_digest
+    assert unasked(champion) == ["no release was asked for version 3"]
+    assert unasked("sha256:" + "0" * 64) == [], "its duel was with another"
     house.register(4)
     house.release(4)
-    assert unasked() == []
+    assert unasked(house.ledger.champion(PIPELINE).model_digest) == [], "a newer one is champion"
 
 
 def test_what_is_left_of_a_project_is_found(tmp_path):
