@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xgboost as xgb
+from mlflow import MlflowClient
 from support import graphs
 from support.project import PIPELINE
 from support.whole import Whole
@@ -20,6 +21,8 @@ from millrace.cli.importing import Brought, bring
 from millrace.core.errors import MillraceError
 from millrace.evidence.subject import evidence_of
 from millrace.evidence.verification import verify
+from millrace.ledger import Registered
+from millrace.mlflow.registry import find_versions
 from millrace.models.encoding import Encoder
 from millrace.models.files import load
 from millrace.store import SnapshotStore
@@ -78,6 +81,28 @@ def test_an_imported_model_is_judged_registered_promoted_and_verified_like_anoth
     assert not [each for each in findings if each.holds is False], findings
     html = card_of(subject(house.site.settings, house.site.ledger, PIPELINE, 2)).decode()
     assert "trained elsewhere" in html and "brought in by eve" in html and "Learner: rounds" not in html
+
+
+def test_an_import_that_was_killed_before_its_version_was_on_record_is_taken_up(house, tmp_path, monkeypatch):
+    file, card = trained_elsewhere(house, tmp_path / "theirs.ubj")
+    ledger = house.site.ledger
+    record = ledger.record
+
+    def killed(event: Any) -> Any:
+        if isinstance(event, Registered):
+            raise KeyboardInterrupt
+        return record(event)
+
+    monkeypatch.setattr(ledger, "record", killed)
+    with pytest.raises(KeyboardInterrupt):
+        brought(house, file, card, by="o'brien")
+    monkeypatch.undo()
+    before = [v.version for v in find_versions(MlflowClient(house.site.settings.mlflow), PIPELINE, {})]
+
+    version = brought(house, file, card, by="o'brien")[0].version
+
+    after = [v.version for v in find_versions(MlflowClient(house.site.settings.mlflow), PIPELINE, {})]
+    assert after == before and version == int(before[-1])
 
 
 def test_a_graph_is_judged_registered_promoted_and_verified_like_another(house, tmp_path):

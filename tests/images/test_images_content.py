@@ -105,8 +105,6 @@ except Exception as err:
     assert python("jobs", code).split()[-1] in ("RuntimeError", "AssertionError")
 
 
-@pytest.mark.fuzz
-@pytest.mark.skipif(os.environ.get("MILLRACE_TEST_FUZZ") != "1", reason="installs all packages anew: make fuzz")
 def test_two_builds_install_the_same_files():
     digest = (ROOT / "include" / "images" / "digest.py").read_text()
     again = "millrace-jobs:built-again"

@@ -114,6 +114,23 @@ def test_a_disk_that_is_full_is_said_and_nothing_half_is_kept(tmp_path):
     assert held(tmp_path) == [b"first" * 100, b"third", b"fourth" * 1000]
 
 
+def test_a_segment_whose_name_may_be_lost_takes_no_record(tmp_path, monkeypatch):
+    sync, fails = module._sync_folder, [True]
+
+    def once(folder: Path) -> None:
+        if fails:
+            raise OSError(5, fails.pop() and "Input/output error")
+        sync(folder)
+
+    with Log(tmp_path) as log:
+        monkeypatch.setattr(module, "_sync_folder", once)
+        with pytest.raises(Unavailable, match="Input/output error"):
+            log.append(b"one").result(timeout=20)
+        log.append(b"two").result(timeout=20)
+    assert held(tmp_path) == [b"two"]
+    assert len(log.segments()) == 1 and not list(tmp_path.glob(f"*{OPEN}"))
+
+
 @given(st.lists(st.binary(min_size=1, max_size=60), min_size=1, max_size=6), st.data())
 def test_of_a_torn_segment_the_whole_records_are_taken_and_no_other(tmp_path_factory, records, data):
     folder = tmp_path_factory.mktemp("torn")

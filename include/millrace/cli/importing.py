@@ -68,7 +68,7 @@ def bring(
     """
     if not reason.strip():
         raise MillraceError("an import needs a reason", next_step="Say why, with --reason")
-    work = _Import.of(tree, settings, ledger, pipeline, f"{by}__{digest(file.read_bytes())[7:19]}")
+    work = _Import.of(tree, settings, ledger, pipeline, digest([by, digest(file.read_bytes())])[7:19])
     form = file.suffix.removeprefix(".").lower()
     stored = work.keep("file", file)
     beside = [("card", work.keep("card", card), None)] if card else []
@@ -155,7 +155,7 @@ class _Import:
             raise DataError("a pipeline without training has no models", given=pipeline)
         bundle = tree.bundle(pipeline)
         bundles.keep(open_store(settings.store), bundle)
-        # Named by its file, not by the clock: what was killed before its version was on record is taken up again.
+        # Named by who and which file, not by the clock: what a kill left before it was on record is taken up again.
         return cls(placed, settings, ledger, bundle.digest, f"{pipeline}__import/{run}", {})
 
     def keep(self, kind: str, path: Path) -> Artifact:

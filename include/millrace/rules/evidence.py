@@ -34,7 +34,7 @@ from millrace.rules.provenance import (
 MANUAL = "manual"
 """The `decision` of a training that a person started."""
 MODEL_TAG, EVIDENCE_TAG, RUN_TAG = "millrace.model_digest", "millrace.evidence", "millrace.run"
-"""Tags of a registered version that say which model it is and which Evidence it carries."""
+"""Tags of a registered version that say which model it is, which Evidence it carries, and which run made it."""
 
 
 _PLACES = {

@@ -152,11 +152,16 @@ class Log:
     def _begin(self) -> None:
         self._count += 1
         name = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{time.time_ns() % 10**9:09d}-{self._count:06d}"
-        self._path = self.folder / f"{name}{OPEN}"
-        self._file = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        self._size, self._since = 0, time.monotonic()
+        path = self.folder / f"{name}{OPEN}"
+        file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
         if self.durable:
-            _sync_folder(self.folder)
+            try:
+                _sync_folder(self.folder)
+            except OSError:  # a file whose name may be lost takes no record
+                os.close(file)
+                path.unlink()
+                raise
+        self._path, self._file, self._size, self._since = path, file, 0, time.monotonic()
 
     def _take_back(self) -> None:
         """Leave the segment as it was before. Where even that fails it is used no more: what may be torn at its end is

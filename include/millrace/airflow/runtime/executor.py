@@ -86,6 +86,8 @@ class WarmLocalExecutor(LocalExecutor):
 
     def _check_workers(self) -> None:
         """Give what waits to workers that are idle, and start those that are missing for it."""
+        if not self._pending:
+            return
         missing = min(len(self._pending) - len(self._idle()), self.parallelism - len(self._crew))
         if missing > 0 and self.is_mp_using_fork:
             self._spawn_workers_with_gc_freeze(self.parallelism - len(self._crew))

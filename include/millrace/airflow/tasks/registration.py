@@ -38,14 +38,14 @@ def register(root: str, pipeline: str) -> dict[str, Any]:
     if judged.passed is not True:
         decided.deny(site, f"{pipeline}: the model of this run did not pass its evaluation; nothing is registered")
     fought = judged.took("champion").get(None)
-    if (known := _registered_before(site, model.digest, fought)) is not None:
-        if claimed.decision:
-            site.ledger.finish(claimed.decision, "done")  # it trained; that nothing changed is no failure
-        raise AirflowSkipException(note(_nothing_new(site, known)))
     for mine in site.ledger.versions(pipeline):
         if (mine.run, mine.model.digest, mine.fought) == (claimed.run, model.digest, fought):
             log.info("This run has registered version %s already", mine.version)
             return {"version": mine.version, "evidence": mine.evidence.digest}
+    if (known := _registered_before(site, model.digest, fought)) is not None:
+        if claimed.decision:
+            site.ledger.finish(claimed.decision, "done")  # it trained; that nothing changed is no failure
+        raise AirflowSkipException(note(_nothing_new(site, known)))
     results = {
         job: decided.result(site, decided.done(site, job)) for job in ("build_training_set", "train", "evaluate")
     }
