@@ -18,6 +18,7 @@ from millrace.spec.media import EMBEDDED, UNEXPLAINED, coordinates
 from millrace.spec.model_checks import unfit
 from millrace.spec.monitoring import MonitoringSpec
 from millrace.spec.partitions import Grain, Partitioning, is_timezone, keeps_its_clocks
+from millrace.spec.serving import ServingSpec
 from millrace.spec.source import NEEDED, Source, location_fields
 from millrace.spec.training import METRICS, LabelSpec, TrainingSpec
 
@@ -122,6 +123,11 @@ class PipelineSpec(Model):
     training: TrainingSpec | None = None
     evaluation: EvaluationSpec | None = None
     monitoring: MonitoringSpec | None = None
+    serving: ServingSpec | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,
+        description="How its champion answers over HTTP; it does not if left out.",
+    )
     compute: dict[str, ProfileName] = Field(
         default_factory=dict, description="Job -> ComputeProfile; process where left out."
     )
@@ -139,7 +145,7 @@ class PipelineSpec(Model):
             if self.evaluation is None:
                 wrong.add("training needs thresholds: the key 'evaluation' is missing", "training")
         else:
-            for key in ("evaluation", "monitoring"):
+            for key in ("evaluation", "monitoring", "serving"):
                 if getattr(self, key) is not None:
                     wrong.add("needs training; leave it out of a features-only pipeline", key)
         if self.evaluation is not None and self.label is not None:

@@ -11,6 +11,7 @@ from typing import Literal
 from millrace.contract import Artifact, Classification
 
 SNAPSHOTS = "snapshots/"
+PLANS = "plans/"
 DATA, MANIFEST = "data.parquet", "manifest.json"
 """Files of a Snapshot; the manifest, written last, makes it exist."""
 TOMBSTONE = "tombstone.json"
@@ -19,7 +20,7 @@ CARD, REFERENCE = "model.json", "reference.json"
 """Files of a model beside its weights; the card, written last, makes it exist."""
 SIGNATURE = "signature.json"
 """What a model takes and gives, beside its files in MLflow."""
-Folder = Literal["embeddings", "evaluations", "evidence", "imports", "promotions", "reports"]
+Folder = Literal["deployments", "embeddings", "evaluations", "evidence", "imports", "promotions", "reports"]
 """Where documents lie that are one object each."""
 
 
@@ -71,6 +72,42 @@ def model_signature(promotion: str) -> str:
 def champion(pipeline: str) -> str:
     """The copy of who is champion."""
     return f"champions/{pipeline}.json"
+
+
+def plan(pipeline: str) -> str:
+    """The copy of the traffic plan that servers follow."""
+    return f"{PLANS}{pipeline}.json"
+
+
+def plan_of(key: str) -> str:
+    """The pipeline whose plan has this key."""
+    return key.removeprefix(PLANS).removesuffix(".json")
+
+
+def vetoes(pipeline: str) -> str:
+    """Prefix of what guards have written against versions."""
+    return f"vetoes/{pipeline}/"
+
+
+def veto(pipeline: str, generation: int, version: int) -> str:
+    """What a guard wrote against a version while the plan had a generation."""
+    return f"{vetoes(pipeline)}{generation}-{version}.json"
+
+
+def veto_of(key: str) -> tuple[int, int]:
+    """Generation of the plan, and version, of a veto's key."""
+    generation, _, version = key.rpartition("/")[2].removesuffix(".json").partition("-")
+    return int(generation), int(version)
+
+
+def tallies(pipeline: str, generation: int) -> str:
+    """Prefix of what servers have counted while the plan had a generation."""
+    return f"tallies/{pipeline}/{generation}/"
+
+
+def tally(pipeline: str, generation: int, server: str) -> str:
+    """What one server has counted."""
+    return f"{tallies(pipeline, generation)}{server}.json"
 
 
 def anchor(pipeline: str, number: int) -> str:
