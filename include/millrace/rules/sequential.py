@@ -5,7 +5,8 @@ first time, is slow, gets a prediction of some class. Units were split at random
 Where it does no harm, an event falls to it with that share, whatever the rate of events is and however it moves: an
 outage that hits both sides says nothing. The likelihood ratio of the sides of all events against that share, averaged
 over how many times as often events come to what is new, is a non-negative supermartingale; by Ville's inequality it
-exceeds 1 / alpha at some time with probability alpha at most. Tallies hold all that it needs, so those of several
+exceeds 1 / alpha at some time with probability alpha at most. `above` is the same of units that have nothing beside
+them. Tallies hold all that it needs, so those of several
 servers and of several steps of a rollout are put in one list, in any order. Requests of one unit hang together: counted
 one by one they ring false alarms.
 
@@ -60,6 +61,18 @@ def shift(tallies: Iterable[Tally]) -> float:
     whether they were split as planned: where not, who met what is new is no chance, and nothing can be compared."""
     known = list(tallies)
     return _mean((excess(known), lack(known)))
+
+
+def above(events: int, units: int, rate: float) -> float:
+    """Log of the evidence that more than a `rate` in (0, 1) of units have an event, where nothing stands beside them to
+    compare with. The same mean of likelihood ratios, against units that have one with that chance each."""
+    if not 0 < rate < 1 or not 0 <= events <= units:
+        raise ValueError(f"{events} events of {units} units cannot come at a rate of {rate}")
+    logs = []
+    for times in TIMES:
+        other = rate * times / (rate * times + 1 - rate)  # the odds grow as many times, so that it stays a chance
+        logs.append(events * math.log(other / rate) + (units - events) * math.log((1 - other) / (1 - rate)))
+    return _mean(logs)
 
 
 def shown(evidence: float, alpha: float) -> bool:

@@ -21,3 +21,10 @@ def point(salt: str, unit: str) -> float:
 def meets_new(salt: str, unit: str, share: float) -> bool:
     """Whether a unit meets the new version while that has a share of the units."""
     return point(salt, unit) < share
+
+
+def name(salt: str, unit: str) -> str:
+    """What stands for a unit in what is counted, which must not tell who it is."""
+    return hashlib.blake2b(
+        unit.encode(), key=hashlib.sha256(b"name" + salt.encode()).digest(), digest_size=6
+    ).hexdigest()

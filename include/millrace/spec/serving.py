@@ -68,6 +68,13 @@ class Guards(Model):
         default=1.5, ge=1, le=10,
         description="How many times as often a tenth of the champion's predictions may come from the new version.",
     )  # fmt: skip
+    rate: float = Field(
+        default=0.02,
+        gt=0,
+        lt=1,
+        description="Share of units that may meet an error where no other version answers "
+        "beside it: in shadow, and once it answers all. Of slow answers five times as much.",
+    )
     alpha: float = Field(default=0.005, gt=0, lt=0.5, description="Chance of stopping a rollout that does no harm.")
 
 
