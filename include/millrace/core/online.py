@@ -1,7 +1,7 @@
 """Online stores: a union, told apart by the scheme of the address that a setting gives.
 
-A further one is a model here and a module of `feast_stores/online_stores`. It stands in this room because the setting
-is read, and a wrong one refused, before anything of Feast's is there.
+A further one is a model here, a module of `feast_stores/online_stores` and one of `online`. It stands in this room
+because the setting is read, and a wrong one refused, before anything of Feast's is there.
 """
 
 from __future__ import annotations
@@ -14,13 +14,17 @@ from millrace.core.errors import SpecError
 
 
 class SQLiteStore(BaseModel):
-    """A file: the embedded online store. `engine` names what reads and writes it, as `module:class`."""
+    """A file: the embedded online store.
+
+    `engine` names what reads and writes it for Feast, `reader` what reads it for a server, each as `module:class`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     scheme: Literal[""]
     address: ClassVar[str] = "a file"
     engine: ClassVar[str] = "millrace.feast_stores.online_stores.sqlite:EntityRowOnlineStore"
+    reader: ClassVar[str] = "millrace.online.sqlite:SQLiteReader"
 
 
 class PostgreSQLStore(BaseModel):
@@ -31,6 +35,7 @@ class PostgreSQLStore(BaseModel):
     scheme: Literal["postgresql", "postgres"]
     address: ClassVar[str] = "postgresql://host/database"
     engine: ClassVar[str] = "millrace.feast_stores.online_stores.postgres:EntityRowOnlineStore"
+    reader: ClassVar[str] = "millrace.online.postgres:PostgreSQLReader"
 
 
 class RedisStore(BaseModel):
@@ -41,6 +46,7 @@ class RedisStore(BaseModel):
     scheme: Literal["redis", "rediss"]
     address: ClassVar[str] = "redis://host:port/database"
     engine: ClassVar[str] = "millrace.feast_stores.online_stores.redis:EntityRowOnlineStore"
+    reader: ClassVar[str] = "millrace.online.redis:RedisReader"
 
 
 Store = SQLiteStore | PostgreSQLStore | RedisStore

@@ -28,7 +28,7 @@ from millrace.core.errors import SpecError
 from millrace.feast_stores.offline_stores import asof
 from millrace.feast_stores.offline_stores.retrieval import DuckDBRetrievalJob
 from millrace.feast_stores.offline_stores.scan import Scan, Tables, scan
-from millrace.feast_stores.online_stores.packing import NO_ENTITY
+from millrace.online.stored import NO_ENTITY
 from millrace.sql.duck import Limits, connection, name
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

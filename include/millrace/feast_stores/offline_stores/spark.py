@@ -34,8 +34,8 @@ from millrace.core.errors import SpecError
 from millrace.feast_stores.offline_stores import duckdb
 from millrace.feast_stores.offline_stores.retrieval import DuckDBRetrievalJob
 from millrace.feast_stores.offline_stores.spark_join import MOMENT, ROW, View, join
-from millrace.feast_stores.online_stores.packing import NO_ENTITY
 from millrace.feast_stores.tables import table_files, table_of
+from millrace.online.stored import NO_ENTITY
 from millrace.sql.duck import Limits
 from millrace.sql.spark import session
 

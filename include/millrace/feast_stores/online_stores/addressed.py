@@ -15,7 +15,8 @@ from pydantic import StrictStr
 from millrace.core.imports import named
 from millrace.core.online import store_at
 from millrace.feast_stores.online_stores.packing import Packed
-from millrace.feast_stores.online_stores.rows import RowStore, Stored
+from millrace.feast_stores.online_stores.rows import RowStore
+from millrace.online.stored import Stored
 
 
 class EntityRowOnlineStoreConfig(FeastConfigBaseModel):

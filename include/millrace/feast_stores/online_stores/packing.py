@@ -25,12 +25,10 @@ from numpy.typing import NDArray
 
 from millrace.core.errors import DataError
 from millrace.feast_stores.online_stores import wire
+from millrace.online.stored import KEY_VERSION, NO_ENTITY
 
 NO_CREATED = -(2**63)
 """Created time of a row that has none: older than every real one."""
-KEY_VERSION = 3
-NO_ENTITY = "__dummy_id"
-"""Join key of Feast's stand-in for a view without entities; its value is the empty text."""
 
 _EPOCH = datetime(1970, 1, 1)
 _MICROSECOND = timedelta(microseconds=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -16,10 +15,11 @@ from pydantic import StrictStr
 
 from millrace.core.errors import Unavailable
 from millrace.feast_stores.online_stores.packing import Packed
-from millrace.feast_stores.online_stores.rows import RowStore, Stored, never_applied
+from millrace.feast_stores.online_stores.rows import RowStore
+from millrace.online.postgres import identifier, place_of, select
+from millrace.online.stored import Stored, never_applied
 
 CONNECT_S = 10
-_LONGEST_NAME = 63
 _COLUMNS = sql.SQL("entity_key, event_us, created_us, revision, features")
 _TYPES = ("bytea", "int8", "int8", "int8", "bytea")
 
@@ -70,18 +70,17 @@ class EntityRowOnlineStore(RowStore):
                     "created_us = excluded.created_us, revision = excluded.revision, features = excluded.features "
                     "WHERE (excluded.event_us, excluded.created_us, excluded.revision, excluded.features) "
                     "> (held.event_us, held.created_us, held.revision, held.features)"
-                ).format(table=_name(table), columns=_COLUMNS)
+                ).format(table=identifier(table), columns=_COLUMNS)
             )
 
     def fetch(self, config: RepoConfig, table: str, view: str, keys: Sequence[bytes]) -> dict[bytes, Stored]:
         """The stored rows of these keys."""
-        query = sql.SQL("SELECT entity_key, event_us, features FROM {} WHERE entity_key = ANY(%s)").format(_name(table))
         try:
             with self._transaction(config) as cursor:
-                cursor.execute(query, (list(keys),), binary=True)
-                return {bytes(key): (event, bytes(features)) for key, event, features in cursor}
+                cursor.execute(select((table,)), (list(keys),), binary=True)
+                return {bytes(key): (event, bytes(features)) for _, key, event, features in cursor}
         except _NoTable as err:
-            raise never_applied(_place(config), view) from err
+            raise never_applied(place_of(config.online_store.path), view) from err
 
     def change(self, config: RepoConfig, create: Sequence[str], drop: Sequence[str]) -> None:
         """Make and remove tables, one process at a time: IF NOT EXISTS alone loses that race."""
@@ -90,7 +89,7 @@ class EntityRowOnlineStore(RowStore):
             for table in create:
                 cursor.execute(_create(table))
             for table in drop:
-                cursor.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(_name(table)))
+                cursor.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(identifier(table)))
 
     @contextmanager
     def _transaction(self, config: RepoConfig) -> Iterator[psycopg.Cursor]:
@@ -102,7 +101,9 @@ class EntityRowOnlineStore(RowStore):
             raise _NoTable from err
         except psycopg.Error as err:
             self._local.owner = None  # a broken connection is not used again
-            raise Unavailable(f"the online store failed ({type(err).__name__})", where=_place(config)) from err
+            raise Unavailable(
+                f"the online store failed ({type(err).__name__})", where=place_of(config.online_store.path)
+            ) from err
 
     def _connect(self, config: RepoConfig) -> psycopg.Connection:
         """One connection per process and thread, opened again when the server closed it."""
@@ -116,21 +117,8 @@ class EntityRowOnlineStore(RowStore):
         return connection
 
 
-def _place(config: RepoConfig) -> str:
-    """Host and database of the store, without what may be secret."""
-    known = psycopg.conninfo.conninfo_to_dict(config.online_store.path)
-    return f"postgresql://{known.get('host', '')}/{known.get('dbname', '')}"
-
-
-def _name(table: str) -> sql.Identifier:
-    """PostgreSQL cuts longer names in silence, and two views would share a table."""
-    if len(table.encode()) > _LONGEST_NAME:
-        table = f"{table.encode()[:46].decode(errors='ignore')}_{hashlib.sha256(table.encode()).hexdigest()[:16]}"
-    return sql.Identifier(table)
-
-
 def _create(table: str) -> sql.Composed:
     return sql.SQL(
         "CREATE TABLE IF NOT EXISTS {} (entity_key bytea PRIMARY KEY, event_us int8 NOT NULL, "
         "created_us int8 NOT NULL, revision int8 NOT NULL, features bytea NOT NULL)"
-    ).format(_name(table))
+    ).format(identifier(table))

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import os
-import struct
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Literal
 
 import redis
 from feast.repo_config import FeastConfigBaseModel, RepoConfig
 from pydantic import StrictStr
 
-from millrace.core.errors import SpecError, Unavailable
+from millrace.core.errors import Unavailable
 from millrace.feast_stores.online_stores.packing import Packed
-from millrace.feast_stores.online_stores.rows import RowStore, Stored
+from millrace.feast_stores.online_stores.rows import RowStore
+from millrace.online.redis import not_redis, password_of, rows_of, value_of
+from millrace.online.stored import Stored, without_secrets
 
 CONNECT_S = 10
 _SOME = 2_000
 """Rows per call of the script: it holds up the server for a few milliseconds."""
-_RANK = struct.Struct(">QQQ")
-_SIGN = 2**63
 
 UPSERT = """
 -- KEYS[1]: hash of a feature view; ARGV: entity key, value, entity key, value ..
@@ -76,8 +74,7 @@ class EntityRowOnlineStore(RowStore):
             for start in range(0, len(rows), _SOME):
                 arguments: list[bytes] = []
                 for key, *rank, features in rows[start : start + _SOME]:
-                    # moved above zero so that their big-endian bytes have their order
-                    arguments += (key, _RANK.pack(*(number + _SIGN for number in rank)) + features)
+                    arguments += (key, value_of(rank, features))
                 script(keys=[table], args=arguments)
 
     def fetch(self, config: RepoConfig, table: str, view: str, keys: Sequence[bytes]) -> dict[bytes, Stored]:
@@ -86,11 +83,7 @@ class EntityRowOnlineStore(RowStore):
             return {}
         with self._client(config) as client:
             values: Any = client.hmget(table, list(keys))
-        found: dict[bytes, Stored] = {}
-        for key, value in zip(keys, values, strict=True):
-            if value is not None:
-                found[key] = (_RANK.unpack_from(value)[0] - _SIGN, value[_RANK.size :])
-        return found
+        return rows_of(keys, values)
 
     def change(self, config: RepoConfig, create: Sequence[str], drop: Sequence[str]) -> None:
         """Remove the rows of views that are gone; a hash is made by its first row."""
@@ -101,29 +94,25 @@ class EntityRowOnlineStore(RowStore):
 
     @contextmanager
     def _client(self, config: RepoConfig) -> Iterator[redis.Redis]:
-        where = config.online_store.path.rpartition("@")[2]
         try:
             yield self._connect(config)
         except redis.RedisError as err:
+            where = without_secrets(config.online_store.path)
             raise Unavailable(f"the online store failed ({type(err).__name__})", where=where) from err
         except ValueError as err:
-            raise SpecError("not an address of Redis", given=where, allowed="redis://host:port/database") from err
+            raise not_redis(config.online_store.path) from err
 
     def _connect(self, config: RepoConfig) -> redis.Redis:
         """One client per process and thread; it opens its connection again when the server closed it."""
         given = config.online_store
         owner = (os.getpid(), given.path)
         if getattr(self._local, "owner", None) != owner:
-            # Without a file: where Redis' own tools look, so that no address and no request has to hold it.
-            password = Path(given.password_file).read_text().strip() if given.password_file else None
-            password = password or os.environ.get("REDISCLI_AUTH") or None
             self._local.client = redis.Redis.from_url(
-                given.path, socket_connect_timeout=CONNECT_S, socket_timeout=CONNECT_S, **_password(password)
+                given.path,
+                socket_connect_timeout=CONNECT_S,
+                socket_timeout=CONNECT_S,
+                **password_of(given.password_file),
             )
             self._local.owner = owner
         client: redis.Redis = self._local.client
         return client
-
-
-def _password(password: str | None) -> dict[str, Any]:
-    return {} if password is None else {"password": password}

@@ -24,10 +24,9 @@ from feast.repo_config import RepoConfig
 from millrace.core.errors import SpecError
 from millrace.feast_stores.online_stores import packing
 from millrace.feast_stores.online_stores.packing import Packed
+from millrace.online.stored import KEY_VERSION, Stored
 
 Row = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
-Stored = tuple[int, bytes]
-"""Event time in microseconds, packed features."""
 
 BATCH = 10_000
 """Rows that `write_table` packs and writes at a time; each batch is one transaction."""
@@ -78,7 +77,7 @@ class RowStore(OnlineStore):
         requested_features: list[str] | None = None,
     ) -> list[tuple[datetime | None, dict[str, Value] | None]]:
         """Return (event time in UTC, features) per key, in order; (None, None) for an unknown entity."""
-        keys = [serialize_entity_key(key, packing.KEY_VERSION) for key in entity_keys]
+        keys = [serialize_entity_key(key, KEY_VERSION) for key in entity_keys]
         found = self.fetch(config, table_of_view(config, table), table.name, list(dict.fromkeys(keys)))
         wanted = None if requested_features is None else set(requested_features)
         answers: list[tuple[datetime | None, dict[str, Value] | None]] = []
@@ -100,12 +99,12 @@ class RowStore(OnlineStore):
         partial: bool,
     ) -> None:
         """Create the tables of views to keep and drop those of views to delete."""
-        if config.entity_key_serialization_version != packing.KEY_VERSION:
+        if config.entity_key_serialization_version != KEY_VERSION:
             raise SpecError(
                 "this online store writes entity keys of one version",
                 where="feature_store.yaml",
                 given=f"entity_key_serialization_version: {config.entity_key_serialization_version}",
-                allowed=[packing.KEY_VERSION],
+                allowed=[KEY_VERSION],
             )
         self.change(
             config,
@@ -121,13 +120,3 @@ class RowStore(OnlineStore):
 def table_of_view(config: RepoConfig, view: FeatureView) -> str:
     """Feast's name of a view's table: project and view, and the view's version where that is switched on."""
     return str(compute_table_id(config.project, view, config.registry.enable_online_feature_view_versioning))
-
-
-def never_applied(place: str, view: str) -> SpecError:
-    """The error of a view whose table is not there."""
-    return SpecError(
-        "the online store has no table for this feature view",
-        where=place,
-        given=view,
-        next_step="Run 'millrace apply', then materialize a partition",
-    )

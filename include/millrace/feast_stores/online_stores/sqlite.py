@@ -16,12 +16,12 @@ from pydantic import StrictStr
 
 from millrace.core.errors import Unavailable
 from millrace.feast_stores.online_stores.packing import Packed
-from millrace.feast_stores.online_stores.rows import RowStore, Stored, never_applied
-from millrace.sql.duck import name
+from millrace.feast_stores.online_stores.rows import RowStore
+from millrace.online.sqlite import missing_table, quoted, rows_of
+from millrace.online.stored import Stored, never_applied
 
 BUSY_S = 30.0
 """How long a writer waits for another before it gives up with Unavailable."""
-_KEYS_PER_QUERY = 500
 
 
 class EntityRowOnlineStoreConfig(FeastConfigBaseModel):
@@ -42,7 +42,7 @@ class EntityRowOnlineStore(RowStore):
 
     def upsert(self, config: RepoConfig, table: str, rows: Sequence[Packed]) -> None:
         """Write rows in one transaction."""
-        t = name(table)
+        t = quoted(table)
         with self._transaction(config) as connection:
             connection.execute(_create(table))
             connection.executemany(
@@ -56,17 +56,8 @@ class EntityRowOnlineStore(RowStore):
 
     def fetch(self, config: RepoConfig, table: str, view: str, keys: Sequence[bytes]) -> dict[bytes, Stored]:
         """The stored rows of these keys."""
-        found: dict[bytes, Stored] = {}
         with self._errors(config, view):
-            connection = self._connect(config)
-            for start in range(0, len(keys), _KEYS_PER_QUERY):
-                some = keys[start : start + _KEYS_PER_QUERY]
-                query = (
-                    f"SELECT entity_key, event_us, features FROM {name(table)} "
-                    f"WHERE entity_key IN ({','.join('?' * len(some))})"
-                )
-                found.update((key, (event, blob)) for key, event, blob in connection.execute(query, some))
-        return found
+            return rows_of(self._connect(config), table, keys)
 
     def change(self, config: RepoConfig, create: Sequence[str], drop: Sequence[str]) -> None:
         """Make and remove tables; the file stays."""
@@ -74,7 +65,7 @@ class EntityRowOnlineStore(RowStore):
             for table in create:
                 connection.execute(_create(table))
             for table in drop:
-                connection.execute(f"DROP TABLE IF EXISTS {name(table)}")
+                connection.execute(f"DROP TABLE IF EXISTS {quoted(table)}")
 
     @contextmanager
     def _transaction(self, config: RepoConfig) -> Iterator[sqlite3.Connection]:
@@ -108,7 +99,7 @@ class EntityRowOnlineStore(RowStore):
         try:
             yield
         except sqlite3.OperationalError as err:
-            if view and "no such table" in str(err):
+            if view and missing_table(err):
                 raise never_applied(config.online_store.path, view) from err
             raise Unavailable(f"the online store failed: {err}", where=config.online_store.path) from err
 
@@ -128,6 +119,6 @@ def _use_wal(connection: sqlite3.Connection) -> None:
 
 def _create(table: str) -> str:
     return (
-        f"CREATE TABLE IF NOT EXISTS {name(table)} (entity_key BLOB PRIMARY KEY, event_us INTEGER NOT NULL, "
+        f"CREATE TABLE IF NOT EXISTS {quoted(table)} (entity_key BLOB PRIMARY KEY, event_us INTEGER NOT NULL, "
         "created_us INTEGER NOT NULL, revision INTEGER NOT NULL, features BLOB NOT NULL) WITHOUT ROWID"
     )
