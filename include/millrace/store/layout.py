@@ -11,7 +11,7 @@ from typing import Literal
 from millrace.contract import Artifact, Classification
 
 SNAPSHOTS = "snapshots/"
-PLANS = "plans/"
+PLANS, VETOES = "plans/", "vetoes/"
 DATA, MANIFEST = "data.parquet", "manifest.json"
 """Files of a Snapshot; the manifest, written last, makes it exist."""
 TOMBSTONE = "tombstone.json"
@@ -86,7 +86,12 @@ def plan_of(key: str) -> str:
 
 def vetoes(pipeline: str) -> str:
     """Prefix of what guards have written against versions."""
-    return f"vetoes/{pipeline}/"
+    return f"{VETOES}{pipeline}/"
+
+
+def vetoed_pipeline(key: str) -> str:
+    """The pipeline that a veto's key is of."""
+    return key.removeprefix(VETOES).partition("/")[0]
 
 
 def veto(pipeline: str, generation: int, version: int) -> str:

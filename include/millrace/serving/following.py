@@ -1,0 +1,157 @@
+"""Following: plans and vetoes in the store, looked at every second; what cannot be read leaves the last in force."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Collection
+from datetime import UTC, datetime, timedelta
+
+from millrace.core.errors import ContractError, Corrupt, DataError, MillraceError, NotFound
+from millrace.models.deployment import load_deployment
+from millrace.serving.in_force import Counter, InForce
+from millrace.serving.versions import Versions
+from millrace.store import ObjectStore, layout
+from millrace.store.plans import Plans, TrafficPlan, Veto
+
+log = logging.getLogger(__name__)
+SETTLED = timedelta(seconds=5)
+"""After which an object of the same size and time of change is the same: S3 tells that time in whole seconds."""
+
+
+class Follower:
+    """Keeps what is in force of every pipeline, or of some. `look` is called by one thread; `of` by any.
+
+    A plan is in force once its versions are loaded, so that nobody waits for them, as far as memory goes. A challenger
+    that cannot be loaded as it was stored is vetoed; a champion that cannot leaves the last plan in force.
+    """
+
+    def __init__(
+        self,
+        objects: ObjectStore,
+        versions: Versions,
+        *,
+        only: Collection[str] = (),
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.plans, self.versions, self.only, self._now = Plans(objects), versions, frozenset(only), now
+        self._in_force: dict[str, InForce] = {}
+        self._seen: dict[str, tuple[int, datetime]] = {}
+        self._told: dict[str, str] = {}
+        self._own: dict[str, set[tuple[int, int]]] = {}
+        self._lock = threading.Lock()
+        self.looked: datetime | None = None
+        self.unfit: list[Veto] = []
+        """ Vetoes of this follower's own that somebody has yet to write. """
+
+    def of(self, pipeline: str) -> InForce | None:
+        """What is in force of a pipeline; None where it has no plan."""
+        return self._in_force.get(pipeline)
+
+    def all(self) -> list[InForce]:
+        """What is in force of every pipeline."""
+        return list(self._in_force.values())
+
+    def look(self) -> None:
+        """Read what has changed. Raises nothing: a store that does not answer is told once, and changes nothing."""
+        try:
+            listed = {o.key: o for o in self.plans.objects.list(layout.PLANS)}
+            vetoes = [o.key for o in self.plans.objects.list(layout.VETOES)]
+        except (MillraceError, OSError) as err:
+            self._tell("", f"the store does not answer, the plans stay as they are: {err}")
+            return
+        self._tell("", None)
+        spoken: dict[str, set[tuple[int, int]]] = {}
+        for key in vetoes:
+            spoken.setdefault(layout.vetoed_pipeline(key), set()).add(layout.veto_of(key))
+        for key, item in listed.items():
+            pipeline = layout.plan_of(key)
+            if self.only and pipeline not in self.only:
+                continue
+            try:
+                self._follow(pipeline, (item.size, item.changed), spoken.get(pipeline, set()))
+                self._tell(pipeline, None)
+            except (MillraceError, OSError) as err:
+                self._tell(pipeline, f"the plan cannot be followed, the last one stays: {err}")
+        self.looked = self._now()
+
+    def veto(self, pipeline: str, generation: int, version: int) -> None:
+        """Let a veto of this server count at once, whatever becomes of its object in the store."""
+        with self._lock:
+            self._own.setdefault(pipeline, set()).add((generation, version))
+            if (now := self._in_force.get(pipeline)) is not None:
+                self._in_force[pipeline] = self._less(now.written, now, frozenset())
+
+    def _follow(self, pipeline: str, stamp: tuple[int, datetime], spoken: set[tuple[int, int]]) -> None:
+        now = self._in_force.get(pipeline)
+        written = now.written if now is not None else None
+        if written is None or self._seen.get(pipeline) != stamp or self._now() - stamp[1] < SETTLED:
+            found = self.plans.get(pipeline)
+            if found is not None and (written is None or found.generation >= written.generation):
+                written = found
+            self._seen[pipeline] = stamp
+        if written is None:
+            return
+        if now is None or written.generation != now.written.generation:
+            self._load(written, again=now is not None)
+        vetoed = _of(written, spoken)
+        with self._lock:
+            now = self._in_force.get(pipeline)
+            if now is None or now.written.generation != written.generation or vetoed - now.vetoed:
+                self._in_force[pipeline] = self._less(written, now, vetoed)
+
+    def _load(self, plan: TrafficPlan, again: bool) -> None:
+        """Load what a plan names: of a pipeline that is served already always, of others while there is memory."""
+        champion = plan.arms[0].version if plan.arms else None
+        for arm in plan.versions:
+            if not again and self.versions.size >= self.versions.most // 2:
+                return
+            try:
+                self.versions.get(arm)
+            except (NotFound, Corrupt, DataError, ContractError) as err:
+                if arm.version == champion:
+                    raise
+                self._own.setdefault(plan.pipeline, set()).add((plan.generation, arm.version))
+                self.unfit.append(
+                    Veto(
+                        pipeline=plan.pipeline, generation=plan.generation, version=arm.version, guard="load",
+                        why=f"it cannot be loaded: {err}", at=self._now().isoformat(),
+                    )
+                )  # fmt: skip
+
+    def _less(self, written: TrafficPlan, before: InForce | None, vetoed: frozenset[int]) -> InForce:
+        vetoed = vetoed | _of(written, self._own.get(written.pipeline, set()))
+        if before is not None and before.written.generation == written.generation:
+            vetoed, counter, entity = vetoed | before.vetoed, before.counter, before.entity
+        else:
+            first = next(iter(written.versions), None)
+            deployment = None if first is None else load_deployment(self.plans.objects, first.deployment)
+            counter = Counter(written, deployment.bins if deployment else ())
+            entity = deployment.entity if deployment else ()
+        plan = written.less(vetoed)
+        if plan.generation > 1 or vetoed:
+            log.info("%s: plan %s in force: %s", plan.pipeline, plan.generation, words(plan))
+        return InForce(plan=plan, written=written, vetoed=vetoed, counter=counter, entity=entity)
+
+    def _tell(self, about: str, what: str | None) -> None:
+        """Say something once, until it is over."""
+        if what is None:
+            if self._told.pop(about, None) is not None:
+                log.warning("%s: the plans are followed again", about or "store")
+        elif self._told.get(about) != what:
+            self._told[about] = what
+            log.error("%s: %s", about or "store", what)
+
+
+def words(plan: TrafficPlan) -> str:
+    """What a plan says, for a person."""
+    arms = ", ".join(f"version {arm.version} answers {arm.share:.4g}" for arm in plan.arms) or "no version answers"
+    shadow = "" if plan.shadow is None else f", version {plan.shadow.version} in shadow"
+    stopped = ", stopped by a person" if plan.toggles.stopped else ""
+    forced = "" if plan.toggles.version is None else f", version {plan.toggles.version} forced by a person"
+    return f"{arms}{shadow}{stopped}{forced}"
+
+
+def _of(plan: TrafficPlan, spoken: Collection[tuple[int, int]]) -> frozenset[int]:
+    known = {arm.version for arm in plan.versions}
+    return frozenset(version for generation, version in spoken if generation >= plan.since and version in known)

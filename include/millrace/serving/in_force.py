@@ -1,0 +1,135 @@
+"""What is in force of a pipeline: its plan less the vetoes, the versions that answer, and what is counted of them."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from millrace.rules.guards import BINS, MOST, Counts, Side
+from millrace.rules.traffic import name, point
+from millrace.store.plans import Arm, TrafficPlan
+
+
+@dataclass
+class Counting:
+    """What this server has counted of one version under one generation; see `rules.guards.Side`."""
+
+    answered: int = 0
+    dropped: int = 0
+    errors: dict[str, None] = field(default_factory=dict)
+    slow: dict[str, None] = field(default_factory=dict)
+    predictions: dict[str, int] = field(default_factory=dict)
+
+    def side(self) -> Side:
+        """As other servers read it."""
+        return Side(
+            answered=self.answered, dropped=self.dropped, errors=tuple(self.errors), slow=tuple(self.slow),
+            predictions=dict(self.predictions),
+        )  # fmt: skip
+
+
+class Counter:
+    """Counts for one pipeline under one generation of its plan. `changed` rises with each event that a guard may take
+    for harm; `fresh` says that something was counted since it was last written."""
+
+    def __init__(self, plan: TrafficPlan, bins: tuple[float, ...]) -> None:
+        self.generation, self._bins = plan.generation, bins
+        self.share = next((arm.share for arm in plan.arms if arm.role == "challenger"), 0.0)
+        self._of: dict[int, Counting] = {arm.version: Counting() for arm in plan.versions}
+        self.changed, self.fresh = 0, False
+
+    def answered(self, version: int, unit: str, prediction: Any, slow: bool) -> None:
+        """A unit got a prediction: a number, or probabilities of classes."""
+        of = self._of.get(version)
+        if of is None:
+            return
+        of.answered += 1
+        self.fresh = True
+        if unit not in of.predictions and len(of.predictions) < MOST:
+            of.predictions[unit] = self._bin(prediction)
+        if slow and unit not in of.slow and len(of.slow) < MOST:
+            of.slow[unit] = None
+            self.changed += 1
+
+    def failed(self, version: int, unit: str) -> None:
+        """A unit met an error of the model."""
+        of = self._of.get(version)
+        if of is None:
+            return
+        of.answered += 1
+        self.fresh = True
+        if unit not in of.errors and len(of.errors) < MOST:
+            of.errors[unit] = None
+            self.changed += 1
+
+    def dropped(self, version: int, times: int = 1) -> None:
+        """A shadow had no time for a request."""
+        if (of := self._of.get(version)) is not None:
+            of.dropped += times
+            self.fresh = True
+
+    def counts(self) -> Counts:
+        """As they are written for other servers."""
+        self.fresh = False
+        sides = {version: of.side() for version, of in self._of.items() if of.answered or of.dropped}
+        return Counts(generation=self.generation, share=self.share, sides=sides)
+
+    def _bin(self, prediction: Any) -> int:
+        if isinstance(prediction, float):
+            return bisect_right(self._bins, prediction)
+        likeliest = max(range(len(prediction)), key=prediction.__getitem__)
+        return min(likeliest, BINS - 1)
+
+
+@dataclass(frozen=True)
+class InForce:
+    """One pipeline as it is served now. `plan` is less its vetoes; `written` is the plan as it was decided."""
+
+    plan: TrafficPlan
+    written: TrafficPlan
+    vetoed: frozenset[int]
+    counter: Counter
+    entity: tuple[str, ...]
+
+    @property
+    def watched(self) -> bool:
+        """Whether something is compared: then servers tell each other what they count, and guards look at it."""
+        return len(self.plan.arms) > 1 or self.plan.shadow is not None or self.plan.former is not None
+
+    def arm(self, unit: str) -> Arm | None:
+        """The version that a unit meets; None where none answers."""
+        arms = self.plan.arms
+        if (forced := self.plan.toggles.version) is not None and (arm := self.version(forced)) is not None:
+            return arm
+        if len(arms) > 1 and point(self.plan.salt, unit) < arms[1].share:
+            return arms[1]
+        return arms[0] if arms else None
+
+    def version(self, number: int) -> Arm | None:
+        """An arm by its version, where it may answer."""
+        if number in self.vetoed:
+            return None
+        return next((arm for arm in self.plan.versions if arm.version == number), None)
+
+    def shadowed(self, unit: str) -> bool:
+        """Whether a unit's requests are shadowed: drawn apart from what answers it."""
+        shadow = self.plan.shadow
+        return shadow is not None and (shadow.share >= 1 or point(f"shadow {self.plan.salt}", unit) < shadow.share)
+
+    def kept(self, unit: str) -> bool:
+        """Whether a unit's features are kept in the log."""
+        share = self.plan.serving.log.inputs
+        return share >= 1 or (share > 0 and point(f"inputs {self.plan.salt}", unit) < share)
+
+    def named(self, unit: str) -> str:
+        """What stands for a unit in what is counted."""
+        return name(self.plan.salt, unit)
+
+
+def unit_of(entity: Mapping[str, Any], keys: tuple[str, ...]) -> str:
+    """An entity as a unit."""
+    if len(keys) == 1:
+        return str(entity.get(keys[0]))
+    return "\x1f".join(str(entity.get(key)) for key in keys)
