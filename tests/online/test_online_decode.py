@@ -158,8 +158,10 @@ def test_only_what_is_wanted_is_decoded_in_the_order_wanted(row: dict[str, Value
 
 
 def test_null_and_nan_are_none() -> None:
-    values = {"no": Value(), "null": Value(null_val=0), "nan": Value(double_val=math.nan),
-              "f": Value(float_val=math.nan), "time": Value(unix_timestamp_val=NO_TIME), "inf": Value(double_val=math.inf)}  # fmt: skip
+    values = {
+        "no": Value(), "null": Value(null_val=0), "nan": Value(double_val=math.nan), "f": Value(float_val=math.nan),
+        "time": Value(unix_timestamp_val=NO_TIME), "inf": Value(double_val=math.inf),
+    }  # fmt: skip
     assert decoded(packed(values), *values) == {**dict.fromkeys(values), "inf": math.inf}
 
 
