@@ -1,18 +1,35 @@
-"""Refused: what a caller is told instead of an answer."""
+"""What a request is refused with: a status of HTTP, a problem in plain text, and headers."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from millrace.core.errors import MillraceError
 
+Headers = Sequence[tuple[bytes, bytes]]
+_SHOWN = 80
+"""Characters of a given value that a message repeats."""
+
 
 class Refused(MillraceError):
-    """An HTTP status with a message that says where, what was given, what is allowed and what to do."""
+    """A request is not answered. `str()` is the text for the caller; it holds no secret and ends no line."""
 
-    def __init__(self, status: int, message: str, headers: tuple[tuple[bytes, bytes], ...] = (), **parts: Any) -> None:
-        super().__init__(message, **parts)
-        self.status, self.headers = status, headers
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        headers: Headers = (),
+        where: str | None = None,
+        given: object | None = None,
+        allowed: Iterable[object] | str | None = None,
+        next_step: str | None = None,
+    ) -> None:
+        self.status, self.headers = status, tuple(headers)
+        if where is not None:
+            where = "".join(each if each.isprintable() else "?" for each in where[:_SHOWN])
+        shown = given[:_SHOWN] if isinstance(given, str) else given
+        super().__init__(message, where=where, given=shown, allowed=allowed, next_step=next_step)
 
     @classmethod
     def of(cls, status: int, err: MillraceError) -> Refused:
