@@ -41,6 +41,7 @@ class Asked:
     unit: str | None = None
     version: int | None = None
     caller: str = ""
+    tenant: str = ""
     begun: float = field(default_factory=perf_counter)
     at: int = field(default_factory=lambda: time_ns() // 1000)
 
@@ -156,7 +157,7 @@ class Answerer:
                     ready = await asyncio.to_thread(self.versions.get, arm)
                 await self._features(now, asked, part, ready)
                 begun = perf_counter()
-                predicted = await ready.predict(part.rows)
+                predicted = await ready.predict(part.rows, asked.tenant)
                 if not usable(predicted).all():
                     raise MillraceError("the model gives no number")
             except (Refused, Unavailable):

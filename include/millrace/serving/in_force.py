@@ -95,8 +95,20 @@ class InForce:
 
     @property
     def watched(self) -> bool:
-        """Whether something is compared: then servers tell each other what they count, and guards look at it."""
-        return len(self.plan.arms) > 1 or self.plan.shadow is not None or self.plan.former is not None
+        """Whether guards look: then servers tell each other what they count."""
+        return self.plan.watched and self.suspect is not None
+
+    @property
+    def suspect(self) -> tuple[int, int | None] | None:
+        """The version that guards look at, and the one that it is compared with; None where there is nothing new."""
+        arms, plan = self.plan.arms, self.plan
+        if len(arms) > 1:
+            return arms[1].version, arms[0].version
+        if plan.shadow is not None:
+            return plan.shadow.version, arms[0].version if arms else None
+        if plan.former is not None and arms and arms[0].version != plan.former.version:
+            return arms[0].version, plan.former.version
+        return None
 
     def arm(self, unit: str) -> Arm | None:
         """The version that a unit meets; None where none answers."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from millrace.contract import Means
 from millrace.core.errors import ContractError
+from millrace.core.imports import hidden
 from millrace.models.classes import Class
 from millrace.models.deployment import Deployment, load_deployment
 from millrace.models.files import Card, load
@@ -16,6 +19,7 @@ from millrace.models.metrics import Floats
 from millrace.models.protocol import Column, Matrix, Predictor, Settings
 from millrace.serving.batching import Batcher, Predict
 from millrace.serving.encoding import RowEncoder
+from millrace.serving.turns import Turns
 from millrace.store import ObjectStore
 from millrace.store.plans import Arm
 
@@ -32,15 +36,20 @@ class Ready:
     deployment: Deployment
     card: Card
     encoder: RowEncoder
+    predictor: Predict
     batcher: Batcher
     features: tuple[str, ...]
     classes: tuple[Class, ...]
     size: int
 
-    async def predict(self, rows: list[dict[str, object]]) -> Floats:
-        """Predictions, shape (rows,) or (rows, classes). Raises DataError for a value that a feature cannot have, and
-        whatever the model raises."""
-        return await self.batcher.predict(self.encoder.encode(rows).values)
+    async def predict(self, rows: Sequence[Mapping[str, object]], tenant: str = "") -> Floats:
+        """Predictions, shape (rows,) or (rows, classes), in a turn of this tenant. Raises DataError for a value that a
+        feature cannot have, and whatever the model raises."""
+        return await self.batcher.predict(self.encoder.encode(rows).values, tenant)
+
+    def predict_now(self, rows: Sequence[Mapping[str, object]]) -> Floats:
+        """The same without a turn, for a process that does nothing else."""
+        return self.predictor(self.encoder.encode(rows).values)
 
 
 class Versions:
@@ -52,6 +61,7 @@ class Versions:
 
     def __init__(self, objects: ObjectStore, *, most: int = 1 << 30, code: bool = False, threads: int = 1) -> None:
         self.objects, self.most, self.code, self.threads = objects, most, code, threads
+        self._turns = Turns()
         self._held: OrderedDict[str, Ready] = OrderedDict()
         self._size = 0
         self._lock = threading.Lock()
@@ -117,19 +127,33 @@ class Versions:
                 next_step="Give the pipeline a server of its own: 'millrace serve --only NAME --code'",
             )
         means = Means(profile="pods") if self.code else None
-        model = load(self.objects, deployment.model.uri, deployment.model.digest, means)
+        with _light():
+            model = load(self.objects, deployment.model.uri, deployment.model.digest, means)
         card = model.card
         settings = Settings(card.task, card.seed, self.threads, len(card.classes))
-        predictor = model.engine.predictor(model.data, card.encoder.columns, model.params, settings)
+        predict = _of_values(
+            model.engine.predictor(model.data, card.encoder.columns, model.params, settings), card.encoder.columns
+        )
         return Ready(
             deployment=deployment,
             card=card,
             encoder=RowEncoder(card.encoder),
-            batcher=Batcher(_of_values(predictor, card.encoder.columns)),
+            predictor=predict,
+            batcher=Batcher(predict, turns=self._turns),
             features=tuple(feature.name for feature in card.encoder.features),
             classes=card.classes,
             size=LEAST + int(RESIDENT * len(model.data)),
         )
+
+
+_IMPORTING = threading.Lock()
+
+
+@contextmanager
+def _light() -> Iterator[None]:
+    """Without pandas and scikit-learn, which XGBoost brings where they are installed: 2 s and 130 MB for nothing."""
+    with _IMPORTING, hidden("pandas"), hidden("sklearn"):
+        yield
 
 
 def _of_values(predictor: Predictor, columns: tuple[Column, ...]) -> Predict:

@@ -26,7 +26,7 @@ class Watched(Generic[T]):
         self._look_at = clock() + _LOOK_EVERY
 
     def current(self) -> T:
-        """What it says now: another object once it was read again. That a new one is broken is said once, in the log."""
+        """What it says now: another object once it was read again. The log says once that a new one is broken."""
         if (now := self._clock()) >= self._look_at:
             self._look_at = now + _LOOK_EVERY
             if (stamp := self._stamp()) != self._seen:

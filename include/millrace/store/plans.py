@@ -58,9 +58,7 @@ class TrafficPlan(BaseModel):
     former: Arm | None = Field(default=None, description="The champion before, kept warm to go back to.")
     serving: ServingSpec
     toggles: Toggles = Toggles()
-    tenant: str = Field(
-        default="", description="Whose requests it may answer; empty: anybody's who may ask the server."
-    )
+    watched: bool = Field(default=True, description="Whether guards look: during a rollout, and its watch.")
     reason: str = ""
 
     @model_validator(mode="after")

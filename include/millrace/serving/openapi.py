@@ -1,0 +1,151 @@
+"""OpenAPI 3.1 of what a caller may ask, with an example for each pipeline from its model's card."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from millrace import __version__
+from millrace.models.encoding import Feature
+from millrace.serving.in_force import InForce
+from millrace.serving.protocol import DATATYPES, datatype
+from millrace.serving.versions import Ready
+
+Json = dict[str, Any]
+ERRORS = {
+    "400": "The request is wrong: which field, what was given, what is allowed.",
+    "401": "No token, or one that is not known.",
+    "403": "Not allowed to this caller.",
+    "404": "No such pipeline or version, or an entity without features.",
+    "408": "The body did not come in time.",
+    "413": "The body is too large, or has too many rows.",
+    "415": "The body is packed in a way that is not read.",
+    "429": "Too many requests.",
+    "500": "No version could answer, and the pipeline has no constant to fall back to.",
+    "503": "The online store or the prediction log does not work, or a person has stopped the pipeline.",
+    "504": "No answer in time.",
+}
+
+
+def document(known: list[tuple[InForce, Ready | None]]) -> Json:
+    """The document for a caller who may ask these pipelines; a version that is not loaded has no schema of its own."""
+    paths: Json = {
+        "/v2": {"get": _get("The server, and what it can do.", {"type": "object"}, security=False)},
+        "/v2/health/live": {"get": _get("Whether the server lives.", _state("live"), security=False)},
+        "/v2/health/ready": {"get": _get("Whether it answers.", _state("ready"), security=False, unready=True)},
+        "/openapi.json": {"get": _get("This document.", {"type": "object"})},
+    }
+    for now, ready in known:
+        name = now.plan.pipeline
+        features = ready.card.encoder.features if ready is not None else ()
+        paths[f"/predict/{name}"] = {"post": _predict(now, features)}
+        for path in (f"/v2/models/{name}", f"/v2/models/{name}/versions/{{version}}"):
+            versioned = path.endswith("}")
+            paths[path] = {"get": _get(f"What {name} takes and gives.", {"type": "object"}, versioned=versioned)}
+            paths[f"{path}/ready"] = {"get": _get(f"Whether {name} answers.", {"type": "object"}, versioned=versioned)}
+            paths[f"{path}/infer"] = {"post": _infer(now, features, versioned)}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Millrace predictions", "version": __version__},
+        "paths": paths,
+        "components": {"securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}}},
+    }
+
+
+def _predict(now: InForce, features: tuple[Feature, ...]) -> Json:
+    entity = {"type": "object", "required": list(now.entity), "additionalProperties": False,
+              "properties": {key: {"type": ["string", "integer"]} for key in now.entity}}  # fmt: skip
+    row = {
+        "type": "object", "required": [f.name for f in features], "additionalProperties": False,
+        "properties": {f.name: {"type": _types(f)} for f in features},
+    }  # fmt: skip
+    rows = {"type": "array", "minItems": 1, "maxItems": now.plan.serving.limits.rows}
+    one_of: list[Json] = [
+        {"type": "object", "required": ["entities"], "additionalProperties": False,
+         "properties": {"entities": {**rows, "items": entity}, "id": {"type": "string", "maxLength": 128}}}
+    ]  # fmt: skip
+    examples: Json = {"entities": {"value": {"entities": [{key: "one" for key in now.entity}]}}}
+    if features:
+        one_of.append(
+            {"type": "object", "required": ["rows"], "additionalProperties": False,
+             "properties": {"rows": {**rows, "items": row}, "id": {"type": "string", "maxLength": 128}}}
+        )  # fmt: skip
+        examples["rows"] = {"value": {"rows": [{f.name: _example(f) for f in features}]}}
+    return _post(f"Predictions of {now.plan.pipeline} by entities or by full rows.", {"oneOf": one_of}, examples)
+
+
+def _infer(now: InForce, features: tuple[Feature, ...], versioned: bool) -> Json:
+    tensor = {
+        "type": "object", "required": ["name", "shape", "datatype"],
+        "properties": {
+            "name": {"type": "string"}, "datatype": {"enum": list(DATATYPES)}, "data": {"type": "array"},
+            "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1, "maxItems": 2},
+            "parameters": {"type": "object"},
+        },
+    }  # fmt: skip
+    schema = {
+        "type": "object", "required": ["inputs"],
+        "properties": {
+            "id": {"type": "string", "maxLength": 128}, "parameters": {"type": "object"},
+            "inputs": {"type": "array", "minItems": 1, "items": tensor},
+            "outputs": {"type": "array", "items": {"type": "object", "required": ["name"]}},
+        },
+    }  # fmt: skip
+    inputs = [{"name": f.name, "datatype": datatype(f), "shape": [1], "data": [_example(f)]} for f in features]
+    examples = {"rows": {"value": {"inputs": inputs}}} if inputs else {}
+    return _post(f"Inference by {now.plan.pipeline}, Open Inference Protocol 2.", schema, examples, versioned)
+
+
+def _types(feature: Feature) -> list[str]:
+    if feature.kind == "number":
+        return ["integer" if feature.type.startswith(("int", "uint")) else "number", "null"]
+    return ["string" if feature.kind == "text" else "boolean", "null"]
+
+
+def _example(feature: Feature) -> Any:
+    if feature.kind == "number":
+        return 1 if feature.type.startswith(("int", "uint")) else 1.5
+    if feature.kind == "text":
+        return feature.categories[0] if feature.categories else "text"
+    return True
+
+
+def _post(summary: str, schema: Json, examples: Json, versioned: bool = False) -> Json:
+    headers = [
+        {"name": name, "in": "header", "required": False, "schema": {"type": "string", "maxLength": 128},
+         "description": text}
+        for name, text in (("x-unit", "Whom one version answers throughout a rollout; the entity if left out."),
+                           ("x-request-id", "Name of the request in the prediction log."))
+    ]  # fmt: skip
+    return {
+        "summary": summary,
+        "parameters": [*headers, *_versions(versioned)],
+        "security": [{"bearer": []}],
+        "requestBody": {"required": True, "content": {"application/json": {"schema": schema, "examples": examples}}},
+        "responses": _responses({"type": "object"}, list(ERRORS)),
+    }
+
+
+def _get(summary: str, schema: Json, *, security: bool = True, versioned: bool = False, unready: bool = False) -> Json:
+    errors = ["503"] if unready else ["401", "403", "404"] if security else []
+    made: Json = {
+        "summary": summary, "parameters": _versions(versioned), "responses": _responses(schema, errors),
+    }  # fmt: skip
+    return {**made, "security": [{"bearer": []}]} if security else made
+
+
+def _versions(versioned: bool) -> list[Json]:
+    if not versioned:
+        return []
+    return [{"name": "version", "in": "path", "required": True, "schema": {"type": "integer", "minimum": 1}}]
+
+
+def _responses(schema: Json, errors: list[str]) -> Json:
+    said = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
+    of = {code: {"description": ERRORS[code], "content": {"application/json": {"schema": said}}} for code in errors}
+    if "503" in of and len(errors) == 1:
+        of["503"] = {"description": "Not yet.", "content": {"application/json": {"schema": schema}}}
+    return {"200": {"description": "The answer.", "content": {"application/json": {"schema": schema}}}, **of}
+
+
+def _state(name: str) -> Json:
+    return {"type": "object", "required": [name], "properties": {name: {"type": "boolean"}}}

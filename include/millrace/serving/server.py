@@ -1,0 +1,105 @@
+"""Server: what one process of `millrace serve` is made of, and what its event loop begins and ends with."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from millrace.online.reader import Reader, open_reader
+from millrace.serving.access import Access
+from millrace.serving.answering import Answerer, Shadows
+from millrace.serving.app import App
+from millrace.serving.following import Follower
+from millrace.serving.guarding import Guarding
+from millrace.serving.log import Log
+from millrace.serving.versions import Versions
+from millrace.store import ObjectStore, open_store
+from millrace.store.plans import Plans
+
+log = logging.getLogger(__name__)
+POLL_S = 1.0
+"""How often the store is looked at for plans and vetoes, seconds."""
+
+
+class ServerOptions(BaseModel):
+    """What a server is told; the rest is in the plans of its pipelines."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    store: str = Field(description="Folder or s3://bucket/prefix.")
+    online: str = Field(default="", description="Address of the online store; empty: no features are read.")
+    online_timeout_s: float = Field(default=0.5, gt=0, description="After which an online read has failed.")
+    log: Path = Field(description="Folder of the prediction log.")
+    durable: bool = Field(default=True, description="An answer is on the disk before it is given.")
+    memory: int = Field(default=1 << 30, ge=1 << 20, description="Bytes for loaded models, of each process.")
+    only: tuple[str, ...] = Field(default=(), description="Pipelines that are served; empty: all that have a plan.")
+    code: bool = Field(default=False, description="Whether models with code of their own are opened.")
+    name: str = Field(default_factory=socket.gethostname, description="Of this server among its replicas.")
+
+
+class Server:
+    """One process: its models and plans, which a parent may have loaded before it forked, and its event loop's own."""
+
+    def __init__(self, options: ServerOptions, access: Access, objects: ObjectStore | None = None) -> None:
+        self.options = options
+        objects = objects or open_store(options.store)
+        self.versions = Versions(objects, most=options.memory, code=options.code)
+        self.follower = Follower(objects, self.versions, only=options.only)
+        self.app = App(self.follower, access, self.begin, self.end)
+        self.worker = 0
+        self.shadows: Shadows | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._reader: Reader | None = None
+        self._log: Log | None = None
+
+    @property
+    def name(self) -> str:
+        """Of this process among all that serve."""
+        return f"{self.options.name}-{self.worker}"
+
+    async def begin(self) -> Answerer:
+        """Open what belongs to this process, and follow the plans from now on."""
+        options = self.options
+        # a client of the store must not be carried over a fork
+        self.versions.objects = objects = open_store(options.store)
+        self.follower.plans = Plans(objects)
+        self._log = Log(options.log / str(self.worker), durable=options.durable)
+        if options.online:
+            self._reader = open_reader(options.online, timeout_s=options.online_timeout_s)
+        await asyncio.to_thread(self.follower.look)
+        guarding = Guarding(self.follower, self.name)
+        self._tasks = [asyncio.create_task(self._follow()), asyncio.create_task(_kept(guarding.run, "guards"))]
+        return Answerer(self.versions, self._reader, self._log, server=self.name, shadows=self.shadows)
+
+    async def end(self) -> None:
+        """Close it again, once no request is under way."""
+        for task in self._tasks:
+            task.cancel()
+        for task in self._tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+        if self._reader is not None:
+            await self._reader.close()
+        if self._log is not None:
+            await asyncio.to_thread(self._log.close)
+
+    async def _follow(self) -> None:
+        while True:
+            await asyncio.sleep(POLL_S)
+            await asyncio.to_thread(self.follower.look)
+
+
+async def _kept(run: Callable[[], Awaitable[None]], what: str) -> None:
+    """Run for ever; what fails is told, and goes on."""
+    while True:
+        try:
+            await run()
+        except Exception:
+            log.exception("the %s failed, and begin again", what)
+            await asyncio.sleep(1)

@@ -1,0 +1,270 @@
+"""Plans, vetoes, fallbacks and guards, as callers meet them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from serving.conftest import Asking, asking
+from serving.test_serving_app import logged
+from support.served import Served
+
+from millrace.rules.guards import Counts
+from millrace.rules.traffic import meets_new
+from millrace.store import layout
+from millrace.store.plans import Toggles, Veto
+
+CANARY = 0.3
+
+
+def break_(it: Asking, served: Served, version: int, how: Any) -> None:
+    """Let a version's model do something else from now on."""
+    ready = it.server.versions.get(served.arm(version))
+    ready.batcher._predict = how
+
+
+def raises(values: Any) -> Any:
+    raise RuntimeError("the model is broken")
+
+
+async def versions(it: Asking, *numbers: int, **headers: str) -> list[int]:
+    reply = await it.vehicles(*numbers, **headers)
+    assert reply.status_code == 200, reply.text
+    return [row.get("version") for row in reply.json()["predictions"]]
+
+
+def test_units_meet_their_version_alone_and_together_and_stay_with_it(served: Served):
+    plan = served.plan(canary=CANARY)
+    expected = [2 if meets_new(plan.salt, f"v{n}", CANARY) else 1 for n in range(40)]
+    assert 3 < expected.count(2) < 25
+
+    async def ask() -> None:
+        async with asking(served) as it:
+            assert [(await versions(it, n))[0] for n in range(40)] == expected
+            assert await versions(it, *range(40)) == expected
+            served.plan(2, canary=0.6)
+            await asyncio.to_thread(it.server.follower.look)
+            grown = await versions(it, *range(40))
+            assert all(after == 2 for before, after in zip(expected, grown, strict=True) if before == 2)
+            assert len(set(await versions(it, *range(40), x_unit="me"))) == 1
+
+    asyncio.run(ask())
+    roles = {(r.version, r.role) for r in logged(served)}
+    assert roles == {(1, "champion"), (2, "challenger")}
+
+
+def test_plans_are_swapped_under_load_and_nobody_sees_an_error(served: Served):
+    served.plan()
+
+    async def ask() -> None:
+        async with asking(served) as it:
+            seen, ended = set(), False
+
+            async def load(n: int) -> None:
+                while not ended:
+                    seen.update(await versions(it, n))
+
+            asked = [asyncio.create_task(load(n)) for n in range(8)]
+            for generation in range(2, 8):
+                served.plan(generation, canary=0.5 if generation % 2 else None)
+                await asyncio.to_thread(it.server.follower.look)
+                await asyncio.sleep(0.05)
+            ended = True
+            await asyncio.gather(*asked)
+            assert seen == {1, 2}
+
+    asyncio.run(ask())
+
+
+def test_a_plan_that_is_broken_or_gone_leaves_the_last_in_force(served: Served, caplog: Any):
+    served.plan()
+
+    async def ask() -> None:
+        async with asking(served) as it:
+            served.objects.put(layout.plan("trips"), b"{}")
+            await asyncio.to_thread(it.server.follower.look)
+            assert await versions(it, 1) == [1]
+            served.objects.delete(layout.plan("trips"))
+            await asyncio.to_thread(it.server.follower.look)
+            assert await versions(it, 1) == [1]
+
+    asyncio.run(ask())
+    assert "the last one stays" in caplog.text
+
+
+def test_a_store_that_is_away_changes_nothing(served: Served, caplog: Any):
+    served.plan()
+
+    async def ask() -> None:
+        async with asking(served) as it:
+            Path(served.store).rename(served.root / "away")
+            Path(served.store).write_text("no folder")
+            await asyncio.to_thread(it.server.follower.look)
+            assert await versions(it, 1) == [1]
+
+    asyncio.run(ask())
+
+
+def test_a_challenger_that_fails_is_stopped_and_its_callers_get_the_champion(served: Served):
+    served.plan(canary=CANARY)
+
+    async def ask() -> int:
+        async with asking(served) as it:
+            break_(it, served, 2, raises)
+            asked, stopped = 0, None
+            while stopped is None and asked < 400:
+                assert await versions(it, asked % 40, x_unit=f"u{asked}") == [1]
+                asked += 1
+                await asyncio.sleep(0)
+                stopped = it.server.follower.of("trips").vetoed or None
+                if asked % 10 == 0:
+                    await asyncio.sleep(0.06)
+            assert stopped == {2}
+            until = time.monotonic() + 3
+            while not served.plans.vetoed(served.plans.get("trips")) and time.monotonic() < until:
+                await asyncio.sleep(0.05)
+            (veto,) = served.plans.vetoes(served.plans.get("trips"))
+            assert (veto.version, veto.guard, veto.generation, veto.server) == (2, "errors", 1, "here-0")
+            return asked
+
+    assert asyncio.run(ask()) < 120
+
+
+def test_a_model_without_a_number_has_failed(served: Served):
+    served.plan(serving={"fallback": {"constant": 0.1}})
+
+    async def ask() -> None:
+        async with asking(served) as it:
+            break_(it, served, 1, lambda values: np.full(len(values), np.nan))
+            (row,) = (await it.vehicles(1)).json()["predictions"]
+            assert (row["prediction"], row["role"]) == (0.1, "constant")
+
+    asyncio.run(ask())
+    assert [r.role for r in logged(served)] == ["constant"]
+
+
+def test_the_former_champion_answers_where_the_present_one_cannot(served: Served):
+    served.plan(arms=(served.arm(2),), former=served.arm(1))
+
+    async def ask() -> None:
+        async with asking(served) as it:
+            assert await versions(it, 1) == [2]
+            break_(it, served, 2, raises)
+            (row,) = (await it.vehicles(1)).json()["predictions"]
+            assert (row["version"], row["role"]) == (1, "former")
+            break_(it, served, 1, raises)
+            assert (await it.vehicles(1)).status_code == 500
+
+    asyncio.run(ask())
+
+
+def test_a_veto_of_another_server_counts_here_too_and_goes_with_the_rollout(served: Served):
+    served.plan(canary=0.999)
+
+    async def ask() -> None:
+        async with asking(served) as it:
+            assert await versions(it, 1) == [2]
+            served.plans.veto(Veto(pipeline="trips", generation=1, version=2, guard="slow", why="", at="2024-01-01"))
+            await asyncio.to_thread(it.server.follower.look)
+            assert await versions(it, 1) == [1]
+            served.plan(2, canary=0.9999)  # a step that was on its way
+            await asyncio.to_thread(it.server.follower.look)
+            assert await versions(it, 1) == [1]
+            served.plan(3, since=3, canary=0.9999)
+            await asyncio.to_thread(it.server.follower.look)
+            assert await versions(it, 1) == [2]
+
+    asyncio.run(ask())
+
+
+def test_what_another_server_counted_is_evidence_here(served: Served):
+    served.plan(canary=0.1)
+    errors = tuple(f"u{n}" for n in range(40))
+    counts = Counts.model_validate({"generation": 1, "share": 0.1, "sides": {2: {"answered": 40, "errors": errors}}})
+    served.plans.put_tally("trips", 1, "elsewhere-0", counts.model_dump_json().encode())
+
+    async def ask() -> None:
+        async with asking(served) as it:
+            until = time.monotonic() + 4
+            while not it.server.follower.of("trips").vetoed and time.monotonic() < until:
+                await asyncio.sleep(0.05)
+            assert it.server.follower.of("trips").vetoed == {2}
+
+    asyncio.run(ask())
+
+
+def test_a_person_stops_and_forces(served: Served):
+    async def ask() -> None:
+        served.plan(canary=0.5)
+        async with asking(served) as it:
+            served.plan(2, canary=0.5, toggles=Toggles(version=2))
+            await asyncio.to_thread(it.server.follower.look)
+            assert set(await versions(it, *range(40))) == {2}
+            served.plan(3, canary=0.5, toggles=Toggles(stopped=True))
+            await asyncio.to_thread(it.server.follower.look)
+            reply = await it.vehicles(1)
+            assert reply.status_code == 503 and "a person has stopped" in reply.json()["error"]
+
+    asyncio.run(ask())
+
+
+def test_testers_choose_a_version_and_are_not_counted(served: Served):
+    served.plan(canary=0.001)
+
+    async def ask() -> None:
+        async with asking(served) as it:
+            assert await versions(it, 1, x_version="2") == [2]
+            assert (await it.vehicles(1, x_version="7")).status_code == 404
+            counts = it.server.follower.of("trips").counter.counts()
+            assert counts.sides == {}
+
+    asyncio.run(ask())
+
+
+def test_a_challenger_that_is_not_as_it_was_stored_is_vetoed_and_the_champion_answers(served: Served):
+    arm = served.arm(2)
+    served.plan()
+
+    async def ask() -> None:
+        async with asking(served) as it:
+            served.plan(2, canary=0.5)
+            served.objects.put(arm.deployment.uri, b"{}")
+            await asyncio.to_thread(it.server.follower.look)
+            assert set(await versions(it, *range(20))) == {1}
+            until = time.monotonic() + 3
+            while not served.plans.vetoed(served.plans.get("trips")) and time.monotonic() < until:
+                await asyncio.sleep(0.05)
+            assert served.plans.vetoes(served.plans.get("trips"))[0].guard == "load"
+
+    asyncio.run(ask())
+
+
+class Kept:
+    """A shadow's process that keeps what it is sent, or has no time."""
+
+    def __init__(self, takes: bool = True) -> None:
+        self.takes, self.frames = takes, list[bytes]()
+
+    def send(self, frame: bytes) -> bool:
+        self.frames += [frame] if self.takes else []
+        return self.takes
+
+
+@pytest.mark.parametrize("takes", [True, False])
+def test_a_shadow_is_sent_a_copy_or_is_counted_as_dropped(served: Served, takes: bool):
+    served.plan(shadow=served.arm(2, role="challenger"))
+    kept = Kept(takes)
+
+    async def ask() -> None:
+        async with asking(served) as it:
+            it.server.app._answerer.shadows = kept
+            assert await versions(it, 1, 2) == [1, 1]
+            counts = it.server.follower.of("trips").counter.counts()
+            assert (counts.sides[2].dropped if 2 in counts.sides else 0) == (0 if takes else 1)
+
+    asyncio.run(ask())
+    assert len(kept.frames) == takes and [r.role for r in logged(served)] == ["champion"]
