@@ -21,7 +21,7 @@ AT_ONCE = 2
 """More would slow each other down on two cores until what waits for a server gives up."""
 STACKS = ("cluster", "chart", "loop", "compose")
 """Each starts an Airflow with all of its processes: beside one of these runs one that starts none, while there is."""
-ENGINES = ("feast_stores", "gates", "pipelines", "sources", "sql")
+ENGINES = ("feast_stores", "gates", "online", "pipelines", "sources", "sql")
 OWN = ("cluster", "chart", "compose", "images")
 SUMMARY = re.compile(r"\d+ \w+.* in \d+\.\d+s")
 NOTHING_TO_RUN = 5

@@ -155,6 +155,25 @@ def test_a_reader_that_was_closed_reads_again(kept: Kept) -> None:
     assert kept.read(use) == (kept.fetched("a"), kept.fetched("a"))
 
 
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_who_waits_while_the_reader_is_closed_is_told(kept: Kept, turns: int) -> None:
+    if not is_server(kept):
+        pytest.skip("SQLite is asked at once")
+
+    async def use(reader: Reader) -> Any:
+        waiting = [asyncio.ensure_future(reader.fetch(kept.table, keys("a"))) for _ in range(3)]
+        await asyncio.sleep(0)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await reader.close()
+        told = await asyncio.gather(*waiting, return_exceptions=True)
+        assert all(isinstance(one, Unavailable) and "was closed" in str(one) for one in told), told
+        return await reader.fetch(kept.table, keys("a"))
+
+    kept.write({"a": 1})
+    assert kept.read(use) == kept.fetched("a")
+
+
 @pytest.mark.parametrize("timeout_s", [0, -1, float("nan")])
 def test_a_timeout_is_more_than_nothing(timeout_s: float) -> None:
     with pytest.raises(SpecError, match="timeout"):

@@ -19,6 +19,7 @@ from millrace.online.stored import Stored
 Asked = Sequence[tuple[str, Sequence[bytes]]]
 """ (table, keys) .. """
 Found = dict[bytes, Stored]
+Batch = list[tuple[Asked, asyncio.Future[list[Found]]]]
 
 CALLS = 4
 """Calls to a server at the same time, each over a connection of its own; what is asked meanwhile waits for the next."""
@@ -76,12 +77,9 @@ class BatchedReader(Reader):
 
     async def fetch_all(self, asked: Asked) -> list[Found]:
         """The stored rows of keys of several tables; asked for together with whatever else is asked in this turn."""
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[list[Found]] = loop.create_future()
+        answer: asyncio.Future[list[Found]] = asyncio.get_running_loop().create_future()
         self._waiting.append((asked, answer))
-        if not self._begun:
-            self._begun = True
-            loop.call_soon(self._begin)
+        self._begin()
         try:
             async with asyncio.timeout(self.timeout_s):
                 return await answer
@@ -90,10 +88,13 @@ class BatchedReader(Reader):
 
     async def close(self) -> None:
         """End the calls that are under way; who waits for one gets Unavailable."""
-        calls = list(self._calls)
+        waiting, calls = list(self._waiting), list(self._calls)
+        self._waiting.clear()
+        self._give(waiting, self.closed())
         for call in calls:
             call.cancel()
         await asyncio.gather(*calls, return_exceptions=True)
+        self._begun = False  # by a call that was ended before it had begun
 
     @property
     @abstractmethod
@@ -108,29 +109,37 @@ class BatchedReader(Reader):
         """The error of a store that failed; its own message may say what is nobody's business."""
         return Unavailable(f"the online store failed ({type(err).__name__})", where=self.place)
 
+    def closed(self) -> Unavailable:
+        """The error of a reader that was closed meanwhile."""
+        return Unavailable("the reader of the online store was closed", where=self.place)
+
     def _begin(self) -> None:
-        """Begin a call for what waits; with as many under way as there may be, the next to end begins it."""
-        self._begun = False
-        while self._waiting and len(self._calls) < CALLS:
-            batch: list[tuple[Asked, asyncio.Future[list[Found]]]] = []
-            count = 0
-            while self._waiting and count < LARGEST:
-                asked, answer = self._waiting.popleft()
-                if not answer.done():  # whoever asked may have gone
-                    batch.append((asked, answer))
-                    count += sum(len(keys) for _, keys in asked)
-            if batch:
-                call = asyncio.get_running_loop().create_task(self._answer(batch))
-                self._calls.add(call)
-                call.add_done_callback(self._ended)
+        """Begin a call in the next turn; with as many under way as there may be, the next to end begins it."""
+        if self._waiting and not self._begun and len(self._calls) < CALLS:
+            self._begun = True
+            call = asyncio.get_running_loop().create_task(self._call())
+            self._calls.add(call)
+            call.add_done_callback(self._ended)
 
     def _ended(self, call: asyncio.Task[None]) -> None:
         self._calls.discard(call)
-        if self._waiting and not self._begun:
-            self._begun = True
-            asyncio.get_running_loop().call_soon(self._begin)
+        self._begin()
 
-    async def _answer(self, batch: list[tuple[Asked, asyncio.Future[list[Found]]]]) -> None:
+    async def _call(self) -> None:
+        """Ask for what waits now; what is too much gets a call of its own."""
+        self._begun = False
+        batch: Batch = []
+        count = 0
+        while self._waiting and count < LARGEST:
+            asked, answer = self._waiting.popleft()
+            if not answer.done():  # whoever asked may have gone
+                batch.append((asked, answer))
+                count += sum(len(keys) for _, keys in asked)
+        self._begin()
+        if batch:
+            await self._answer(batch)
+
+    async def _answer(self, batch: Batch) -> None:
         together: dict[str, dict[bytes, None]] = {}
         for asked, _ in batch:
             for table, keys in asked:
@@ -138,27 +147,29 @@ class BatchedReader(Reader):
         try:
             found = await self.ask({table: list(keys) for table, keys in together.items() if keys})
         except MillraceError as err:
-            if isinstance(err, SpecError) and len(batch) > 1:  # a table that one asks for is no other's fault
-                for each in batch:
-                    await self._answer([each])
-                return
-            self._give(batch, err)
+            alike: dict[tuple[str, ...], Batch] = {}
+            for each in batch:
+                alike.setdefault(tuple(table for table, _ in each[0]), []).append(each)
+            if isinstance(err, SpecError) and len(alike) > 1:  # a table that one asks for is no other's fault
+                for some in alike.values():
+                    await self._answer(some)
+            else:
+                self._give(batch, err)
         except BaseException as err:
-            self._give(batch, self.failed(err) if isinstance(err, Exception) else Unavailable("the reader was closed"))
+            self._give(batch, self.failed(err) if isinstance(err, Exception) else self.closed())
             if not isinstance(err, Exception):
                 raise
         else:
             for asked, answer in batch:
                 if not answer.done():
-                    answer.set_result(
-                        [
-                            {k: row for k in keys if (row := found[t].get(k)) is not None} if keys else {}
-                            for t, keys in asked
-                        ]
-                    )
+                    answer.set_result([_only(keys, found.get(table, {})) for table, keys in asked])
 
     @staticmethod
-    def _give(batch: list[tuple[Asked, asyncio.Future[list[Found]]]], err: MillraceError) -> None:
+    def _give(batch: Batch, err: MillraceError) -> None:
         for _, answer in batch:
             if not answer.done():
                 answer.set_exception(err)
+
+
+def _only(keys: Sequence[bytes], found: Found) -> Found:
+    return {key: found[key] for key in keys if key in found}
