@@ -40,7 +40,7 @@ class Watched(Generic[T]):
         except SpecError as err:
             log.error("%s\nWhat was read from it before counts until it is mended.", err)
         else:
-            log.info("%s was read again", self._path)
+            log.warning("%s was read again", self._path)  # above what a server leaves out by default
 
     def _stamp(self) -> tuple[int, int, int] | None:
         try:
