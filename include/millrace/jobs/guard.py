@@ -8,7 +8,6 @@ process that waits here runs no engine: it can always kill. The job's process is
 from __future__ import annotations
 
 import atexit
-import ctypes
 import faulthandler
 import gc
 import os
@@ -27,13 +26,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from millrace.contract import JobError, JobRequest, JobResult, Observed
-from millrace.core import interruption
+from millrace.core import interruption, orphans
 from millrace.core.errors import Crashed, MillraceError, TimedOut
 from millrace.jobs import runner
 
 CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
 LEAVE = (signal.SIGTERM, signal.SIGINT)
-_PR_SET_PDEATHSIG = 1
 _LOOK_S = 1.0  # seconds between two looks at the clock
 _SETTLE_S = 2.0  # seconds that processes which a job left behind get to end by themselves
 
@@ -118,10 +116,7 @@ def _settle(parent: int) -> None:
     """A group of its own, an end with its parent's, crashes that end it and show their stack, an ear for SIGTERM."""
     with suppress(OSError):
         os.setpgid(0, 0)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it ended before it could be watched
-            os._exit(1)
+    orphans.end_with(parent)
     # Airflow handles SIGSEGV while it reads DAG files, and returns: the crash would come again and again.
     for crash in CRASHES:
         signal.signal(crash, signal.SIG_DFL)

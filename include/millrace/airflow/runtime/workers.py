@@ -7,9 +7,7 @@ says by itself that the other end has gone.
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +17,7 @@ from typing import Any
 
 from airflow.executors.local_executor import _run_worker
 
-_PR_SET_PDEATHSIG = 1
+from millrace.core import orphans
 
 
 @dataclass
@@ -89,12 +87,9 @@ def serve(pipe: Connection, inherited: Sequence[Connection], logger_name: str, t
 
 def _end_with(worker: int) -> None:
     """Have the kernel kill a task's process when its worker dies: nobody would hear it, and it is tried again."""
-    library = ctypes.CDLL(None) if os.uname().sysname == "Linux" else None
 
     def bind() -> None:
-        if library is not None and os.getppid() == worker:
-            library.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-            if os.getppid() != worker:  # it died before the kernel knew
-                os._exit(1)
+        if os.getppid() == worker:
+            orphans.end_with(worker)
 
     os.register_at_fork(after_in_child=bind)

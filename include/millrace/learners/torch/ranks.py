@@ -7,7 +7,6 @@ the rest is JSON.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import logging
 import os
@@ -25,7 +24,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from millrace.core import interruption
+from millrace.core import interruption, orphans
 from millrace.core.errors import DataError, MillraceError, Retry
 from millrace.learners.checkpoints import Checkpoints
 from millrace.learners.protocol import Report, Weights
@@ -44,7 +43,6 @@ _ERRORS: dict[str, type[Exception]] = {
     "DataError": DataError,
     "OutOfMemoryError": MemoryError,
 }
-_PR_SET_PDEATHSIG = 1
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +86,7 @@ def fit(
 def _run(folder: Path, ranks: int, settings: Settings, report: Report) -> list[Point]:
     """Start the ranks, watch over them, and return the whole learning curve. Raises what ended rank 0."""
     curve: list[Point] | None = None
-    prctl = ctypes.CDLL(None).prctl  # looked up before the fork: after it only the call itself is safe
+    own = os.getpid()
     with (folder / _LOG).open("wb") as log:
         process = subprocess.Popen(
             [
@@ -105,7 +103,7 @@ def _run(folder: Path, ranks: int, settings: Settings, report: Report) -> list[P
                 "NCCL_SOCKET_IFNAME": "lo",
             },
             start_new_session=True,
-            preexec_fn=lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGTERM),  # end when this process does, however it did
+            preexec_fn=lambda: orphans.end_with(own, signal.SIGTERM),
         )
         stopped = False
         try:
