@@ -36,7 +36,6 @@ def test_a_slow_handler_costs_frames_and_no_time_of_the_sender():
 
 def test_frames_are_handled_in_batches_at_the_lowest_cost_to_others():
     with Served(shadow=True, workers=1) as server:
-
         nicer = min(19, os.nice(0) + NICENESS)
 
         def nice() -> set[int]:

@@ -22,8 +22,8 @@ from millrace.core.errors import DataError, MillraceError, Unavailable
 from millrace.models.metrics import usable
 from millrace.online.features import Row, read
 from millrace.online.reader import Reader
+from millrace.serving.commits import Commits
 from millrace.serving.in_force import InForce, unit_of
-from millrace.serving.log import Log
 from millrace.serving.refused import Refused
 from millrace.serving.versions import Ready, Versions
 from millrace.store.plans import Arm
@@ -93,10 +93,10 @@ class Answerer:
     """
 
     def __init__(
-        self, versions: Versions, reader: Reader | None, written: Log, *, server: str = "",
+        self, versions: Versions, reader: Reader | None, commits: Commits, *, server: str = "",
         shadows: Shadows | None = None,
     ) -> None:  # fmt: skip
-        self.versions, self.reader, self.log, self.server, self.shadows = versions, reader, written, server, shadows
+        self.versions, self.reader, self.commits, self.server, self.shadows = versions, reader, commits, server, shadows
 
     async def answer(self, now: InForce, asked: Asked) -> Answer:
         """Answer a request. Raises Refused with what the caller is told."""
@@ -246,10 +246,11 @@ class Answerer:
         """Log an answer; it is given once that has succeeded."""
         ms = (perf_counter() - asked.begun) * 1000
         try:
-            written = [self.log.append(self._record(now, asked, part, ms)) for part in answer.parts]
-            for each in written:
-                if not each.done() or each.exception() is not None:
-                    await asyncio.wrap_future(each)
+            if len(answer.parts) == 1:
+                await self.commits.append(self._record(now, asked, answer.parts[0], ms))
+            else:
+                records = [self._record(now, asked, part, ms) for part in answer.parts]
+                await asyncio.gather(*map(self.commits.append, records))
         except Unavailable as err:
             constant = now.plan.serving.fallback.constant
             if now.plan.serving.log.when_full == "refuse" or constant is None:

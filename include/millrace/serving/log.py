@@ -19,7 +19,7 @@ import threading
 import time
 import zlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
@@ -32,6 +32,7 @@ LARGEST = 16 << 20
 _HEAD = struct.Struct("<II")
 _AT_ONCE = 512
 """Records of one write: `writev` takes 1,024 pieces, and each record is two."""
+_Waiting = tuple[Sequence[bytes], Future[None]]
 
 
 class Log:
@@ -45,8 +46,8 @@ class Log:
     ) -> None:
         self.folder, self.durable = folder, durable
         self._bytes, self._seconds = segment_bytes, segment_seconds
-        self._waiting: deque[tuple[bytes, Future[None]]] = deque()
-        self._wake = threading.Condition()
+        self._waiting: deque[_Waiting] = deque()
+        self._wake, self._writing = threading.Condition(), threading.Lock()
         self._ending, self._dead = False, None  # type: bool, BaseException | None
         self._file, self._size, self._since, self._count = -1, 0, 0.0, 0
         try:
@@ -66,19 +67,35 @@ class Log:
         self._thread.start()
 
     def append(self, record: bytes) -> Future[None]:
-        """Write a record; the future is done once it counts as written, and has an Unavailable where it was not: then
-        nothing of it is in the log, and a later one may be again.
+        """Write a record; see `append_all`."""
+        return self.append_all((record,))
+
+    def append_all(self, records: Sequence[bytes]) -> Future[None]:
+        """Write records, all or none; the future is done once they count as written, and has an Unavailable where they
+        do not: then nothing of them is in the log, and later ones may be again. A log that is buffered writes them here
+        and now, since handing them to a thread would take longer.
 
         Raises ValueError for a record that is empty or larger than LARGEST, Unavailable once the log has ended.
         """
-        if not 0 < len(record) <= LARGEST:
-            raise ValueError(f"a record has 1 to {LARGEST} bytes, not {len(record)}")
+        for record in records:
+            if not 0 < len(record) <= LARGEST:
+                raise ValueError(f"a record has 1 to {LARGEST} bytes, not {len(record)}")
         done: Future[None] = Future()
         with self._wake:
             if self._ending or self._dead is not None:
                 raise Unavailable("the prediction log has ended", where=str(self.folder)) from self._dead
-            self._waiting.append((record, done))
-            self._wake.notify()
+            if self.durable:
+                self._waiting.append((records, done))
+                self._wake.notify()
+                return done
+        with self._writing:
+            if self._file < 0 and self._lock < 0:
+                raise Unavailable("the prediction log has ended", where=str(self.folder))
+            began = self._file < 0
+            self._write([(records, done)])
+        if began:
+            with self._wake:
+                self._wake.notify()  # the thread closes it when it is old enough
         return done
 
     def segments(self) -> list[Path]:
@@ -91,7 +108,9 @@ class Log:
             self._ending = True
             self._wake.notify()
         self._thread.join()
-        os.close(self._lock)
+        with self._writing:
+            os.close(self._lock)
+            self._lock = -1
 
     def __enter__(self) -> Log:
         return self
@@ -100,11 +119,13 @@ class Log:
         self.close()
 
     def _run(self) -> None:
-        some: list[tuple[bytes, Future[None]]] = []
+        some: list[_Waiting] = []
         try:
             while some := self._next():
-                self._write(some)
-            self._finish()
+                with self._writing:
+                    self._write(some)
+            with self._writing:
+                self._finish()
         except BaseException as err:  # whoever waits must hear of it: a thread that is dead answers nobody
             with self._wake:
                 self._dead = err
@@ -114,7 +135,7 @@ class Log:
                 if not done.done():
                     done.set_exception(Unavailable(f"the prediction log has failed: {err}", where=str(self.folder)))
 
-    def _next(self) -> list[tuple[bytes, Future[None]]]:
+    def _next(self) -> list[_Waiting]:
         """What waits, at least one; nothing when the log ends. Meanwhile a segment that is old enough is closed."""
         with self._wake:
             while not self._waiting:
@@ -122,14 +143,25 @@ class Log:
                     return []
                 left = self._since + self._seconds - time.monotonic() if self._file >= 0 else None
                 if left is not None and left <= 0:
-                    self._finish()
+                    self._close_old()
                     continue
                 self._wake.wait(left)
             return [self._waiting.popleft() for _ in range(min(len(self._waiting), _AT_ONCE))]
 
-    def _write(self, some: list[tuple[bytes, Future[None]]]) -> None:
+    def _close_old(self) -> None:
+        """Close the segment that is old enough. Who writes holds `_writing` and never waits for `_wake` meanwhile."""
+        with self._writing:
+            if self._file >= 0 and time.monotonic() >= self._since + self._seconds:
+                self._finish()
+
+    def _write(self, some: list[_Waiting]) -> None:
         """Write records as one, or none of them: what was half written, or not synced, is taken back."""
-        pieces = [piece for record, _ in some for piece in (_HEAD.pack(len(record), zlib.crc32(record)), record)]
+        pieces = [
+            piece
+            for records, _ in some
+            for record in records
+            for piece in (_HEAD.pack(len(record), zlib.crc32(record)), record)
+        ]
         try:
             if self._file >= 0 and time.monotonic() >= self._since + self._seconds:
                 self._finish()

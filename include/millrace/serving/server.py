@@ -15,6 +15,7 @@ from millrace.online.reader import Reader, open_reader
 from millrace.serving.access import Access
 from millrace.serving.answering import Answerer, Shadows
 from millrace.serving.app import App
+from millrace.serving.commits import Commits
 from millrace.serving.following import Follower
 from millrace.serving.guarding import Guarding
 from millrace.serving.log import Log
@@ -75,7 +76,7 @@ class Server:
         await asyncio.to_thread(self.follower.look)
         guarding = Guarding(self.follower, self.name)
         self._tasks = [asyncio.create_task(self._follow()), asyncio.create_task(_kept(guarding.run, "guards"))]
-        return Answerer(self.versions, self._reader, self._log, server=self.name, shadows=self.shadows)
+        return Answerer(self.versions, self._reader, Commits(self._log), server=self.name, shadows=self.shadows)
 
     async def end(self) -> None:
         """Close it again, once no request is under way."""

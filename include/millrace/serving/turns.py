@@ -22,10 +22,11 @@ Run = Callable[[str], Mapping[str, int]]
 class Turns:
     """The turns of one event loop; all that predicts on it shares them.
 
-    `clock` gives the seconds that this thread has used. What a batch took is charged by rows to whoever had some in it.
+    `clock` gives seconds; the thread does nothing else in a turn, and its own time would take a system call. What a
+    batch took is charged by rows to whoever had some in it.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.thread_time) -> None:
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
         self._asked: dict[str, deque[Run]] = {}
         self._used: dict[str, float] = {}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 from millrace.contract import Means
@@ -25,6 +25,8 @@ from millrace.store.plans import Arm
 
 RESIDENT = 2.0
 """Bytes of memory that a byte of weights takes once it is prepared (XGBoost, measured: `make bench-serving`)."""
+Predicting = Callable[[bytes], AbstractContextManager[None]]
+_NOTHING: AbstractContextManager[None] = nullcontext()
 LEAST = 64 << 10
 """What a version takes at least: card, encoder, and what Python makes of them."""
 
@@ -61,6 +63,8 @@ class Versions:
 
     def __init__(self, objects: ObjectStore, *, most: int = 1 << 30, code: bool = False, threads: int = 1) -> None:
         self.objects, self.most, self.code, self.threads = objects, most, code, threads
+        self.predicting: Predicting = lambda digest: _NOTHING
+        """ Notes a call into the model of a digest, where somebody looks after this process; see `slots`. """
         self._turns = Turns()
         self._held: OrderedDict[str, Ready] = OrderedDict()
         self._size = 0
@@ -101,6 +105,15 @@ class Versions:
             _trim()
         return made
 
+    def _noted(self, predictor: Predictor, columns: tuple[Column, ...], digest: bytes) -> Predict:
+        """A predictor that leaves word of which model is called, should the process not survive it."""
+
+        def predict(values: Floats) -> Floats:
+            with self.predicting(digest):
+                return predictor(Matrix(columns, values))
+
+        return predict
+
     @property
     def size(self) -> int:
         """Bytes that the loaded versions are reckoned to take."""
@@ -131,9 +144,8 @@ class Versions:
             model = load(self.objects, deployment.model.uri, deployment.model.digest, means)
         card = model.card
         settings = Settings(card.task, card.seed, self.threads, len(card.classes))
-        predict = _of_values(
-            model.engine.predictor(model.data, card.encoder.columns, model.params, settings), card.encoder.columns
-        )
+        predictor = model.engine.predictor(model.data, card.encoder.columns, model.params, settings)
+        predict = self._noted(predictor, card.encoder.columns, bytes.fromhex(model.digest.removeprefix("sha256:")))
         return Ready(
             deployment=deployment,
             card=card,
@@ -154,10 +166,6 @@ def _light() -> Iterator[None]:
     """Without pandas and scikit-learn, which XGBoost brings where they are installed: 2 s and 130 MB for nothing."""
     with _IMPORTING, hidden("pandas"), hidden("sklearn"):
         yield
-
-
-def _of_values(predictor: Predictor, columns: tuple[Column, ...]) -> Predict:
-    return lambda values: predictor(Matrix(columns, values))
 
 
 def _trim() -> None:

@@ -1,0 +1,105 @@
+"""`millrace serve`: the processes of one server, and what its parent does when a model brings one of them down."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from millrace.core.errors import MillraceError
+from millrace.serving.access import Access
+from millrace.serving.following import Follower
+from millrace.serving.log import Log
+from millrace.serving.server import POLL_S, Server, ServerOptions
+from millrace.serving.shadow import ShadowHandler
+from millrace.serving.shadowing import ShadowChannel, ShadowClient, ShadowProcess
+from millrace.serving.slots import Slot
+from millrace.serving.supervision import Ended, How
+from millrace.serving.workers import Tls, Workers
+from millrace.store import open_store
+from millrace.store.plans import Arm, Plans, TrafficPlan, Veto
+
+log = logging.getLogger(__name__)
+
+
+def serve(
+    options: ServerOptions,
+    access: Access,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8800,
+    workers: int = 1,
+    tls: Tls | None = None,
+    drain_s: float = 30.0,
+    hang_s: float = 5.0,
+    shadow_hang_s: float = 30.0,
+    ready: Callable[[str], None] = lambda address: None,
+) -> None:
+    """Serve until asked to leave. `ready` is told the address once requests are answered.
+
+    Raises SpecError where others could reach a server that asks nobody who they are, and whatever keeps it from
+    starting.
+    """
+    access.check_host(host)
+    server = Server(options, access)
+    server.follower.look()  # models that are loaded before the fork are one copy in memory
+    channel = ShadowChannel()
+    processes = Workers(
+        partial(_worker, server, channel),
+        count=workers, host=host, port=port, tls=tls, drain_s=drain_s, hang_s=hang_s, blame=partial(blame, server),
+        beside=[ShadowProcess(channel, partial(_shadow, server), hang_s=shadow_hang_s).process],
+        ready=lambda: ready(f"{'https' if tls else 'http'}://{_shown(processes.address)}"),
+    )  # fmt: skip
+    processes.run()
+
+
+def blame(server: Server, digest: bytes | None, how: How, ended: Ended) -> None:
+    """Veto the version that was predicting when a process crashed or hung, where another can answer instead."""
+    if digest is None:
+        return
+    follower, model = server.follower, f"sha256:{digest.hex()}"
+    follower.look()
+    for now in follower.all():
+        plan = now.plan
+        guilty = next((arm for arm in plan.versions if arm.model == model and arm.version not in now.vetoed), None)
+        if guilty is None or not plan.watched or not _others(plan, guilty):
+            continue
+        veto = Veto(
+            pipeline=plan.pipeline, generation=plan.generation, version=guilty.version, guard=how,
+            why=f"{ended} while it predicted", server=server.options.name, at=datetime.now(UTC).isoformat(),
+        )  # fmt: skip
+        log.error("%s version %s is stopped: %s", plan.pipeline, guilty.version, veto.why)
+        try:
+            follower.plans.veto(veto)
+        except (MillraceError, OSError) as err:
+            log.error("the veto cannot be written: %s", err)
+
+
+def _others(plan: TrafficPlan, guilty: Arm) -> bool:
+    """Whether somebody answers when a version does not."""
+    return bool(plan.less(frozenset((guilty.version,))).arms)
+
+
+def _worker(server: Server, channel: ShadowChannel, slot: Slot) -> Any:
+    server.worker, server.shadows = slot.number, ShadowClient(channel)
+    server.versions.predicting = slot.predicting
+    return server.app
+
+
+def _shadow(server: Server, slot: Slot) -> ShadowHandler:
+    options = server.options
+    objects = open_store(options.store)  # a client of the store must not be carried over a fork
+    server.versions.objects = objects
+    server.versions.predicting = slot.predicting
+    follower = Follower(objects, server.versions, only=options.only)
+    follower.plans = Plans(objects)
+    follower.look()
+    written = Log(options.log / "shadow", durable=False)
+    return ShadowHandler(follower, server.versions, written, server=f"{options.name}-shadow", every_s=POLL_S)
+
+
+def _shown(address: tuple[str, int]) -> str:
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
