@@ -34,6 +34,7 @@ for command in (
     running.up,
     running.down,
     running.env,
+    running.serve,
     running.collect,
     record.promote,
     record.champion,

@@ -31,6 +31,7 @@ class Running:
     password_file: str
     processes: list[Process] = field(default_factory=list)
     ready: bool = False
+    serving_url: str | None = None
 
     @property
     def password(self) -> str:

@@ -9,21 +9,23 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from millrace.core.errors import MillraceError
+from millrace.core.errors import MillraceError, SpecError
 from millrace.core.settings import SERVED_UNDER, Settings
 from millrace.local import record, users
 from millrace.local.processes import Process, free_ports, start, stop
 from millrace.local.record import Running
 from millrace.spec import ProjectTree
+from millrace.spec.compute import PROCESS
 
 AIRFLOW = (sys.executable, "-m", "airflow")
 POOL = "millrace_compute"
-PORTS = ("api", "execution", "scheduler_log", "triggerer_log", "mlflow")
+PORTS = ("api", "execution", "scheduler_log", "triggerer_log", "mlflow", "serving")
 THREADS_PER_TASK = 2
 START_LIMIT_S = 180
 
@@ -150,6 +152,9 @@ def _started(tree: ProjectTree, settings: Settings, others: list[ProjectTree] | 
     stop(p for p in (before.processes if before else ()) if not p.alive)
     if alive:  # the others know each other by these
         ports = json.loads((home / "ports.json").read_text())
+        if "serving" not in ports:  # started by a Millrace that did not serve
+            ports["serving"] = free_ports(1)[0]
+            (home / "ports.json").write_text(json.dumps(ports))
     else:
         ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
         (home / "ports.json").write_text(json.dumps(ports))
@@ -162,6 +167,9 @@ def _started(tree: ProjectTree, settings: Settings, others: list[ProjectTree] | 
     commands = {name: [*AIRFLOW, *words] for name, words in _components(ports).items()}
     if not served:
         commands["mlflow"] = _mlflow_command(settings, ports["mlflow"])
+    serving = any(serves(each) for each in (tree, *(others or [])))
+    if serving:
+        commands["serving"] = serving_command(tree, settings, port=ports["serving"])
     if not alive:
         if not served:
             prepare = "import sys; from millrace.mlflow.registry import ensure_database; ensure_database(sys.argv[1])"
@@ -173,6 +181,7 @@ def _started(tree: ProjectTree, settings: Settings, others: list[ProjectTree] | 
         user=users.ADMIN,
         password_file=str(passwords),
         processes=alive,
+        serving_url=f"http://localhost:{ports['serving']}" if serving else None,
     )
     for name in [name for name in commands if name not in {p.name for p in alive}]:
         process = start(name, commands[name], env, home, partial(_keep, home, running))
@@ -210,6 +219,27 @@ def _components(ports: Mapping[str, int]) -> dict[str, list[str]]:
         "execution-api": ["api-server", "--apps", "execution", "--port", str(ports["execution"])],
         "triggerer": ["triggerer"],
     }
+
+
+def serves(tree: ProjectTree) -> bool:
+    """Whether a pipeline of a project has a section `serving`; a spec that is broken breaks its own DAG file only."""
+    for name in tree.pipelines():
+        with suppress(SpecError):
+            if tree.spec(name).serving is not None:
+                return True
+    return False
+
+
+def serving_command(
+    tree: ProjectTree, settings: Settings, *, port: int, only: Sequence[str] = (), further: Sequence[str] = ()
+) -> list[str]:
+    """What serves a project's pipelines on this machine. `further` are arguments of `python -m millrace.serving`."""
+    code = tree.environment(settings.environment).custom_code == PROCESS
+    return [
+        sys.executable, "-m", "millrace.serving", "--store", settings.store, "--online", settings.feast_online,
+        "--log", str(settings.home / "serving"), "--port", str(port), *(["--code"] if code else []),
+        *(part for name in only for part in ("--only", name)), *further,
+    ]  # fmt: skip
 
 
 def _mlflow_command(settings: Settings, port: int) -> list[str]:

@@ -1,7 +1,8 @@
-"""Commands for what runs on this machine, and what it leaves: up, down, env, collect."""
+"""Commands for what runs on this machine, and what it leaves: up, down, env, serve, collect."""
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -33,6 +34,8 @@ def up(
     for name, password in running.passwords.items():
         print(f"Airflow: {running.airflow_url}   user {name}   password {password}")
     print(f"MLflow:  {running.mlflow_url}")
+    if running.serving_url is not None:
+        print(f"Serving: {running.serving_url}   (OpenAPI: {running.serving_url}/openapi.json)")
     print('The airflow command in this shell:  eval "$(millrace env)"')
     print("Stop both with: millrace down")
 
@@ -57,6 +60,33 @@ def env(project: ProjectOption = None) -> None:
         print(f"export {name}={shlex.quote(value)}")
     print(f"airflow: {whose}", file=sys.stderr)  # not for the shell: for who evaluates the rest
     print(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH")
+
+
+def serve(
+    project: ProjectOption = None,
+    only: Annotated[list[str] | None, typer.Argument(help="Pipelines; all that have a plan if left out.")] = None,
+    port: Annotated[int, typer.Option("--port", help="0: any free one.")] = 8800,
+    host: Annotated[
+        str, typer.Option("--host", help="Beyond this machine only with tokens or an issuer.")
+    ] = "127.0.0.1",
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes that answer.")] = 1,
+    buffered: Annotated[
+        bool, typer.Option("--buffered", help="Answer before the disk has the prediction log.")
+    ] = False,
+    log: Annotated[
+        Path | None, typer.Option("--log", help="Folder of the prediction log, of this server alone.")
+    ] = None,
+) -> None:
+    """Answer predictions over HTTP until stopped; `python -m millrace.serving --help` has all options."""
+    from millrace.local.stack import serving_command
+
+    tree = ProjectTree.at(project)
+    further = ["--host", host, "--workers", str(workers), *(["--buffered"] if buffered else [])]
+    if log is not None:
+        further += ["--log", str(log)]
+    command = serving_command(tree, Settings.load(tree.root), port=port, only=only or [], further=further)
+    # in this process' place: what serves has none of what a command line imports
+    os.execv(command[0], command)
 
 
 def collect(project: ProjectOption = None) -> None:
