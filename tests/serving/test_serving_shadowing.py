@@ -26,7 +26,7 @@ def test_what_there_is_no_room_for_is_dropped_and_counted():
 
 
 def test_a_slow_handler_costs_frames_and_no_time_of_the_sender():
-    with Served(shadow=True, slow=0.5, workers=1) as server:
+    with Served(shadow=True, slow=0.2, workers=1) as server:
         told = server.ask("/shadowed")
         assert told["sent"] + told["dropped"] == 3000 and told["dropped"] > 0 < told["sent"]
         assert told["median_us"] < 200, told

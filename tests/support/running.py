@@ -25,11 +25,13 @@ DIGEST = bytes(range(32))
 
 def main() -> None:
     from millrace.core.errors import MillraceError
+    from millrace.serving import supervision
     from millrace.serving.shadowing import ShadowChannel, ShadowClient, ShadowProcess
     from millrace.serving.slots import Slot
     from millrace.serving.workers import Tls, Workers
 
     given = json.loads(sys.argv[1])
+    supervision._PAUSE_S = given.get("pause", supervision._PAUSE_S)
     channel = ShadowChannel()
 
     def say(**what: Any) -> None:

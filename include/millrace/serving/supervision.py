@@ -36,7 +36,7 @@ TRIES = 5
 """As many early ends in a row of a process that the server cannot do without end the server."""
 _PAUSE_S, _LONGEST_PAUSE_S = 0.25, 30.0
 _LOOK_S = 0.25
-_SLOW_LOOK_S = 1.0
+_SLOW_LOOK_S = 0.5
 """No more than this between two looks counts against a process: a machine that stood still is nobody's fault."""
 _OOM_S = 5.0
 """A process may take so long to end once the kernel has killed it for want of memory."""

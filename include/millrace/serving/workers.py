@@ -7,11 +7,12 @@ of one that dies only the requests are lost that it had begun.
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import socket
 import ssl
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,11 @@ Make = Callable[[Slot], Any]
 """Makes the ASGI app of one worker, in it."""
 
 _QUEUE = 2048
+_PAUSE_S = 0.5
 _LINGER_S = 1.0
 """Seconds in which a worker that leaves tells its clients so with an answer, before it closes connections at rest."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -97,19 +101,23 @@ class Workers:
             ssl_keyfile=self._tls.key if self._tls else None,
             ssl_keyfile_password=self._tls.password if self._tls else None,
         )
-        _Server(config, slot).run(sockets=[self._socket])
+        _Server(config, slot, self._socket).run(sockets=[])
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn's, which says that it is alive, and leaves without closing connections that a request is coming on."""
+    """Uvicorn's, which says that it is alive, takes connections one by one, and leaves without closing those that a
+    request is coming on."""
 
-    def __init__(self, config: uvicorn.Config, slot: Slot) -> None:
+    def __init__(self, config: uvicorn.Config, slot: Slot, queue: socket.socket) -> None:
         super().__init__(config)
-        self._slot = slot
+        self._slot, self._queue = slot, queue
+        self._taking: set[asyncio.Future[Any]] = set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
         self._beating = asyncio.create_task(self._beat())
+        self._queue.setblocking(False)
+        self._listen()
 
     async def _beat(self) -> None:
         while True:
@@ -117,7 +125,12 @@ class _Server(uvicorn.Server):
             await asyncio.sleep(BEAT_S)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await self._stop_listening(sockets or [])
+        asyncio.get_running_loop().remove_reader(self._queue)
+        while self._take():  # where this is the last worker, who stands in the queue would be cut off
+            pass
+        self._queue.close()
+        if self._taking:
+            await asyncio.wait(self._taking, timeout=_LINGER_S)
         state = self.server_state
         state.default_headers = [*state.default_headers, (b"connection", b"close")]
         for connection in state.connections:
@@ -128,25 +141,33 @@ class _Server(uvicorn.Server):
             await asyncio.sleep(0.02)
         await super().shutdown(sockets=sockets)
 
-    async def _stop_listening(self, sockets: list[socket.socket]) -> None:
-        """Close the socket, but not on who stands in its queue: where this is the last worker, he would be cut off."""
-        queues = [each.dup() for each in sockets]
-        for server in self.servers:
-            server.close()
-        for each in sockets:
-            each.close()
-        await asyncio.sleep(0)  # uvloop lets go of a socket in its next turn
+    def _listen(self) -> None:
+        if not self.should_exit:
+            asyncio.get_running_loop().add_reader(self._queue, self._take)
+
+    def _take(self) -> bool:
+        """Take one connection: uvloop's own server takes all that wait, and leaves none to an idle neighbour. False
+        where none waits."""
+        try:
+            came, _ = self._queue.accept()
+        except BlockingIOError:
+            return False
+        except OSError as err:  # too many files, or it has gone again
+            logger.warning("a connection could not be taken: %s", err)
+            asyncio.get_running_loop().remove_reader(self._queue)
+            asyncio.get_running_loop().call_later(_PAUSE_S, self._listen)
+            return False
+        came.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         loop = asyncio.get_running_loop()
-        for queue in queues:
-            queue.setblocking(False)
-            came: list[socket.socket] = []
-            with suppress(BlockingIOError):
-                while True:
-                    came.append(queue.accept()[0])
-            queue.close()
-            made = [loop.connect_accepted_socket(self._protocol, each, ssl=self.config.ssl) for each in came]
-            with suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.gather(*made, return_exceptions=True), _LINGER_S)
+        made = loop.create_task(loop.connect_accepted_socket(self._protocol, came, ssl=self.config.ssl))
+        self._taking.add(made)
+        made.add_done_callback(self._taken)
+        return True
+
+    def _taken(self, made: asyncio.Future[Any]) -> None:
+        self._taking.discard(made)
+        if not made.cancelled() and (err := made.exception()):
+            logger.info("a connection was not made: %s", err)
 
     def _protocol(self) -> asyncio.Protocol:
         return HttpToolsProtocol(self.config, self.server_state, self.lifespan.state)
