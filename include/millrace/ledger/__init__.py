@@ -12,7 +12,18 @@ from typing import Any
 
 from millrace.contract import Artifact
 from millrace.core.errors import LedgerError
-from millrace.ledger import chain, champions, lifecycle, releases, retrains, runs, verdicts, verification, windows
+from millrace.ledger import (
+    chain,
+    champions,
+    lifecycle,
+    releases,
+    retrains,
+    rollouts,
+    runs,
+    verdicts,
+    verification,
+    windows,
+)
 from millrace.ledger.chain import Entry
 from millrace.ledger.champions import Champion
 from millrace.ledger.database import Database
@@ -20,6 +31,7 @@ from millrace.ledger.event import Event
 from millrace.ledger.events import (
     STATES,
     Answer,
+    ArmRecord,
     Denied,
     Erasure,
     GateVerdict,
@@ -28,9 +40,12 @@ from millrace.ledger.events import (
     MaterializedWindow,
     MonitoredWindow,
     Moved,
+    Planned,
+    Quarantined,
     Registered,
     ReleaseRequest,
     RetrainDecision,
+    Rollout,
     Source,
     Touched,
     Trained,
@@ -38,12 +53,17 @@ from millrace.ledger.events import (
     Unmonitored,
 )
 from millrace.ledger.lifecycle import Life, may_be_challenger
+from millrace.ledger.quarantine import words as quarantine_words
 from millrace.ledger.releases import words
+from millrace.ledger.rollbacks import RolledBack
+from millrace.ledger.rollouts import words as rollout_words
+from millrace.ledger.serving import ServingLedger
 from millrace.ledger.verification import Chain
 
 __all__ = [
     "Anchor",
     "Answer",
+    "ArmRecord",
     "Chain",
     "Champion",
     "Denied",
@@ -58,9 +78,13 @@ __all__ = [
     "MaterializedWindow",
     "MonitoredWindow",
     "Moved",
+    "Planned",
+    "Quarantined",
     "Registered",
     "ReleaseRequest",
     "RetrainDecision",
+    "RolledBack",
+    "Rollout",
     "Source",
     "Touched",
     "Trained",
@@ -68,6 +92,8 @@ __all__ = [
     "Unmonitored",
     "may_be_challenger",
     "mirror",
+    "quarantine_words",
+    "rollout_words",
     "words",
 ]
 
@@ -77,7 +103,7 @@ Anchor = Callable[[str, int, str], None]
 entry has been anchored under this number."""
 
 
-class Ledger:
+class Ledger(ServingLedger):
     """The control-plane database of a project. Every method is one transaction, safe from any process or thread.
 
     Raises Unavailable when the database does not answer.
@@ -256,6 +282,7 @@ class Ledger:
         """
         self.settle(pipeline, anchor)
         with self._database.write(pipeline) as connection:
+            rollouts.check_promotable(connection, pipeline, request_id)
             champions.promote(
                 connection, pipeline, request_id, evidence, trained,
                 approval=approval, promotion=promotion, signer=signer,

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from millrace.contract import Artifact
 from millrace.core.errors import Conflict, LedgerError
-from millrace.ledger import chain, releases
+from millrace.ledger import chain, quarantine, releases
 from millrace.ledger.events import Anchored, Promoted, Trained
 
 
@@ -106,8 +106,8 @@ def promote(
 
     `approval`: whether persons must have approved it. `promotion` is the document of it, `signer` the key that signed
     that. Carrying it out again changes nothing. Raises Conflict when
-    another version was promoted since it was made, LedgerError when it was decided otherwise or is about other
-    Evidence.
+    another version was promoted since it was made, LedgerError when it was decided otherwise, is about other
+    Evidence, or its model is in quarantine.
     """
     request = releases.get(connection, pipeline, request_id)
     if request.state == "promoted":
@@ -131,6 +131,7 @@ def promote(
             given=f"version {request.version}",
             next_step="Start the release again: a challenger must meet the present champion first",
         )
+    quarantine.check(connection, pipeline, request.version, trained.model.digest)
     event = Promoted(
         pipeline=pipeline,
         generation=generation + 1,

@@ -14,7 +14,7 @@ from typing import Literal
 from sqlalchemy import Connection
 
 from millrace.core.errors import LedgerError
-from millrace.ledger import chain, champions, releases
+from millrace.ledger import chain, champions, quarantine, releases
 from millrace.ledger.events import Moved, Registered, ReleaseRequest
 
 State = Literal["candidate", "challenger", "champion", "retired", "quarantined"]
@@ -96,14 +96,17 @@ def move(connection: Connection, event: Moved) -> Life:
         if request.version == event.version:
             releases.refuse(connection, pipeline, request.id, f"{event.to} by {event.by}: {event.reason}")
     chain.append(connection, event)
+    if event.to == "candidate":
+        quarantine.release(connection, pipeline, event.version, by=event.by, reason=event.reason)
     return next(life for life in lives(connection, pipeline) if life.version == event.version)
 
 
 def check_may_be_released(connection: Connection, pipeline: str, version: int) -> None:
-    """Raises LedgerError for a version in quarantine, and for one that has retired."""
+    """Raises LedgerError for a version in quarantine, itself or by its model, and for one that has retired."""
     moved = chain.state(connection, Moved, pipeline, f"v{version}")
     if moved is not None and moved.to != "candidate":
         raise LedgerError(
             f"{pipeline} version {version} is {moved.to} and cannot be released: {moved.reason} ({moved.by})",
             next_step="Reinstate it first" if moved.to == "quarantined" else "Train again",
         )
+    quarantine.check(connection, pipeline, version)

@@ -13,12 +13,14 @@ from millrace.ledger.events.models import Anchored, Promoted, Registered, Traine
 from millrace.ledger.events.monitoring import MonitoredWindow, RetrainDecision, Unmonitored
 from millrace.ledger.events.releases import Answer, ReleaseRequest
 from millrace.ledger.events.runs import Denied, JobDone, JobInput, run_key
+from millrace.ledger.events.serving import ArmRecord, Planned, Quarantined, Rollout, Switched, Toggled
 
 __all__ = [
     "KINDS",
     "STATES",
     "Anchored",
     "Answer",
+    "ArmRecord",
     "Denied",
     "Erasure",
     "GateVerdict",
@@ -27,11 +29,16 @@ __all__ = [
     "MaterializedWindow",
     "MonitoredWindow",
     "Moved",
+    "Planned",
     "Promoted",
+    "Quarantined",
     "Registered",
     "ReleaseRequest",
     "RetrainDecision",
+    "Rollout",
     "Source",
+    "Switched",
+    "Toggled",
     "Touched",
     "Trained",
     "TrainingRun",
@@ -44,10 +51,12 @@ KINDS: Mapping[str, type[Event]] = {
     each.kind: each
     for each in (
         GateVerdict, Registered, ReleaseRequest, Promoted, RetrainDecision, MaterializedWindow, MonitoredWindow,
-        Unmonitored, JobDone, TrainingRun, Denied, Anchored, Moved, Erasure,
+        Unmonitored, JobDone, TrainingRun, Denied, Anchored, Moved, Erasure, Planned, Rollout, Quarantined, Toggled,
     )
 }  # fmt: skip
-STATES: tuple[type[Event], ...] = (Promoted, Anchored, RetrainDecision, ReleaseRequest, Moved)
+STATES: tuple[type[Event], ...] = (
+    Promoted, Anchored, RetrainDecision, ReleaseRequest, Moved, Planned, Rollout, Quarantined, Toggled,
+)  # fmt: skip
 """Events that follow from how things stand: the ledger writes them itself, in the transaction that looked."""
 
 

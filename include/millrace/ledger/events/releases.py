@@ -49,6 +49,7 @@ class ReleaseRequest(Event):
             if body["by"]
             else [],
         },
+        lambda _, __, body: {**body, "reuses": None},
     )
 
     id: Text
@@ -65,6 +66,9 @@ class ReleaseRequest(Event):
     answers: tuple[Answer, ...] = Field(default=(), description="Those that counted, in the order they came.")
     newer: int | None = Field(default=None, description="Version of the challenger that voided it.")
     note: str | None = Field(default=None, description="Why the check before promotion refused it.")
+    reuses: str | None = Field(
+        default=None, description="Id of the release whose answers these are, where a guard brought its version back."
+    )
 
     @property
     def subject(self) -> str:
