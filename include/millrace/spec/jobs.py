@@ -17,6 +17,7 @@ TaskJob = Literal[
     "evaluate",
     "register",
     "sign",
+    "deploy",
     "promote",
     "withdraw",
     "reconcile",
@@ -70,6 +71,10 @@ TABLE: dict[str, Job] = {
     "register": Job(reaches=("mlflow",), reusable=False, warm=_MLFLOW),
     # Not warm: model-signing takes a second and 70 MB to import, and signs once a promotion.
     "sign": Job(reaches=("signing",), reusable=False),
+    # It says what the Feast registry holds just now.
+    "deploy": Job(
+        reaches=("registry", "online"), reusable=False, in_pods=True, runs_code=True, warm=(*_MODELS, *_FEAST)
+    ),
     "promote": Job(reaches=("mlflow",), reusable=False, warm=_MLFLOW),
     "withdraw": Job(reaches=("mlflow",), reusable=False, warm=_MLFLOW),
     "reconcile": Job(reaches=("mlflow",), reusable=False, warm=_MLFLOW),
