@@ -135,6 +135,12 @@ def of_run(connection: Connection, pipeline: str, run_id: str) -> ReleaseRequest
     return max(found, key=lambda request: (request.expected_generation or 0, request.attempt), default=None)
 
 
+def join(connection: Connection, pipeline: str, request_id: str, run_id: str) -> ReleaseRequest:
+    """Let another run of the release DAG stand for a request, however it stands."""
+    request = get(connection, pipeline, request_id)
+    return request if run_id in request.runs else record(connection, request, runs=(*request.runs, run_id))
+
+
 def words(request: ReleaseRequest) -> str:
     """How a request stands, for a person."""
     return {

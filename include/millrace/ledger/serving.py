@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from millrace.ledger import quarantine, rollbacks, rollouts
+from millrace.ledger import quarantine, releases, rollbacks, rollouts
 from millrace.ledger.database import Database
-from millrace.ledger.events import ArmRecord, Planned, Quarantined, Rollout
+from millrace.ledger.events import ArmRecord, Planned, Quarantined, ReleaseRequest, Rollout
 from millrace.ledger.events.serving import How
 from millrace.ledger.rollbacks import RolledBack
 from millrace.ledger.rollouts import Steering
@@ -22,6 +22,16 @@ class ServingLedger:
         """The traffic plan in force, None before the first one."""
         with self._database.read() as connection:
             return rollouts.plan(connection, pipeline)
+
+    def serves(self, pipeline: str, version: int) -> bool:
+        """Whether a version is the one that answers what no other does."""
+        planned = self.plan(pipeline)
+        return planned is not None and planned.champion is not None and planned.champion.version == version
+
+    def join_release(self, pipeline: str, request_id: str, run_id: str) -> ReleaseRequest:
+        """Let another run stand for a release request. See `releases.join`."""
+        with self._database.write(pipeline) as connection:
+            return releases.join(connection, pipeline, request_id, run_id)
 
     def arm_of(self, pipeline: str, version: int) -> ArmRecord | None:
         """A version as the newest plan that named it had it, None for one that was never served."""

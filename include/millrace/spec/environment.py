@@ -52,7 +52,7 @@ class ApprovalSpec(Model):
 Happening = Literal["request", "decision", "failed_gate", "alert", "failed_run", "missed_deadline"]
 """What notifiers can be told of: a release that waits for persons, how a release was decided, data that failed its
 gate, an alert of monitoring, a run that failed for whatever reason, and one that is not done when it should be."""
-Part = Literal["features", "training", "release", "monitoring", "retirement"]
+Part = Literal["features", "training", "release", "rollback", "monitoring", "retirement"]
 """A pipeline's DAGs, by the end of their ids."""
 
 

@@ -19,12 +19,14 @@ def build(pipeline: str, file: str) -> list[DAG]:
     `file` is the DAG file's `__file__`: it says which project is meant. A mistake in the pipeline raises SpecError,
     which Airflow shows as this file's import error and no other's.
     """
-    from millrace.airflow.dags import features, monitoring, release, retirement, training
+    from millrace.airflow.dags import features, monitoring, release, retirement, rollback, training
 
     site = Site.at(str(find_root(Path(file).parent)), pipeline)
     dags = [features.build(site)]
     if site.spec.training is not None:
         dags += [training.build(site), release.build(site)]
+        if site.spec.serving is not None:
+            dags.append(rollback.build(site))
     if site.spec.monitoring is not None:
         dags.append(monitoring.build(site))
     if site.spec.training is not None and site.placed.environment.retention is not None:

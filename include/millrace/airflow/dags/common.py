@@ -84,6 +84,7 @@ def _doc(site: Site, part: str, does: str) -> str:
     parts = [
         "features",
         *(["training", "release"] if spec.training else []),
+        *(["rollback"] if spec.training and spec.serving else []),
         *(["monitoring"] if spec.monitoring else []),
         *(["retirement"] if spec.training and site.placed.environment.retention else []),
     ]

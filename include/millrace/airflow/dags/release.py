@@ -1,14 +1,22 @@
-"""The release DAG: approve (a human, when the environment asks), promote. A rollback takes the same way."""
+"""The release DAG: approve (a human, when the environment asks), promote. A rollback takes the same way.
+
+Where the pipeline serves, what its rollout asks for lies between the two, and a watch after them.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
 from airflow.sdk import DAG
 
-from millrace.airflow.dags.common import arguments, optional_text
+from millrace.airflow import runners
+from millrace.airflow.dags.common import arguments, job_step, optional_text
 from millrace.airflow.runtime.run import step
 from millrace.airflow.runtime.site import Site
 from millrace.airflow.tasks import release as tasks
+from millrace.airflow.tasks import rollout
 from millrace.airflow.tasks.approval import ReleaseApproval
+from millrace.rules.rollout import stages
 
 
 def build(site: Site) -> DAG:
@@ -38,6 +46,18 @@ def build(site: Site) -> DAG:
     ) as dag:
         opened = step(tasks.open_release, task_id="open")(**here)
         approved = ReleaseApproval(task_id="approve", **here)
-        promoted = step(tasks.promote)(**here)
-        opened >> approved >> promoted
+        promoted = step(tasks.promote if site.spec.serving is None else rollout.promote)(**here)
+        opened >> approved
+        if site.spec.serving is None:
+            approved >> promoted
+        else:
+            last: Any = job_step(site, rollout.deploy, "deploy", pool=None)(**here)
+            approved >> last
+            first = 0 if site.spec.serving.rollout.shadow is not None else 1
+            for number, stage in enumerate(stages(site.spec.serving), first):
+                waits = rollout.RolloutStage(task_id=stage.name.replace(" ", "_"), stage=number, **here)
+                last >> waits
+                last = waits
+            last >> promoted >> rollout.RolloutWatch(task_id="watch", **here)
+            runners.close(site, dag)
     return dag

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from millrace.airflow.runtime.site import Site
+from millrace.airflow.runtime.traffic import heal_plan
 from millrace.core.errors import MillraceError
 from millrace.ledger import Champion
 from millrace.store.champions import ChampionCopy, Champions
@@ -24,6 +25,8 @@ def champion_of(site: Site) -> Champion | None:
             _copy(site, champion)
         except MillraceError as err:
             log.warning("%s: the copy of the champion in the store is out of date: %s", site.name, err)
+    if site.spec.serving is not None:
+        heal_plan(site)
     return champion
 
 

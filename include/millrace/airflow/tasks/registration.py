@@ -16,7 +16,7 @@ from millrace.airflow.runtime.site import Site
 from millrace.airflow.tasks.online import PARITY
 from millrace.airflow.tasks.training import claimed_of, model_of, training_set_of
 from millrace.contract import JobResult
-from millrace.ledger import Registered, Source, TrainingRun
+from millrace.ledger import Registered, Source, TrainingRun, quarantine_words
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +46,10 @@ def register(root: str, pipeline: str) -> dict[str, Any]:
         if claimed.decision:
             site.ledger.finish(claimed.decision, "done")  # it trained; that nothing changed is no failure
         raise AirflowSkipException(note(_nothing_new(site, known)))
+    if (bad := site.ledger.quarantined(pipeline, model.digest)) is not None:
+        if claimed.decision:
+            site.ledger.finish(claimed.decision, "done")  # it trained; that the bytes are known is no failure
+        raise AirflowSkipException(note(f"No version is registered: {quarantine_words(bad)}"))
     results = {
         job: decided.result(site, decided.done(site, job)) for job in ("build_training_set", "train", "evaluate")
     }

@@ -9,6 +9,7 @@ from typing import Any
 from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowFailException
 
+from millrace.airflow.runtime.champion import champion_of
 from millrace.airflow.runtime.notes import note
 from millrace.airflow.runtime.run import outcome_of, unstored
 from millrace.airflow.runtime.since import evidence_in
@@ -47,6 +48,7 @@ def reconcile(root: str, pipeline: str) -> dict[str, Any]:
     """
     site = Site.at(root, pipeline)
     policy = site.placed.environment.aliases
+    champion_of(site)  # and with it the copies in the store
     found = _ask(site)["strayed"]
     wrong = [each for each in _ask(site)["strayed"] if each in found] if found else []
     forgot = _ask(site, revert=wrong if policy == "revert" else [], forget=True)["forgotten"]
