@@ -20,7 +20,7 @@ CARD, REFERENCE = "model.json", "reference.json"
 """Files of a model beside its weights; the card, written last, makes it exist."""
 SIGNATURE = "signature.json"
 """What a model takes and gives, beside its files in MLflow."""
-Folder = Literal["deployments", "embeddings", "evaluations", "evidence", "imports", "promotions", "reports"]
+Folder = Literal["deployments", "embeddings", "evaluations", "evidence", "imports", "listings", "promotions", "reports"]
 """Where documents lie that are one object each."""
 
 
@@ -113,6 +113,27 @@ def tallies(pipeline: str, generation: int) -> str:
 def tally(pipeline: str, generation: int, server: str) -> str:
     """What one server has counted."""
     return f"{tallies(pipeline, generation)}{server}.json"
+
+
+def served(pipeline: str, hour: str, server: str, segment: str) -> str:
+    """What a segment of a server's log holds of a pipeline and an hour, `2024-01-31T05` in UTC."""
+    return f"{served_on(pipeline, hour[:10])}{hour[11:]}/{server}/{segment}.jsonl.gz"
+
+
+def served_on(pipeline: str, day: str) -> str:
+    """Prefix of what servers have answered on a day of UTC."""
+    return f"served/{pipeline}/{day}/"
+
+
+def served_hour(key: str) -> str:
+    """The hour whose answers have this key, `2024-01-31T05` in UTC."""
+    day, hour = key.split("/")[2:4]
+    return f"{day}T{hour}"
+
+
+def all_served(pipeline: str) -> str:
+    """Prefix of all that servers have answered for a pipeline."""
+    return f"served/{pipeline}/"
 
 
 def anchor(pipeline: str, number: int) -> str:
