@@ -141,21 +141,11 @@ def load(objects: ObjectStore, prefix: str, model: str, means: Means | None = No
     executed here, and without them it may not: raises ContractError.
     """
     prefix = prefix.rstrip("/") + "/"
+    card = read_card(objects, prefix, model)
     try:
-        text = objects.get(prefix + CARD)
-    except NotFound as err:
-        raise NotFound("no such model (no model.json)", where=objects.root, given=prefix) from err
-    if digest(text) != model:
-        raise Corrupt("model.json does not have the model's digest", where=objects.url(prefix + CARD), given=model)
-    try:
-        card = Card.model_validate_json(text)
         params: BaseModel = KINDS.resolve(str(card.learner.get("kind"))).model_validate(card.learner)
     except ValidationError as err:
-        problem = err.errors()[0]
-        where = ".".join(str(part) for part in problem["loc"])
-        raise DataError(
-            f"model.json cannot be read: {where}: {problem['msg']}", where=objects.url(prefix + CARD)
-        ) from err
+        raise _unreadable(err, objects.url(prefix + CARD)) from err
     except PydanticCustomError as err:
         raise DataError(
             f"the model's learner is not installed here: {err}",
@@ -171,6 +161,27 @@ def load(objects: ObjectStore, prefix: str, model: str, means: Means | None = No
         permit_code(means or Means())
         code = Code(card.code, f"trainer.py of model {model.removeprefix('sha256:')[:12]}")
     return Model(card, model, data, params, engine_of(params, code))
+
+
+def read_card(objects: ObjectStore, prefix: str, model: str) -> Card:
+    """What a model's model.json says. Raises NotFound, Corrupt, or DataError where it is none."""
+    prefix = prefix.rstrip("/") + "/"
+    try:
+        text = objects.get(prefix + CARD)
+    except NotFound as err:
+        raise NotFound("no such model (no model.json)", where=objects.root, given=prefix) from err
+    if digest(text) != model:
+        raise Corrupt("model.json does not have the model's digest", where=objects.url(prefix + CARD), given=model)
+    try:
+        return Card.model_validate_json(text)
+    except ValidationError as err:
+        raise _unreadable(err, objects.url(prefix + CARD)) from err
+
+
+def _unreadable(err: ValidationError, where: str) -> DataError:
+    problem = err.errors()[0]
+    loc = ".".join(str(part) for part in problem["loc"])
+    return DataError(f"model.json cannot be read: {loc}: {problem['msg']}", where=where)
 
 
 def load_reference(objects: ObjectStore, prefix: str, model: str) -> bytes | None:

@@ -18,7 +18,7 @@ from millrace.spec.media import EMBEDDED, UNEXPLAINED, coordinates
 from millrace.spec.model_checks import unfit
 from millrace.spec.monitoring import MonitoringSpec
 from millrace.spec.partitions import Grain, Partitioning, is_timezone, keeps_its_clocks
-from millrace.spec.serving import ServingSpec
+from millrace.spec.serving import RESERVED, ServingSpec
 from millrace.spec.source import NEEDED, Source, location_fields
 from millrace.spec.training import METRICS, LabelSpec, TrainingSpec
 
@@ -174,6 +174,11 @@ class PipelineSpec(Model):
                               "sources", name, "types", column, given=kind)  # fmt: skip
             if problem := self.location_problem(name, source.location):
                 wrong.add(problem, "sources", name, "location", given=source.location)
+        if self.serving is not None:
+            for number, key in enumerate(self.features.entity):
+                if key in RESERVED:
+                    wrong.add("served predictions have a column of that name: name the key otherwise",
+                              "features", "entity", number, given=key)  # fmt: skip
         for job, limit in self.time_limits.items():
             if not limit:
                 wrong.add("no job is done in no time", "time_limits", job, given=str(limit))

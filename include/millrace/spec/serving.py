@@ -9,6 +9,12 @@ from pydantic import Field, model_validator
 from millrace.spec.base import Mistakes, Model, Name
 from millrace.spec.durations import Duration
 
+FEATURE, TIME = "feature.{}", "time.{}"
+"""Columns of served predictions: a feature that was kept, and the event time of what was read of a feature view."""
+RESERVED = ("request_id", "row", "asked", "version", "model_digest", "role", "generation", "unit", "caller", "found",
+            "latency_ms", "prediction")  # fmt: skip
+"""Further columns of served predictions; the entity's keys stand beside them under their own names."""
+
 
 class LogSpec(Model):
     """What is kept of each answer."""
