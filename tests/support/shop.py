@@ -140,7 +140,8 @@ class Served:
         said: dict[str, Any] = {
             "pipeline": "shop", "learner": {"kind": "xgboost"}, "task": "binary", "label": "late",
             "encoder": Encoder(features=()), "entity": ("id",), "event_time": "event_timestamp",
-            "feature_service": "shop", "partitions": (), "holdout": Holdout(share=0.2, block="day", seed=7, timezone="UTC"),
+            "feature_service": "shop", "partitions": (),
+            "holdout": Holdout(share=0.2, block="day", seed=7, timezone="UTC"),
             "training_set": OTHER, "spec_digest": OTHER, "seed": 0, "threads": 1, "weights": weights, **fields,
         }  # fmt: skip
         made = Card(**said)

@@ -16,11 +16,13 @@ from millrace.drift.blocks import sample
 from millrace.drift.check import DriftResult, Given, check
 from millrace.drift.report import page
 from millrace.drift.sketch import PREDICTION, Sketch
+from millrace.evaluation.outcomes import live, read_at, unscored
 from millrace.jobs.work import Work
 from millrace.models.files import load_reference
 from millrace.models.metrics import block_keys
-from millrace.rules.labels import absent, known
+from millrace.rules.labels import absent, known, utc
 from millrace.store import layout
+from millrace.store.snapshots import concat
 
 
 class Params(BaseModel):
@@ -89,14 +91,30 @@ def _given(work: Work, sketch: Sketch, table: pa.Table, as_of: datetime) -> list
             values = labelled[label.column]
             # Classes are categories, integers too: that 9 lies far from 1 means nothing.
             given.append(Given(label.column, values.cast(pa.string()) if classes else values, keyed(labelled)))
-    if items := work.request.inputs("predictions"):
-        scored = pa.concat_tables([work.read(item, columns=[time, "prediction", "model_digest"]) for item in items])
-        own = scored.filter(pc.equal(scored["model_digest"], work.request.input("model").digest))
-        if own.num_rows:  # another model's predictions, from before a promotion, say nothing about this one
-            own = sample(own, monitoring.sample, seed)
-            values = own["prediction"]
-            given.append(Given(PREDICTION, values.cast(pa.string()) if classes else pc.round(values, 6), keyed(own)))
+    own = _predictions(work, work.request.input("model").digest)
+    if own is not None and own.num_rows:
+        own = sample(own, monitoring.sample, seed)
+        values = own["prediction"]
+        given.append(Given(PREDICTION, values.cast(pa.string()) if classes else pc.round(values, 6), keyed(own)))
     return given
+
+
+def _predictions(work: Work, model: str) -> pa.Table | None:
+    """Time and prediction of what the champion scored, and of what it answered beside; another model's, from before a
+    promotion, say nothing about this one. None where nobody predicted."""
+    time, entity = work.spec.features.event_time, list(work.spec.features.entity)
+    found, scored = [], []
+    for item in work.request.inputs("predictions"):
+        rows = work.read(item, columns=[*entity, time, "prediction", "model_digest"])
+        rows = rows.filter(pc.equal(rows["model_digest"], model))
+        scored.append(rows.select([*entity, time]).set_column(len(entity), time, utc(rows[time], time)))
+        found.append(rows.select([time, "prediction"]).set_column(0, time, utc(rows[time], time)))
+    for item in work.request.inputs("served"):
+        rows = live(work.read(item), model)
+        rows = rows.append_column(time, read_at(rows)) if time not in rows.column_names else rows
+        rows = unscored(rows, concat(scored) if scored else rows.select([*entity, time]).slice(0, 0), [*entity, time])
+        found.append(rows.select([time, "prediction"]))
+    return concat(found) if found else None
 
 
 def _facts(result: DriftResult, sketch: Sketch, rows: int, least: float) -> dict[str, Any]:
