@@ -12,7 +12,7 @@ import typer
 
 from millrace import __version__
 from millrace.cli.commands import evidence as proof
-from millrace.cli.commands import features, judging, lifecycle, record, running, writing
+from millrace.cli.commands import features, judging, lifecycle, record, running, shipping, writing
 from millrace.cli.commands import ledger as entries
 from millrace.cli.foreign import foreign
 from millrace.core.errors import MillraceError
@@ -36,6 +36,7 @@ for command in (
     running.env,
     running.serve,
     running.collect,
+    shipping.ship_log,
     record.promote,
     record.champion,
     proof.evidence,
@@ -49,7 +50,7 @@ for command in (
     lifecycle.retire,
     lifecycle.erase,
 ):
-    app.command(command.__name__.rstrip("_"))(command)
+    app.command(command.__name__.rstrip("_").replace("_", "-"))(command)
 ledger = typer.Typer(help="The hash-chained record of verdicts, promotions and decisions.", no_args_is_help=True)
 app.add_typer(ledger, name="ledger")
 for entry in (entries.verify, entries.show, entries.export, entries.anchor):

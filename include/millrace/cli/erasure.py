@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from millrace.cli import erasure_served
 from millrace.core.errors import Corrupt, EvidenceError, MillraceError, NotFound
 from millrace.evidence import subject
 from millrace.ledger import Erasure, Ledger, Moved, Registered, Touched
@@ -25,6 +26,10 @@ class Found:
     unread: tuple[str, ...]
     unsure: tuple[int, ...]
     """Versions whose Evidence cannot be read."""
+    segments: dict[str, int] = field(default_factory=dict)
+    """Shipped segments of servers' logs -> rows of theirs."""
+    names: frozenset[tuple[str, ...]] = field(default=frozenset(), repr=False)
+    """The keys, which no message quotes."""
 
 
 def find(objects: ObjectStore, ledger: Ledger, pipeline: str, file: Path) -> Found:
@@ -52,7 +57,9 @@ def find(objects: ObjectStore, ledger: Ledger, pipeline: str, file: Path) -> Fou
                 touched[manifest.digest] = Touched(
                     dataset=manifest.dataset, partition=manifest.partition, snapshot=manifest.digest, rows=rows
                 )  # fmt: skip
-        if not looked:
+        names = asked.names()
+        segments = erasure_served.touched(objects, pipeline, asked.columns, names)
+        if not looked and not segments:
             raise MillraceError(f"no Snapshot of {pipeline} has these columns", given=", ".join(asked.columns),
                                 next_step="Name the entity's columns in the file's first line")  # fmt: skip
         versions, unsure = set(before.versions if before else ()), []
@@ -64,7 +71,7 @@ def find(objects: ObjectStore, ledger: Ledger, pipeline: str, file: Path) -> Fou
                 versions.add(registered.version)
     found = sorted(touched.values(), key=lambda each: (each.dataset, each.partition, each.snapshot))
     return Found(asked.keys, asked.columns, asked.count, tuple(found), tuple(sorted(versions)),
-                 tuple(sorted(unread - looked)), tuple(unsure))  # fmt: skip
+                 tuple(sorted(unread - looked)), tuple(unsure), segments, names)  # fmt: skip
 
 
 def carry_out(
@@ -97,6 +104,8 @@ def carry_out(
                 why = f"subjects withdrew ({event.subject[:12]}): {event.reason}"
                 ledger.move(Moved(pipeline=pipeline, version=version, to="quarantined", reason=why, by=by))
     if remove:
+        # Before the Snapshots: from the segments they would be made again.
+        erasure_served.forget(objects, list(found.segments), found.columns, found.names)
         store = SnapshotStore(objects)
         for each in found.snapshots:
             prefix = store.prefix(pipeline, each.dataset, each.snapshot)

@@ -1,14 +1,18 @@
-"""Which versions have been kept as long as the environment says, and may go. Pure."""
+"""Which versions and served predictions have been kept as long as somebody said, and may go. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
+from millrace.spec.durations import Duration
 from millrace.spec.environment import Retention
+from millrace.spec.partitions import Partitioning
 
+_CALENDAR = timedelta(days=7)
+"""More than a month after and a month before can lie apart."""
 FORMER = 2
 """Champions that are always kept: the present one, and the one before it, to which a rollback goes."""
 
@@ -57,3 +61,22 @@ def forgotten(retention: Retention, versions: Sequence[Kept], now: datetime) -> 
 def guarded(versions: Sequence[Kept], gone: Collection[int]) -> list[int]:
     """Versions whose runs must stay in MLflow."""
     return [v.version for v in versions if v.version not in gone]
+
+
+def is_kept(keep: Duration, end: datetime, now: datetime) -> bool:
+    """Whether what was served before `end`, a partition's, is kept still: the whole partition is as old as its end."""
+    try:
+        return keep.after(end) > now
+    except (OverflowError, ValueError):
+        return True  # for longer than there are years
+
+
+def first_kept(keep: Duration, partitioning: Partitioning, now: datetime) -> str | None:
+    """The first partition of which what was served is kept still; None where all is."""
+    try:
+        key = partitioning.key_of(keep.before(now) - _CALENDAR)
+    except (OverflowError, ValueError):
+        return None
+    while not is_kept(keep, partitioning.end(key), now):
+        key = partitioning.next(key)
+    return key

@@ -23,6 +23,11 @@ class Subjects:
     keys: str
     database: duckdb.DuckDBPyConnection
 
+    def names(self) -> frozenset[tuple[str, ...]]:
+        """The keys themselves, as text; no message quotes one."""
+        found = self.database.execute("SELECT * FROM subjects").fetchall()
+        return frozenset(tuple(map(str, row)) for row in found)
+
     def rows_in(self, path: Path) -> int:
         """How many rows of a Parquet file are of these subjects, compared as text."""
         same = " AND ".join(f"CAST(data.{name(c)} AS VARCHAR) = subjects.{name(c)}" for c in self.columns)

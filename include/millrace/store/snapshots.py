@@ -160,10 +160,10 @@ class SnapshotStore:
             pass  # erased before: the first reason stands
         self.objects.delete(prefix + DATA)
 
-    def all(self, pipeline: str) -> list[tuple[str, Manifest]]:
-        """Key prefix and manifest of every Snapshot of a pipeline, erased ones too."""
+    def all(self, pipeline: str, dataset: str | None = None) -> list[tuple[str, Manifest]]:
+        """Key prefix and manifest of every Snapshot of a pipeline, or of one dataset of it, erased ones too."""
         found = []
-        for item in self.objects.list(f"{SNAPSHOTS}{pipeline}/"):
+        for item in self.objects.list(f"{SNAPSHOTS}{pipeline}/" + (f"{dataset}/" if dataset else "")):
             if item.key.endswith("/" + MANIFEST):
                 prefix = item.key.removesuffix(MANIFEST)
                 found.append((prefix, self._manifest(prefix, "sha256:" + prefix.rstrip("/").rpartition("/")[2])))

@@ -29,6 +29,6 @@ def build(pipeline: str, file: str) -> list[DAG]:
             dags.append(rollback.build(site))
     if site.spec.monitoring is not None:
         dags.append(monitoring.build(site))
-    if site.spec.training is not None and site.placed.environment.retention is not None:
+    if retirement.wanted(site):
         dags.append(retirement.build(site))
     return dags

@@ -86,7 +86,7 @@ def _doc(site: Site, part: str, does: str) -> str:
         *(["training", "release"] if spec.training else []),
         *(["rollback"] if spec.training and spec.serving else []),
         *(["monitoring"] if spec.monitoring else []),
-        *(["retirement"] if spec.training and site.placed.environment.retention else []),
+        *(["retirement"] if spec.training and (site.placed.environment.retention or spec.serving) else []),
     ]
     others = ", ".join(f"`{dag_id(spec.name, p)}`" for p in parts if p != part)
     return (

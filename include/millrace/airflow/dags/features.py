@@ -14,7 +14,7 @@ from millrace.airflow.runtime.run import step
 from millrace.airflow.runtime.site import Site
 from millrace.airflow.runtime.timetable import PartitionTimetable
 from millrace.airflow.tasks import features as tasks
-from millrace.airflow.tasks import landing, online
+from millrace.airflow.tasks import landing, online, served
 
 
 def build(site: Site) -> DAG:
@@ -54,7 +54,10 @@ def build(site: Site) -> DAG:
         made >> passed >> published >> materialized
         if spec.training is not None:
             scoring = job_step(site, tasks.score, "score", pool=None, outlets=[scored_asset(site)])
-            materialized >> scoring(**here)
+            scored = scoring(**here)
+            materialized >> scored
+            if spec.serving is not None and spec.monitoring is None:  # else the monitoring DAG does, before it judges
+                scored >> step(served.collect, trigger_rule="none_failed")(**here)
         runners.close(site, dag)
     return dag
 

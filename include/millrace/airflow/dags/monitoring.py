@@ -1,4 +1,5 @@
-"""The monitoring DAG: drift, performance, probe, decide; then retrain, or nothing, or alert."""
+"""The monitoring DAG: collect what was served; drift, performance, probe, decide; then retrain, or nothing, or
+alert."""
 
 from __future__ import annotations
 
@@ -10,8 +11,10 @@ from airflow.sdk import DAG, PartitionedAssetTimetable, task
 from millrace.airflow import runners
 from millrace.airflow.dags.common import arguments, dag_id, job_step, optional_text
 from millrace.airflow.runtime.assets import scored_asset
+from millrace.airflow.runtime.run import step
 from millrace.airflow.runtime.site import Site
 from millrace.airflow.tasks import monitoring as tasks
+from millrace.airflow.tasks import served
 
 
 def build(site: Site) -> DAG:
@@ -42,6 +45,10 @@ def build(site: Site) -> DAG:
             fail_when_dag_is_paused=True,  # where its run would wait, and nobody would see why
         )
         [drift, performance] >> decision >> retrain
+        if site.spec.serving is not None:
+            collected: Any = step(served.collect)(**here)
+            collected >> [drift, performance]
+            collected >> step(served.skew)(**here)
         if monitoring.probes:  # the costliest, so last: a window that cannot be read fails before it
             performance >> job_step(site, tasks.probe, "probe")(**here) >> decision
         runners.close(site, dag)

@@ -17,6 +17,7 @@ from millrace.airflow.runtime.run import Done, JobTask
 from millrace.airflow.runtime.site import Site
 from millrace.airflow.runtime.tell import tell
 from millrace.airflow.tasks.partition import partition_of
+from millrace.airflow.tasks.served import served_in
 from millrace.contract import Artifact, JobRequest
 from millrace.ledger import Champion, JobDone, MonitoredWindow, Unmonitored
 from millrace.rules.gain import HALF_LIFE, Gain
@@ -41,6 +42,7 @@ def drift(root: str, pipeline: str) -> JobRequest | None:
     inputs: list[tuple[str, Artifact, str | None]] = [("model", champion.trained.model, None)]
     inputs += [("current", artifact, key) for key, artifact in current]
     inputs += [("predictions", artifact, key) for key, artifact in _current(site, "predictions", window)]
+    inputs += [("served", artifact, key) for key, artifact in served_in(site, window)]
     return site.request(
         "drift",
         scope=tuple(key for key, _ in current),
@@ -67,9 +69,10 @@ def performance(root: str, pipeline: str) -> JobRequest | None:
     if champion is None or found is None:
         log.info("%s %s: no predictions to compare with outcomes", pipeline, partition)
         return None
+    scored = tuple(str(key) for role, _, key in found if role == "predictions")
     return site.request(
         "performance",
-        scope=tuple(str(key) for role, _, key in found if role == "predictions"),
+        scope=scored or tuple(str(key) for role, _, key in found if role == "served"),
         inputs=[*found, ("evaluation", champion.trained.evaluation, None)],
         params={"as_of": _as_of(site, partition).isoformat()},
         context=get_current_context(),
@@ -84,11 +87,19 @@ def _measured(done: Done | None, root: str, pipeline: str) -> dict[str, Any] | N
 
 
 def _outcomes_of(site: Site) -> list[tuple[str, Artifact, str | None]] | None:
-    """The window's predictions with the features that hold their outcomes, None where nothing was scored."""
-    features = dict(_current(site, "features", _window(site, partition_of(site))))
+    """The window's predictions, scored and served, with the features that hold their outcomes; None where there are
+    neither. What was served is mostly of features that are a partition older."""
+    window = _window(site, partition_of(site))
+    features = dict(_current(site, "features", window))
     predictions = [(k, a) for k, a in _current(site, "predictions", list(features)) if k in features]
+    served = served_in(site, window)
+    if served:
+        features = dict(_current(site, "features", [site.partitioning.previous(window[0]), *window]))
+        served = served if features else []
     found: list[tuple[str, Artifact, str | None]] = [("predictions", artifact, key) for key, artifact in predictions]
-    return [*found, *(("features", features[key], key) for key, _ in predictions)] or None
+    found += [("served", artifact, key) for key, artifact in served]
+    held = features if served else [key for key, _ in predictions]
+    return [*found, *(("features", features[key], key) for key in held)] or None
 
 
 @JobTask

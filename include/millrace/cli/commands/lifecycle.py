@@ -98,13 +98,18 @@ def erase(
     print(f"{found.count} subjects by {', '.join(found.columns)} ({found.keys[:19]})")
     for each in found.snapshots:
         print(f"{each.dataset} of {each.partition}: {each.rows} rows of theirs ({each.snapshot[:19]})")
+    if found.segments:
+        print(
+            f"shipped prediction logs: {sum(found.segments.values())} rows of theirs in {len(found.segments)} segments"
+        )
     print(f"versions trained on rows of theirs: {', '.join(map(str, found.versions)) or 'none'}")
     if found.unread:
         print(f"not looked into, as it has no such columns: {', '.join(found.unread)}")
     if found.unsure:
         print(f"cannot be said of versions whose Evidence cannot be read: {', '.join(map(str, found.unsure))}")
     what = [*(["versions are put into quarantine"] if policy == "quarantine" and found.versions else []),
-            *(["the bytes of these Snapshots are taken away"] if remove and found.snapshots else [])]  # fmt: skip
+            *(["the bytes of these Snapshots are taken away"] if remove and found.snapshots else []),
+            *(["these rows are taken out of the prediction logs"] if remove and found.segments else [])]  # fmt: skip
     said = " and ".join(what) or "it is put on record"
     if not yes:
         print(f"Nothing was done. With --yes {said}")
