@@ -43,8 +43,8 @@ def shadowed(requests: int, generation: int = 3, **sides: Side) -> Counts:
 
 def canary(new: int, generation: int = 3, share: float = 0.05, errors: int = 0, first: int = 0) -> Counts:
     beside = round(new * (1 - share) / share)
-    return Counts(generation=generation, share=share,
-                  sides={OLD: side(min(beside, MOST), first=100_000), NEW: side(new, errors=errors, first=first)})  # fmt: skip
+    sides = {OLD: side(min(beside, MOST), first=100_000), NEW: side(new, errors=errors, first=first)}
+    return Counts(generation=generation, share=share, sides=sides)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """A server of real processes for tests of its supervision: an app that echoes, hangs and crashes as it is asked.
 
-python tests/support/served.py OPTIONS     (JSON) serves until asked to leave; says what happens, a line of JSON each
+python tests/support/running.py OPTIONS     (JSON) serves until asked to leave; says what happens, a line of JSON each
 """
 
 from __future__ import annotations
