@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from support.project import DAYS, publish, sample
 from support.releases import House
+from support.rolling import Served
 
 from millrace.airflow.runtime.site import Site
 
@@ -74,3 +75,17 @@ def site(three_days: Path, tmp_path: Path) -> Site:
     shutil.copytree(three_days, root)
     Site.at.cache_clear()
     return Site.at(str(root), "orders")
+
+
+@pytest.fixture
+def served(house: House, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+    """Where the pipeline serves, by shadow and two steps."""
+    yield Served(house.site.tree.root, monkeypatch)
+    Site.at.cache_clear()
+
+
+@pytest.fixture
+def guarded_served(guarded: House, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+    """The same where a human must approve."""
+    yield Served(guarded.site.tree.root, monkeypatch)
+    Site.at.cache_clear()

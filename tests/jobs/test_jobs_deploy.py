@@ -29,7 +29,7 @@ class Trips:
         self.project = project
         self.spec(label=project.spec["label"])
         moments = [f"2024-01-{n % 5 + 1:02d} {n % 24:02d}:00" for n in range(300)]
-        made = [row(f"v{n}", at, n, speed=n / 3, weight=n % 7, late=int(n % 5 > 2)) for n, at in enumerate(moments)]
+        made = [row(f"v{n}", at, n, speed=n / 3, weight=n % 7, late=n % 5 // 3) for n, at in enumerate(moments)]
         self.table = pa.Table.from_pylist(made, SCHEMA)
         self.features = project.snapshot(DAY, self.table)
 

@@ -26,12 +26,12 @@ def side(units: int, answered: int | None = None, errors: int = 0, bin_: int | N
     return Side(answered=units if answered is None else answered, predictions=where, errors=tuple(names[:errors]))
 
 
-def standing(stage: int, **changes: Any) -> Standing:
+def standing(stage: int | None, **changes: Any) -> Standing:
     given = {"version": NEW, "former": OLD, "planned": 3, "began": BEGAN, **changes}
     return Standing(stage=stage, **given)
 
 
-def ask(serving: ServingSpec, stage: int, *counts: Counts, minutes: float = 10, **more: Any) -> Answer:
+def ask(serving: ServingSpec, stage: int | None, *counts: Counts, minutes: float = 10, **more: Any) -> Answer:
     at = {name: more.pop(name) for name in ("paused", "hastened", "planned", "former") if name in more}
     return decide(serving, standing(stage, **at), counts, now=BEGAN + timedelta(minutes=minutes), **more)
 
@@ -64,7 +64,7 @@ def test_each_strategy_has_its_stages(given, names, of):
     assert [stage.name for stage in stages(serving)] == names and shares(serving) == of
     first = 0 if of[0] is not None else 1
     assert [stage_at(serving, number).name for number in range(first, first + len(names))] == names
-    assert stage_at(serving, len(of[1]) + 1).name == "full"
+    assert stage_at(serving, None).name == "full"
 
 
 def test_a_shadow_waits_for_time_and_requests_and_says_how_much():
@@ -143,10 +143,10 @@ def test_a_champion_is_watched_alone_for_as_long_as_the_spec_says():
         return Counts(generation=5, share=0, sides={NEW: side(units, errors=errors)})
 
     watching = {"planned": 5}
-    assert ask(spec(), 4, alone(100, 0), minutes=59, **watching).action == "wait"
-    assert ask(spec(), 4, alone(100, 0), minutes=60, **watching).action == "go"
-    assert ask(spec(), 4, alone(100, 40), minutes=1, **watching).harm
-    assert ask(spec(), 4, alone(100, 40), minutes=1, former=None, **watching).harm, "the first champion, too"
+    assert ask(spec(), None, alone(100, 0), minutes=59, **watching).action == "wait"
+    assert ask(spec(), None, alone(100, 0), minutes=60, **watching).action == "go"
+    assert ask(spec(), None, alone(100, 40), minutes=1, **watching).harm
+    assert ask(spec(), None, alone(100, 40), minutes=1, former=None, **watching).harm, "the first champion, too"
 
 
 def test_outcomes_are_waited_for_where_the_spec_asks():

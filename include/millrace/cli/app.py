@@ -14,6 +14,7 @@ from millrace import __version__
 from millrace.cli.commands import evidence as proof
 from millrace.cli.commands import features, judging, lifecycle, record, running, shipping, writing
 from millrace.cli.commands import ledger as entries
+from millrace.cli.commands import rollout as rollouts
 from millrace.cli.foreign import foreign
 from millrace.core.errors import MillraceError
 
@@ -55,6 +56,20 @@ ledger = typer.Typer(help="The hash-chained record of verdicts, promotions and d
 app.add_typer(ledger, name="ledger")
 for entry in (entries.verify, entries.show, entries.export, entries.anchor):
     ledger.command(entry.__name__)(entry)
+rollout = typer.Typer(help="How a new version takes over, and what a person may do to it.", no_args_is_help=True)
+app.add_typer(rollout, name="rollout")
+for action in (
+    rollouts.status,
+    rollouts.pause,
+    rollouts.resume,
+    rollouts.hasten,
+    rollouts.abort,
+    rollouts.rollback,
+    rollouts.stop,
+    rollouts.start,
+    rollouts.force,
+):
+    rollout.command(action.__name__)(action)
 
 
 @app.callback(invoke_without_command=True)

@@ -22,10 +22,11 @@ MOVES: Mapping[State, tuple[State, ...]] = {
     "candidate": ("challenger", "quarantined", "retired"),
     "challenger": ("champion", "candidate", "quarantined"),
     "champion": ("candidate", "quarantined"),
-    "quarantined": ("candidate", "retired"),
+    "quarantined": ("candidate", "champion", "retired"),
     "retired": (),
 }
-"""From each state where a version may go. A challenger becomes a candidate again when its release ends otherwise."""
+"""From each state where a version may go. A challenger becomes a candidate again when its release ends otherwise;
+what is reinstated while it is still the champion of record is champion."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ Action = Literal["go", "wait", "stop"]
 
 @dataclass(frozen=True)
 class Stage:
-    """What a rollout waits for at one of its steps: shadow is 0, full comes after the last step."""
+    """What a rollout waits for: in shadow (number 0), at a step (from 1), or where its version answers all."""
 
     name: str
     share: float
@@ -37,7 +37,7 @@ class Standing:
 
     version: int
     former: int | None
-    stage: int
+    stage: int | None
     planned: int
     began: datetime
     paused: bool = False
@@ -84,12 +84,10 @@ def shares(spec: ServingSpec) -> tuple[float | None, tuple[float, ...]]:
     return shadow, tuple(stage.share for stage in found[(0 if shadow is None else 1) :])
 
 
-def stage_at(spec: ServingSpec, number: int) -> Stage:
-    """The stage of a number; after the last one that in which the version answers all and is watched."""
-    found = stages(spec)
-    place = number if spec.rollout.shadow is not None else number - 1
-    if 0 <= place < len(found):
-        return found[place]
+def stage_at(spec: ServingSpec, number: int | None) -> Stage:
+    """The stage of a number; None: that in which the version answers all and is watched."""
+    if number is not None:
+        return stages(spec)[number if spec.rollout.shadow is not None else number - 1]
     return Stage("full", 1.0, spec.rollout.watch)
 
 

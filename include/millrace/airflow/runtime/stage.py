@@ -37,17 +37,18 @@ def look(site: Site, rollout: Rollout) -> Look:
     if not rollout.open or planned is None:
         return Look(rollout, None)
     serving = ServingSpec.model_validate(planned.serving)
+    stage = None if rollout.state == "full" else rollout.stage
     standing = Standing(
         version=rollout.version,
         former=rollout.former,
-        stage=rollout.stage,
+        stage=stage,
         planned=rollout.planned,
         began=datetime.fromisoformat(rollout.began),
         paused=rollout.paused,
         hastened=rollout.hastened,
         paused_by=f"{rollout.by} ({rollout.reason})",
     )
-    asked = stage_at(serving, rollout.stage).outcomes
+    asked = stage_at(serving, stage).outcomes
     answer = decide(
         serving,
         standing,

@@ -17,6 +17,7 @@ from millrace.airflow.runtime.run import Done, JobTask
 from millrace.airflow.runtime.site import Site
 from millrace.airflow.runtime.tell import tell
 from millrace.airflow.tasks.partition import partition_of
+from millrace.airflow.tasks.rollback import veto
 from millrace.airflow.tasks.served import served_in
 from millrace.contract import Artifact, JobRequest
 from millrace.ledger import Champion, JobDone, MonitoredWindow, Unmonitored
@@ -212,6 +213,8 @@ def decide(root: str, pipeline: str) -> dict[str, Any] | None:
         tell(site, "alert", f"{pipeline} {partition}: {answer.reason}", said)
         if site.placed.environment.alerts == "fail":
             raise AirflowFailException(said)
+    if answer.reason == "degraded":
+        _speak_against(site, champion, f"monitoring of {partition}: {answer.message}")
     if answer.action != "retrain":
         return None
     half_life = HALF_LIFE if now.gain and now.gain.recent else None
@@ -220,6 +223,14 @@ def decide(root: str, pipeline: str) -> dict[str, Any] | None:
         log.info("%s %s: a retraining for this is waiting or was made already", pipeline, partition)
         return None
     return {"decision": decision.id, "reason": f"{answer.reason}: {answer.message}", "until": partition}
+
+
+def _speak_against(site: Site, champion: Champion, why: str) -> None:
+    """A champion that is still watched is rolled back where its outcomes show it to be worse: the veto starts that."""
+    rollout = site.ledger.rollout(site.name)
+    if rollout is not None and rollout.state == "full" and rollout.version == champion.version:
+        veto(site, champion.version, guard="performance", why=why, server="monitoring")
+        log.warning("%s version %s is watched, and spoken against: %s", site.name, champion.version, why)
 
 
 def _another(champion: Champion, jobs: Mapping[str, JobDone]) -> bool:

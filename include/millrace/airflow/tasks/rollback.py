@@ -49,6 +49,10 @@ def carry_out(root: str, pipeline: str) -> dict[str, Any] | None:
     site.ledger.settle(pipeline, site.anchors.put)
     champion = site.ledger.champion(pipeline)
     bad = site.ledger.quarantined(pipeline, champion.model_digest) if champion is not None else None
+    if champion is not None and bad is None and champion.release is not None:
+        request = site.ledger.look(pipeline, champion.release)
+        if request.reuses is not None:  # it came back: what a killed task has left is finished
+            return carried_out(site, request)
     if champion is None or bad is None:
         raise AirflowSkipException(note(f"{pipeline}: the champion stays"))
     if bad.release is None:
@@ -70,13 +74,16 @@ def carry_out(root: str, pipeline: str) -> dict[str, Any] | None:
 
 
 def roll_back(site: Site, version: int, *, why: str, by: str, how: How) -> RolledBack:
-    """Record the decision, and let the store's plan follow. A champion's promotion is the rollback DAG's: a veto, which
-    also tells servers at once, starts it."""
+    """Record the decision, and let the store's plan follow.
+
+    Before that it is a veto: servers hear it at once, and it starts the rollback DAG, which promotes the champion
+    before and finishes what is killed here.
+    """
+    if _first_veto(site, version) is None:
+        veto(site, version, guard=PERSON if how == "person" else "rollout", why=why, server=by)
     site.ledger.settle(site.name, site.anchors.put)
     by_persons = site.placed.approval.by == "human"
     made = site.ledger.roll_back(site.name, version, why=why, by=by, how=how, approval=by_persons)
-    if made.release is not None and made.release.state == "approved":
-        veto(site, version, guard="rollout", why=why, server=by)
     mirror_plan(site)
     said = f"{site.name} version {version} was rolled back by {made.quarantined.by}: {made.quarantined.why}"
     tell(site, "alert", f"{site.name}: version {version} was rolled back", note(said))
@@ -84,9 +91,9 @@ def roll_back(site: Site, version: int, *, why: str, by: str, how: How) -> Rolle
 
 
 def veto(site: Site, version: int, *, guard: str, why: str, server: str = "") -> Veto | None:
-    """Speak against a version in the store, where servers hear it; None where there is no plan."""
+    """Speak against a version in the store, where servers hear it; None where no plan names it."""
     planned = site.ledger.plan(site.name)
-    if planned is None:
+    if planned is None or version not in {arm.version for arm in planned.versions}:
         return None
     said = Veto(pipeline=site.name, generation=planned.generation, version=version, guard=guard, why=why, server=server,
                 at=datetime.now(UTC).isoformat())  # fmt: skip
