@@ -26,7 +26,8 @@ def status(ledger: Ledger, objects: ObjectStore, pipeline: str) -> Iterator[str]
     yield from (f"  {line}" for line in _traffic(planned))
     rollout = ledger.rollout(pipeline) or (ledger.rollout(pipeline, planned.rollout) if planned.rollout else None)
     if rollout is not None:
-        yield f"rollout {rollout.id} of version {rollout.version}: {rollout_words(rollout)}, since {rollout.began[:19]} UTC"
+        since = f"since {rollout.began[:19]} UTC"
+        yield f"rollout {rollout.id} of version {rollout.version}: {rollout_words(rollout)}, {since}"
         seen = {name: value for name, value in rollout.seen.items() if name != "guards"}
         if seen:
             yield f"  moved here on: {', '.join(f'{name} {value}' for name, value in seen.items())}"
@@ -65,8 +66,8 @@ def roll_back(
     """
     why, planned = _said(reason), ledger.plan(pipeline)
     if planned is None:
-        raise LedgerError(f"{pipeline} has no traffic plan: nothing of it is served yet",
-                          next_step=f"Release the version before with 'millrace promote {pipeline} --to VERSION'")  # fmt: skip
+        back = f"Release the version before with 'millrace promote {pipeline} --to VERSION --reason ..'"
+        raise LedgerError(f"{pipeline} has no traffic plan: nothing of it is served yet", next_step=back)
     bad = version if version is not None else _on_its_way(planned)
     if bad in {arm.version for arm in planned.versions}:
         Plans(objects).veto(
