@@ -31,7 +31,7 @@ def test_a_row_says_who_answered_what_on_which_features(served):
     assert row == {
         "request_id": "r1", "row": 0, "asked": datetime(2024, 3, 5, 10, 0, 0, 1, UTC), "version": 3,
         "model_digest": MODEL, "role": "champion", "generation": 7, "unit": "u1", "caller": "ann", "found": "found",
-        "latency_ms": 1.5, "prediction": 0.25, "id": "x", "feature.amount": "1.5", "feature.kind": "a",
+        "latency_ms": 1.5, "kept": True, "prediction": 0.25, "id": "x", "feature.amount": "1.5", "feature.kind": "a",
         "time.shop": datetime(2024, 3, 4, 23, tzinfo=UTC),
     }  # fmt: skip
 

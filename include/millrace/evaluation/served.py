@@ -55,7 +55,7 @@ class Rows:
                 "request_id": answer.id, "row": row, "asked": answer.at, "version": answer.version,
                 "model_digest": answer.model, "role": answer.role, "generation": answer.generation,
                 "unit": answer.unit, "caller": answer.caller, "found": _at(answer.found, row),
-                "latency_ms": _finite(answer.ms), "prediction": prediction,
+                "latency_ms": _finite(answer.ms), "kept": answer.columns is not None, "prediction": prediction,
             }  # fmt: skip
             values |= {PROBABILITY.format(n): share for n, share in enumerate(shares)}
             values |= {k: v for k, v in (_at(answer.entities, row) or {}).items() if k not in RESERVED}
@@ -77,7 +77,7 @@ class Rows:
         return [
             ("request_id", _TEXT), ("row", _WHOLE), ("asked", UTC_TIME), ("version", _WHOLE),
             ("model_digest", _TEXT), ("role", _TEXT), ("generation", _WHOLE), ("unit", _TEXT), ("caller", _TEXT),
-            ("found", _TEXT), ("latency_ms", _REAL), ("prediction", prediction),
+            ("found", _TEXT), ("latency_ms", _REAL), ("kept", pa.bool_()), ("prediction", prediction),
         ]  # fmt: skip
 
     def _names(self) -> Iterator[str]:

@@ -100,26 +100,33 @@ def differences(store: FeatureStore, view: FeatureView, rows: pa.Table) -> tuple
             found.append(Difference(tuple(entities[index].values()), None, moment, times[index]))
         else:
             same.append(index)
-    offline = _offline(store, refs, [entities[index] for index in same], [moments[index] for index in same])
+    joined = offline(store, refs, [entities[index] for index in same], [moments[index] for index in same])
     for name, results in served.items():
         kind = str(next(f.dtype for f in view.features if f.name == name))
-        for index, expected in zip(same, offline[name], strict=True):
+        for index, expected in zip(same, joined[name], strict=True):
             got = _plain(results.values[index])
-            if not _agree(expected, got, kind):
+            if not agree(expected, got, kind):
                 found.append(Difference(tuple(entities[index].values()), name, expected, got))
     return found, moved
 
 
-def _offline(
-    store: FeatureStore, refs: Sequence[str], entities: Sequence[dict[str, Any]], moments: Sequence[datetime]
+def offline(
+    store: FeatureStore,
+    refs: Sequence[str],
+    entities: Sequence[dict[str, Any]],
+    moments: Sequence[datetime],
+    *,
+    known: bool = False,
 ) -> dict[str, list[Any]]:
+    """Feature -> its values offline, of each entity at its moment; `known`: a value counts from its created time on."""
     import pandas as pd
 
     names = [ref.partition(":")[2] for ref in refs]
     if not entities:
         return {name: [] for name in names}
     frame = pd.DataFrame(list(entities)).assign(event_timestamp=pd.to_datetime(list(moments), utc=True))
-    table = store.get_historical_features(entity_df=frame, features=list(refs)).to_arrow()
+    asked: dict[str, Any] = {"filter_by_created_timestamp": True} if known else {}
+    table = store.get_historical_features(entity_df=frame, features=list(refs), **asked).to_arrow()
     return {name: table[name].to_pylist() for name in names}
 
 
@@ -129,7 +136,8 @@ def _plain(value: Any) -> Any:
     return feast_value_type_to_python_type(value)
 
 
-def _agree(offline: Any, online: Any, kind: str) -> bool:
+def agree(offline: Any, online: Any, kind: str) -> bool:
+    """Whether two values of a feature of this Feast type are one, but for what numbers lose on the way."""
     if offline is None or offline != offline:
         return online is None
     if online is None:

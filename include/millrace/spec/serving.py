@@ -12,7 +12,7 @@ from millrace.spec.durations import Duration
 FEATURE, TIME = "feature.{}", "time.{}"
 """Columns of served predictions: a feature that was kept, and the event time of what was read of a feature view."""
 RESERVED = ("request_id", "row", "asked", "version", "model_digest", "role", "generation", "unit", "caller", "found",
-            "latency_ms", "prediction")  # fmt: skip
+            "latency_ms", "kept", "prediction")  # fmt: skip
 """Further columns of served predictions; the entity's keys stand beside them under their own names."""
 
 
