@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from millrace.rules.retention import Kept, due, forgotten, guarded
+from millrace.rules.retention import Kept, due, first_kept, forgotten, guarded, is_kept
+from millrace.spec.durations import Duration
 from millrace.spec.environment import Retention
+from millrace.spec.partitions import Partitioning
 
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
 SPEC = Retention.model_validate({"schedule": "0 4 * * *", "candidates": "P30D", "champions": "P60D", "runs": "P7D"})
@@ -76,3 +78,14 @@ def test_whatever_the_record_no_champion_and_nothing_that_waits_is_retired(found
         if each.version in gone:
             assert each.state == "candidate" and each.version not in champions[-1:]
             assert each.ended or each.version <= champions[-1] if champions else each.ended
+
+
+def test_clocks_of_the_pipeline_say_when_a_partition_is_old():
+    cut = Partitioning("month", "America/New_York")
+    now = datetime(2024, 3, 31, 12, tzinfo=UTC)
+    for keep in ("P1M", "P1D", "PT1H", "P1Y", "PT0S"):
+        first = first_kept(Duration(keep), cut, now)
+        assert is_kept(Duration(keep), cut.end(first), now)
+        assert not is_kept(Duration(keep), cut.end(cut.previous(first)), now), keep
+    assert first_kept(Duration("P1D"), Partitioning("hour"), now) == "2024-03-30T12"
+    assert now - timedelta(days=1) < Partitioning("hour").end("2024-03-30T12")

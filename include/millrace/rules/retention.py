@@ -65,18 +65,12 @@ def guarded(versions: Sequence[Kept], gone: Collection[int]) -> list[int]:
 
 def is_kept(keep: Duration, end: datetime, now: datetime) -> bool:
     """Whether what was served before `end`, a partition's, is kept still: the whole partition is as old as its end."""
-    try:
-        return keep.after(end) > now
-    except (OverflowError, ValueError):
-        return True  # for longer than there are years
+    return keep.after(end) > now
 
 
-def first_kept(keep: Duration, partitioning: Partitioning, now: datetime) -> str | None:
-    """The first partition of which what was served is kept still; None where all is."""
-    try:
-        key = partitioning.key_of(keep.before(now) - _CALENDAR)
-    except (OverflowError, ValueError):
-        return None
+def first_kept(keep: Duration, partitioning: Partitioning, now: datetime) -> str:
+    """The first partition of which what was served is kept still."""
+    key = partitioning.key_of(keep.before(now) - _CALENDAR)
     while not is_kept(keep, partitioning.end(key), now):
         key = partitioning.next(key)
     return key

@@ -83,9 +83,8 @@ TABLE: dict[str, Job] = {
     "drift": Job(in_pods=True, warm=("evidently",)),
     "performance": Job(in_pods=True),
     "probe": Job(in_pods=True, runs_code=True, warm=_LEARNERS),
-    "collect": Job(in_pods=True),
-    # It looks at the registry as it is now.
-    "skew": Job(reaches=("registry", "online"), reusable=False, warm=_FEAST),
+    "collect": Job(),
+    "skew": Job(reaches=("registry", "online"), warm=_FEAST),
     "fit_embedding": Job(),
     "import_model": Job(reaches=("mlflow",)),
 }

@@ -12,7 +12,7 @@ from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowFailException
 
 from millrace.airflow.runtime.notes import note
-from millrace.airflow.runtime.run import outcome_of, unstored
+from millrace.airflow.runtime.run import outcome_of
 from millrace.airflow.runtime.site import Site
 from millrace.airflow.runtime.tell import tell
 from millrace.airflow.tasks.partition import partition_of
@@ -36,8 +36,8 @@ Given = tuple[str, Artifact, str | None]
 
 
 def collect(root: str, pipeline: str) -> dict[str, Any]:
-    """Collect what was asked in the run's partition, in those of the monitoring window and in the one before, which may
-    have had late segments; only what is new makes a Snapshot. Returns partition -> rows."""
+    """Collect what was asked in the run's partition, in those of its monitoring window and in the one before it, which
+    may have had late segments; only what is new makes a Snapshot. Returns partition -> rows."""
     site = Site.at(root, pipeline)
     found = {}
     for key in _wanted(site, partition_of(site)):
@@ -93,7 +93,7 @@ def skew(root: str, pipeline: str) -> dict[str, Any] | None:
     inputs += [("features", artifact, key) for key, artifact in features]
     inputs += [("former", artifact, key) for key, _ in features for artifact in _former(site, key)]
     request = site.request("skew", scope=(partition,), inputs=inputs, context=get_current_context())
-    outcome, ended = outcome_of(unstored(request))
+    outcome, ended = outcome_of(request)
     if outcome.verdict is None:
         return outcome.facts
     site.ledger.record(
@@ -128,7 +128,7 @@ def expire(root: str, pipeline: str) -> dict[str, Any]:
         store.erase(prefix, manifest.digest, f"served predictions are kept {serving.log.keep}")
         erased.append(manifest.partition)
     first = first_kept(serving.log.keep, site.partitioning, now)
-    gone = segments.before(site.objects, pipeline, site.partitioning.start(first)) if first else []
+    gone = segments.before(site.objects, pipeline, site.partitioning.start(first))
     for key in gone:
         site.objects.delete(key)
     if erased or gone:
@@ -158,7 +158,7 @@ def _wanted(site: Site, partition: str) -> list[str]:
     monitoring, cut = site.spec.monitoring, site.partitioning
     window = cut.window(partition, monitoring.window) if monitoring and monitoring.window else [partition]
     first = cut.start(site.spec.partition.start)
-    return [key for key in dict.fromkeys([cut.previous(partition), *window]) if cut.start(key) >= first]
+    return [key for key in (cut.previous(window[0]), *window) if cut.start(key) >= first]
 
 
 def _features(site: Site, partition: str) -> list[tuple[str, Artifact]]:
