@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import signal
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
@@ -12,16 +14,20 @@ from millrace.core.errors import MillraceError
 from millrace.serving.access import Access
 from millrace.serving.following import Follower
 from millrace.serving.log import Log
-from millrace.serving.server import POLL_S, Server, ServerOptions
+from millrace.serving.server import POLL_S, SEGMENT_S, Server, ServerOptions
 from millrace.serving.shadow import ShadowHandler
 from millrace.serving.shadowing import ShadowChannel, ShadowClient, ShadowProcess
-from millrace.serving.slots import Slot
-from millrace.serving.supervision import Ended, How
+from millrace.serving.shipping import ship
+from millrace.serving.slots import BEAT_S, Slot
+from millrace.serving.supervision import Ended, How, Process
 from millrace.serving.workers import Tls, Workers
 from millrace.store import open_store
 from millrace.store.plans import Arm, Plans, TrafficPlan, Veto
 
 log = logging.getLogger(__name__)
+SHIP_S = 5.0
+"""How often closed segments are looked for, seconds."""
+SHIP_HANG_S = 600.0
 
 
 def serve(
@@ -46,10 +52,11 @@ def serve(
     server = Server(options, access)
     server.follower.look()  # models that are loaded before the fork are one copy in memory
     channel = ShadowChannel()
+    shipping = Process("shipping", partial(_ship, options), vital=False, hang_s=SHIP_HANG_S)
     processes = Workers(
         partial(_worker, server, channel),
         count=workers, host=host, port=port, tls=tls, drain_s=drain_s, hang_s=hang_s, blame=partial(blame, server),
-        beside=[ShadowProcess(channel, partial(_shadow, server), hang_s=shadow_hang_s).process],
+        beside=[ShadowProcess(channel, partial(_shadow, server), hang_s=shadow_hang_s).process, shipping],
         ready=lambda: ready(f"{'https' if tls else 'http'}://{_shown(processes.address)}"),
     )  # fmt: skip
     processes.run()
@@ -96,8 +103,26 @@ def _shadow(server: Server, slot: Slot) -> ShadowHandler:
     follower = Follower(objects, server.versions, only=options.only)
     follower.plans = Plans(objects)
     follower.look()
-    written = Log(options.log / "shadow", durable=False)
+    written = Log(options.log / "shadow", durable=False, segment_seconds=SEGMENT_S)
     return ShadowHandler(follower, server.versions, written, server=f"{options.name}-shadow", every_s=POLL_S)
+
+
+def _ship(options: ServerOptions, slot: Slot) -> None:
+    """Bring closed segments of the log into the store, and the last of them once the workers have left."""
+    asked: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
+    objects, told, due = open_store(options.store), None, 0.0
+    while True:
+        slot.beat()
+        if (left := bool(asked)) or time.monotonic() >= due:
+            due = time.monotonic() + SHIP_S
+            shipped = ship(options.log, objects, options.name, left_for=0.0 if left else 60.0)
+            if shipped.away != told:
+                told = shipped.away
+                log.warning("the log is not shipped: %s", told) if told else log.warning("the log is shipped again")
+        if left:
+            return
+        time.sleep(BEAT_S)
 
 
 def _shown(address: tuple[str, int]) -> str:

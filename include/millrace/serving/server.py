@@ -24,6 +24,8 @@ from millrace.store import ObjectStore, open_store
 from millrace.store.plans import Plans
 
 log = logging.getLogger(__name__)
+SEGMENT_S = 60.0
+"""After which a segment of the log is closed, and shipped, seconds."""
 POLL_S = 1.0
 """How often the store is looked at for plans and vetoes, seconds."""
 
@@ -70,7 +72,7 @@ class Server:
         # a client of the store must not be carried over a fork
         self.versions.objects = objects = open_store(options.store)
         self.follower.plans = Plans(objects)
-        self._log = Log(options.log / str(self.worker), durable=options.durable)
+        self._log = Log(options.log / str(self.worker), durable=options.durable, segment_seconds=SEGMENT_S)
         if options.online:
             self._reader = open_reader(options.online, timeout_s=options.online_timeout_s)
         await asyncio.to_thread(self.follower.look)
