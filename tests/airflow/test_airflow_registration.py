@@ -81,3 +81,23 @@ def test_evidence_is_put_together_from_what_is_on_record_with_the_raw_verdicts_b
     site.ledger.record(verdict(7, pipeline=PIPELINE, dataset="raw.visits", partition=DAYS[0], passed=False))
     with at("register"), pytest.raises(AirflowFailException, match=r"raw.visits of .* failed its gate"):
         registration.register(**here(site))
+
+
+def test_the_bytes_of_a_model_in_quarantine_are_not_registered_again(site):
+    # given: a version that was rolled back
+    model = stored(site, "model", "m")
+    site.ledger.record(version(1, None).model_copy(update={"model": model}))
+    promoted(site.ledger, 1, pipeline=PIPELINE, model=model)
+    site.ledger.roll_back(PIPELINE, 1, why="units met errors", by="server-1", how="guard", approval=False)
+    # when: it is trained again for a decision, against another champion
+    promoted(site.ledger, 2, pipeline=PIPELINE, model=stored(site, "model", "other"))
+    decision = site.ledger.claim(PIPELINE, DAYS[2], "drift").id
+    again(site, model, decision)
+
+    with (
+        at("register"),
+        pytest.raises(AirflowSkipException, match="rolled back by server-1 and is in quarantine: units"),
+    ):
+        registration.register(**here(site))
+    assert [v.version for v in site.ledger.versions(PIPELINE)] == [1]
+    assert [d.state for d in site.ledger.retrains(PIPELINE)] == ["done"]

@@ -6,9 +6,10 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from support.project import PIPELINE
 from support.rolling import Served
+from support.task import running
 
 from millrace.airflow.runtime.traffic import mirror_plan, unsettled
-from millrace.airflow.tasks import release
+from millrace.airflow.tasks import monitoring, release
 from millrace.core.errors import EvidenceError
 from millrace.store.anchors import Anchors
 from millrace.store.plans import Plans
@@ -99,6 +100,20 @@ def test_a_form_that_names_no_version_does_nothing(served: Served, version: str,
     with pytest.raises(AirflowFailException, match=words):
         served.rollback(version=version, reason="because")
     assert served.traffic() == ({1: 1.0}, None, None)
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_monitoring_speaks_against_a_champion_while_it_is_watched(served: Served, watched: bool):
+    two(served)
+    if not watched:
+        served.stage(2, None)
+    with running(f"{PIPELINE}__monitoring", "decide"):
+        monitoring._speak_against(served.site, served.ledger.champion(PIPELINE), "monitoring: loss is 0.2 above")
+
+    assert unsettled(served.site) == ([2] if watched else [])
+    if watched:
+        assert served.rollback()[1] == {"version": 1, "generation": 3}
+        assert "loss is 0.2 above (guard performance, monitoring)" in served.ledger.champion(PIPELINE).reason
 
 
 def test_a_first_champion_leaves_no_model_and_says_so(served: Served):

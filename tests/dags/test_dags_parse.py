@@ -76,6 +76,17 @@ def test_parsing_imports_no_ml_library_and_reaches_nothing(project, tmp_path_fac
     assert not (project / ".millrace").exists(), "parsing wrote into the project"
 
 
+def test_a_pipeline_that_serves_parses_as_lightly_and_has_a_rollback(project, tmp_path_factory):
+    path = project / "include" / "pipelines" / "flight_delays" / "pipeline.yaml"
+    path.write_text(path.read_text() + "\nserving: {}\n")
+
+    seen = parse(project / "dags", tmp_path_factory.mktemp("airflow"))
+
+    assert seen["errors"] == {} and "flight_delays__rollback" in seen["dags"]
+    assert set(seen["modules"]) & HEAVY == set()
+    assert seen["reached"] == [] and seen["asked"] == [] and not (project / ".millrace").exists()
+
+
 def test_a_broken_pipeline_is_the_import_error_of_its_own_file_only(project, tmp_path_factory):
     # Given one pipeline with a misspelt key
     path = project / "include" / "pipelines" / "flight_delays" / "pipeline.yaml"
