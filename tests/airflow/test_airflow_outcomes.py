@@ -20,19 +20,19 @@ OLD, NEW = 1, 2
 @pytest.fixture
 def judged(served: Served) -> Served:
     """Thirty days of answers by both versions: the new one is right, the old one undecided."""
-    outcomes._means.cache_clear()
+    outcomes._known.cache_clear()
     for day in range(30):
         publish(served, day)
     return served
 
 
-def publish(served: Served, day: int, **changes: Any) -> None:
+def publish(served: Served, day: int, apart: bool = False, **changes: Any) -> None:
     site, at = served.site, BEGAN + timedelta(days=day, hours=3)
     key = at.date().isoformat()
     answers = [
-        {"request_id": f"{day}-{n}", "at": at, "version": version, "role": "champion" if version == OLD else "shadow",
+        {"request_id": f"{day}-{n}", "row": 0, "asked": at, "unit": f"{day}-{n}", "version": version, "role": "champion" if version == OLD else "shadow",
          "prediction": (0.5 if version == OLD else n % 2 * 0.8 + 0.1), "visit_id": f"{day}-{n}", **changes}
-        for n in range(6) for version in (OLD, NEW)
+        for n in range(6) for version in (OLD, NEW) if not apart or version == (NEW if n % 2 else OLD)
     ]  # fmt: skip
     table = snapshot(site, pa.Table.from_pylist(answers), "served", key)
     site.tables.move(f"{PIPELINE}/served", key, table)
@@ -70,10 +70,12 @@ def test_requests_that_one_version_alone_answered_are_no_pair(judged: Served):
 
 
 def test_without_served_predictions_nothing_is_known(served: Served):
-    outcomes._means.cache_clear()
+    outcomes._known.cache_clear()
     assert asked(served, **SHADOW).better is None
 
 
 def test_an_experiment_is_judged_by_its_metric_over_each_versions_own_units(judged: Served):
+    for day in range(30):  # units with an even number met the champion, those with an odd one, who order, the new one
+        publish(judged, day, apart=True)
     verdict = asked(judged, state="step", strategy="ab", metric="ordered", minimum_effect=0.05)
-    assert "ordered more than the champion's by +0 [" in verdict.words and verdict.better is None
+    assert "ordered more than the champion's by +1 [" in verdict.words and verdict.better is True

@@ -5,12 +5,33 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from millrace.rules.outcomes import experiment, paired
+from millrace.rules.outcomes import experiment as judge_experiment
+from millrace.rules.outcomes import paired as judge_paired
+from millrace.rules.paired import Loss
 from millrace.spec.serving import ABRollout, Outcomes
+
+NEW, OLD = 2, 1
 
 
 def days(values) -> dict[str, float]:
     return {f"2024-{n // 28 + 1:02d}-{n % 28 + 1:02d}": float(value) for n, value in enumerate(values)}
+
+
+def of(new: dict[str, float], old: dict[str, float], apart: bool = False) -> list[Loss]:
+    """A request a day that both versions answered, or `apart` one of each."""
+    return [
+        Loss(request=(f"{day} {version if apart else ''}", 0), version=version, block=day, value=value)
+        for version, values in ((NEW, new), (OLD, old))
+        for day, value in values.items()
+    ]
+
+
+def paired(new, old, rule):
+    return judge_paired(of(new, old), NEW, OLD, rule)
+
+
+def experiment(new, old, rule):
+    return judge_experiment(of(new, old, apart=True), NEW, OLD, rule)
 
 
 def noisy(seed: int, count: int, level: float, spread: float = 0.02) -> dict[str, float]:

@@ -7,21 +7,22 @@ their mean (`sequential.Bets`).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 
+from millrace.rules.paired import Loss, Request, arm_outcomes
 from millrace.rules.rollout import Verdict
 from millrace.rules.sequential import Bets
 from millrace.spec.serving import ABRollout, Outcomes
 
 
-def paired(new: Mapping[str, float], old: Mapping[str, float], rule: Outcomes) -> Verdict:
-    """Whether a version is no worse: block of time -> mean loss of each version on the same rows.
+def paired(losses: Iterable[Loss], new: int, old: int, rule: Outcomes) -> Verdict:
+    """Whether a version is no worse, by the losses of both on the requests that both answered.
 
-    The figure of a block is the difference of the losses as a share of the larger one, from -1 (the new version has no
-    loss) to 1. It is no worse once the interval of their mean lies below the tolerance, worse once it lies above.
+    The figure of a block is the difference of the mean losses as a share of the larger one, from -1 (the new version
+    has no loss) to 1. It is no worse once the interval of their mean lies below the tolerance, worse once above.
     """
-    blocks = sorted(new.keys() & old.keys())
-    values = [_excess(new[block], old[block]) for block in blocks]
+    values = [_excess(mine, other) for mine, other in _means(losses, new, old).values()]
     interval, words = _interval(values, rule.alpha, rule.blocks, -1.0, 1.0)
     said = f"loss above the champion's {words}, tolerated {rule.tolerance:g}"
     if interval is None:
@@ -33,15 +34,15 @@ def paired(new: Mapping[str, float], old: Mapping[str, float], rule: Outcomes) -
     return Verdict(None, said)
 
 
-def experiment(new: Mapping[str, float], old: Mapping[str, float], rule: ABRollout) -> Verdict:
-    """Whether a version is better by its metric: block of time -> mean of the metric over each version's own units.
+def experiment(outcomes: Iterable[Loss], new: int, old: int, rule: ABRollout) -> Verdict:
+    """Whether a version is better by its metric, over the units of each.
 
     It is better once the interval of the mean difference lies above 0, and not worth it once that lies below the least
     effect that is.
     """
-    blocks = sorted(new.keys() & old.keys())
     width = rule.high - rule.low
-    values = [min(max(new[block] - old[block], -width), width) for block in blocks]
+    arms = arm_outcomes(outcomes, new=new, old=old)
+    values = [min(max(each.difference, -width), width) for each in arms.values()]
     interval, words = _interval(values, rule.alpha, 1, -width, width)
     said = f"{rule.metric} more than the champion's by {words}, worth promoting for from {rule.minimum_effect:g}"
     if interval is None:
@@ -51,6 +52,22 @@ def experiment(new: Mapping[str, float], old: Mapping[str, float], rule: ABRollo
     if interval[0] > 0:
         return Verdict(True, f"better: {said}")
     return Verdict(None, said)
+
+
+def _means(losses: Iterable[Loss], new: int, old: int) -> dict[str, tuple[float, float]]:
+    """Block -> mean loss of each version over the requests that both answered in it, by time."""
+    known: dict[tuple[str, Request], dict[int, float]] = defaultdict(dict)
+    for each in losses:
+        if each.version in (new, old):
+            known[each.block, each.request].setdefault(each.version, each.value)
+    blocks: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for (block, _), both in known.items():
+        if len(both) == 2:
+            blocks[block].append((both[new], both[old]))
+    return {
+        block: (math.fsum(m for m, _ in pairs) / len(pairs), math.fsum(o for _, o in pairs) / len(pairs))
+        for block, pairs in sorted(blocks.items())
+    }
 
 
 def _interval(

@@ -1,8 +1,7 @@
 """What came of served predictions: the Table of answers joined with outcomes, for the stages that are judged by them.
 
-Answers are rows of `<pipeline>/served`: `request_id`, `at`, `version`, `role` (champion, challenger, shadow),
-`prediction` and the entity's keys. Their outcome is the label, or the metric, of the newest features row of the entity
-at or before the answer, once it is known.
+The outcome of an answer is the label, or the metric, of the newest features row of its entity at or before the moment
+when it was asked, once it is known. Answers without an entity have none.
 """
 
 from __future__ import annotations
@@ -17,27 +16,31 @@ from typing import Any
 from millrace.airflow.runtime.site import Site
 from millrace.ledger import Rollout
 from millrace.rules.outcomes import experiment, paired
+from millrace.rules.paired import Loss
 from millrace.rules.rollout import Verdict
 from millrace.spec.serving import ABRollout, ServingSpec
 from millrace.store import SnapshotStore
 
 Row = dict[str, Any]
 SERVED = "served"
+ANSWER = ("request_id", "row", "asked", "version", "unit", "prediction")
+"""Columns that are read of the answers, beside the entity's keys."""
 _KEPT = 8
 """Readings that are kept: what is asked again every few seconds rests on the same Snapshots for long."""
 
 
 def outcomes_of(site: Site, serving: ServingSpec, rollout: Rollout) -> Verdict:
-    """What outcomes say of a rollout so far."""
+    """What outcomes say of a rollout so far, from those of whole hours."""
     rule = serving.rollout
+    if rollout.former is None:
+        return Verdict(None, "there is no champion to compare with")
     metric = rule.metric if rollout.state == "step" and isinstance(rule, ABRollout) else None
-    by_version = _means(str(site.tree.root), site.name, _published(site), rollout.began, metric, _as_of())
-    new, old = by_version.get(rollout.version, {}), by_version.get(rollout.former or 0, {})
+    known = _known(str(site.tree.root), site.name, _published(site), rollout.began, metric, _as_of())
     if metric is not None:
         assert isinstance(rule, ABRollout)
-        return experiment(new, old, rule)
+        return experiment(known, rollout.version, rollout.former, rule)
     assert rule.shadow is not None and rule.shadow.outcomes is not None
-    return paired(new, old, rule.shadow.outcomes)
+    return paired(known, rollout.version, rollout.former, rule.shadow.outcomes)
 
 
 def _as_of() -> str:
@@ -55,34 +58,26 @@ def _published(site: Site) -> tuple[tuple[str, str, str], ...]:
 
 
 @lru_cache(maxsize=_KEPT)
-def _means(
+def _known(
     root: str, pipeline: str, published: tuple[tuple[str, str, str], ...], since: str, metric: str | None, as_of: str
-) -> dict[int, dict[str, float]]:
-    """Version -> day -> mean of what came of its answers: of the metric, or else of the loss on requests that two
-    versions answered."""
+) -> list[Loss]:
+    """What came of each answer since a moment: the metric, or else the loss; blocks are days."""
     site, began, until = Site.at(root, pipeline), datetime.fromisoformat(since), datetime.fromisoformat(as_of)
-    answers = [row for row in _rows(site, published, SERVED, _answer_columns(site)) if row["at"] >= began]
-    if not answers:
-        return {}
+    asked = [*ANSWER, *site.spec.features.entity]
+    answers = [row for row in _rows(site, published, SERVED, asked) if row["asked"] >= began]
     label = site.spec.label
-    assert label is not None
-    wanted = metric or label.column
-    outcomes = _outcomes(site, published, wanted, until)
-    requests: dict[str, dict[int, tuple[str, float]]] = defaultdict(dict)
+    if not answers or label is None:
+        return []
+    outcomes, found = _outcomes(site, published, metric or label.column, until), []
     for row in answers:
-        found = outcomes.get(_key(site, row))
-        at = bisect_right(found, row["at"], key=lambda each: each[0]) if found else 0
-        if not found or at == 0:
+        mine = outcomes.get(_key(site, row), [])
+        at = bisect_right(mine, row["asked"], key=lambda each: each[0])
+        if row["version"] is None or row["prediction"] is None or not at:
             continue
-        value = found[at - 1][1]
-        figure = float(value) if metric is not None else _loss(label.task, value, row["prediction"])
-        requests[row["request_id"]][int(row["version"])] = (row["at"].date().isoformat(), figure)
-    sums: dict[int, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for answered in requests.values():
-        if metric is not None or len(answered) > 1:
-            for version, (day, figure) in answered.items():
-                sums[version][day].append(figure)
-    return {version: {day: sum(values) / len(values) for day, values in days.items()} for version, days in sums.items()}
+        value = float(mine[at - 1][1]) if metric else _loss(label.task, mine[at - 1][1], row["prediction"])
+        found.append(Loss(request=(row["request_id"], row["row"]), version=row["version"],
+                          block=row["asked"].date().isoformat(), value=value, unit=row["unit"]))  # fmt: skip
+    return found
 
 
 def _outcomes(
@@ -105,10 +100,6 @@ def _rows(site: Site, published: tuple[tuple[str, str, str], ...], dataset: str,
     for name, uri, digest in published:
         if name == dataset:
             yield from snapshots.read(uri, digest, columns).to_pylist()
-
-
-def _answer_columns(site: Site) -> list[str]:
-    return ["request_id", "at", "version", "prediction", *site.spec.features.entity]
 
 
 def _key(site: Site, row: Row) -> tuple[Any, ...]:
