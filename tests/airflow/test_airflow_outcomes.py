@@ -30,7 +30,8 @@ def publish(served: Served, day: int, apart: bool = False, **changes: Any) -> No
     site, at = served.site, BEGAN + timedelta(days=day, hours=3)
     key = at.date().isoformat()
     answers = [
-        {"request_id": f"{day}-{n}", "row": 0, "asked": at, "unit": f"{day}-{n}", "version": version, "role": "champion" if version == OLD else "shadow",
+        {"request_id": f"{day}-{n}", "row": 0, "asked": at, "unit": f"{day}-{n}", "version": version,
+         "role": "champion" if version == OLD else "shadow",
          "prediction": (0.5 if version == OLD else n % 2 * 0.8 + 0.1), "visit_id": f"{day}-{n}", **changes}
         for n in range(6) for version in (OLD, NEW) if not apart or version == (NEW if n % 2 else OLD)
     ]  # fmt: skip
