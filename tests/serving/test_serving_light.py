@@ -24,7 +24,7 @@ options, heavy = json.loads(sys.argv[1])
 async def main():
     server = Server(ServerOptions(**options), Access())
     server.follower.look()
-    server.app._answerer = await server.begin()
+    server.app.inference.answerer = await server.begin()
     body = json.dumps({"entities": [{"vehicle": "v1"}]}).encode()
     sent = []
     async def receive(): return {"type": "http.request", "body": body}

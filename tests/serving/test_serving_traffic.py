@@ -261,7 +261,7 @@ def test_a_shadow_is_sent_a_copy_or_is_counted_as_dropped(served: Served, takes:
 
     async def ask() -> None:
         async with asking(served) as it:
-            it.server.app._answerer.shadows = kept
+            it.server.app.inference.answerer.shadows = kept
             assert await versions(it, 1, 2) == [1, 1]
             counts = it.server.follower.of("trips").counter.counts()
             assert (counts.sides[2].dropped if 2 in counts.sides else 0) == (0 if takes else 1)

@@ -62,12 +62,13 @@ class RowEncoder:
 
     def _refuse(self, number: int, row: Mapping[str, Any]) -> None:
         if missing := [name for name in self.names if name not in row]:
-            raise DataError(f"row {number} lacks '{missing[0]}'", where=missing[0], given=sorted(map(str, row))[:20],
+            raise DataError(f"row {number} lacks '{missing[0]}'", where=missing[0],
+                            given=sorted(str(name)[:_SHOWN] for name in row)[:20],
                             next_step="Say null where there is no value")  # fmt: skip
-        unknown = next(str(name) for name in row if name not in self._known)
+        unknown = next(str(name) for name in row if name not in self._known)[:_SHOWN]
         near = difflib.get_close_matches(unknown, self.names, 1)
         raise DataError(
-            f"row {number} has a field that the model does not know", where=unknown[:_SHOWN], given=unknown[:_SHOWN],
+            f"row {number} has a field that the model does not know", where=unknown, given=unknown,
             allowed=self.names, next_step=f"Did you mean '{near[0]}'?" if near else None,
         )  # fmt: skip
 

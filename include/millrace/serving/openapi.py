@@ -12,7 +12,7 @@ from millrace.serving.versions import Ready
 
 Json = dict[str, Any]
 ERRORS = {
-    "400": "The request is wrong: which field, what was given, what is allowed.",
+    "400": "The request is wrong: which field or header, what was given, what is allowed.",
     "401": "No token, or one that is not known.",
     "403": "Not allowed to this caller.",
     "404": "No such pipeline or version, or an entity without features.",
@@ -24,14 +24,22 @@ ERRORS = {
     "503": "The online store or the prediction log does not work, or a person has stopped the pipeline.",
     "504": "No answer in time.",
 }
+_ID: Json = {"type": ["string", "null"], "maxLength": 128}
+_VERSION: Json = {
+    "name": "x-version", "in": "header", "required": False, "schema": {"type": "integer", "minimum": 1},
+    "description": "The version that shall answer; only testers choose another than the champion.",
+}  # fmt: skip
 
 
-def document(known: list[tuple[InForce, Ready | None]]) -> Json:
-    """The document for a caller who may ask these pipelines; a version that is not loaded has no schema of its own."""
+def document(known: list[tuple[InForce, Ready | None]], *, secured: bool) -> Json:
+    """The document for a caller who may ask these pipelines; a version that is not loaded has no schema of its own.
+
+    `secured`: the server asks for tokens.
+    """
     paths: Json = {
-        "/v2": {"get": _get("The server, and what it can do.", {"type": "object"}, security=False)},
-        "/v2/health/live": {"get": _get("Whether the server lives.", _state("live"), security=False)},
-        "/v2/health/ready": {"get": _get("Whether it answers.", _state("ready"), security=False, unready=True)},
+        "/v2": {"get": _get("The server, and what it can do.", {"type": "object"}, open_to_all=True)},
+        "/v2/health/live": {"get": _get("Whether the server lives.", _state("live"), open_to_all=True)},
+        "/v2/health/ready": {"get": _get("Whether it answers.", _state("ready"), open_to_all=True, unready=True)},
         "/openapi.json": {"get": _get("This document.", {"type": "object"})},
     }
     for now, ready in known:
@@ -43,12 +51,13 @@ def document(known: list[tuple[InForce, Ready | None]]) -> Json:
             paths[path] = {"get": _get(f"What {name} takes and gives.", {"type": "object"}, versioned=versioned)}
             paths[f"{path}/ready"] = {"get": _get(f"Whether {name} answers.", {"type": "object"}, versioned=versioned)}
             paths[f"{path}/infer"] = {"post": _infer(now, features, versioned)}
-    return {
-        "openapi": "3.1.0",
-        "info": {"title": "Millrace predictions", "version": __version__},
-        "paths": paths,
-        "components": {"securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}}},
-    }
+    made: Json = {
+        "openapi": "3.1.0", "info": {"title": "Millrace predictions", "version": __version__}, "paths": paths,
+    }  # fmt: skip
+    if secured:
+        made |= {"security": [{"bearer": []}],
+                 "components": {"securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}}}}  # fmt: skip
+    return made
 
 
 def _predict(now: InForce, features: tuple[Feature, ...]) -> Json:
@@ -61,13 +70,13 @@ def _predict(now: InForce, features: tuple[Feature, ...]) -> Json:
     rows = {"type": "array", "minItems": 1, "maxItems": now.plan.serving.limits.rows}
     one_of: list[Json] = [
         {"type": "object", "required": ["entities"], "additionalProperties": False,
-         "properties": {"entities": {**rows, "items": entity}, "id": {"type": "string", "maxLength": 128}}}
+         "properties": {"entities": {**rows, "items": entity}, "id": _ID}}
     ]  # fmt: skip
     examples: Json = {"entities": {"value": {"entities": [{key: "one" for key in now.entity}]}}}
     if features:
         one_of.append(
             {"type": "object", "required": ["rows"], "additionalProperties": False,
-             "properties": {"rows": {**rows, "items": row}, "id": {"type": "string", "maxLength": 128}}}
+             "properties": {"rows": {**rows, "items": row}, "id": _ID}}
         )  # fmt: skip
         examples["rows"] = {"value": {"rows": [{f.name: _example(f) for f in features}]}}
     return _post(f"Predictions of {now.plan.pipeline} by entities or by full rows.", {"oneOf": one_of}, examples)
@@ -85,14 +94,18 @@ def _infer(now: InForce, features: tuple[Feature, ...], versioned: bool) -> Json
     schema = {
         "type": "object", "required": ["inputs"],
         "properties": {
-            "id": {"type": "string", "maxLength": 128}, "parameters": {"type": "object"},
+            "id": _ID, "parameters": {"type": "object"},
             "inputs": {"type": "array", "minItems": 1, "items": tensor},
             "outputs": {"type": "array", "items": {"type": "object", "required": ["name"]}},
         },
     }  # fmt: skip
     inputs = [{"name": f.name, "datatype": datatype(f), "shape": [1], "data": [_example(f)]} for f in features]
     examples = {"rows": {"value": {"inputs": inputs}}} if inputs else {}
-    return _post(f"Inference by {now.plan.pipeline}, Open Inference Protocol 2.", schema, examples, versioned)
+    made = _post(f"Inference by {now.plan.pipeline}, Open Inference Protocol 2.", schema, examples, versioned)
+    # The binary tensor extension: JSON, and after it the bytes of the tensors.
+    binary = {"schema": {"type": "string", "contentEncoding": "binary"}}
+    made["responses"]["200"]["content"]["application/octet-stream"] = binary
+    return made
 
 
 def _types(feature: Feature) -> list[str]:
@@ -118,19 +131,22 @@ def _post(summary: str, schema: Json, examples: Json, versioned: bool = False) -
     ]  # fmt: skip
     return {
         "summary": summary,
-        "parameters": [*headers, *_versions(versioned)],
-        "security": [{"bearer": []}],
+        "parameters": [*headers, _VERSION, *_versions(versioned)],
         "requestBody": {"required": True, "content": {"application/json": {"schema": schema, "examples": examples}}},
         "responses": _responses({"type": "object"}, list(ERRORS)),
     }
 
 
-def _get(summary: str, schema: Json, *, security: bool = True, versioned: bool = False, unready: bool = False) -> Json:
-    errors = ["503"] if unready else ["401", "403", "404"] if security else []
+def _get(
+    summary: str, schema: Json, *, open_to_all: bool = False, versioned: bool = False, unready: bool = False
+) -> Json:
+    errors = ["400"] if open_to_all else ["400", "401", "403", "404", "500", "503"]
     made: Json = {
         "summary": summary, "parameters": _versions(versioned), "responses": _responses(schema, errors),
     }  # fmt: skip
-    return {**made, "security": [{"bearer": []}]} if security else made
+    if unready:
+        made["responses"]["503"] = {"description": "Not yet.", "content": {"application/json": {"schema": schema}}}
+    return {**made, "security": []} if open_to_all else made
 
 
 def _versions(versioned: bool) -> list[Json]:
@@ -142,8 +158,6 @@ def _versions(versioned: bool) -> list[Json]:
 def _responses(schema: Json, errors: list[str]) -> Json:
     said = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
     of = {code: {"description": ERRORS[code], "content": {"application/json": {"schema": said}}} for code in errors}
-    if "503" in of and len(errors) == 1:
-        of["503"] = {"description": "Not yet.", "content": {"application/json": {"schema": schema}}}
     return {"200": {"description": "The answer.", "content": {"application/json": {"schema": schema}}}, **of}
 
 

@@ -28,7 +28,8 @@ class Refused(MillraceError):
         self.status, self.headers = status, tuple(headers)
         if where is not None:
             where = "".join(each if each.isprintable() else "?" for each in where[:_SHOWN])
-        shown = given[:_SHOWN] if isinstance(given, str) else given
+        # What no encoding has (a lone surrogate) could not be told in JSON either.
+        shown = given[:_SHOWN].encode(errors="replace").decode() if isinstance(given, str) else given
         super().__init__(message, where=where, given=shown, allowed=allowed, next_step=next_step)
 
     @classmethod
