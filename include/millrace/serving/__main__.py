@@ -24,6 +24,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--buffered", action="store_true", help="do not wait for the disk before an answer is given")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8800, help="0: any free one")
+    parser.add_argument("--grpc-port", type=int, help="answer gRPC too, on this port; 0: any free one")
     parser.add_argument("--workers", type=int, default=1, help="processes that answer")
     parser.add_argument("--memory-mb", type=int, default=1024, help="for loaded models, of each process")
     parser.add_argument("--only", action="append", default=[], metavar="PIPELINE", help="serve this one; repeatable")
@@ -50,8 +51,9 @@ def main(arguments: list[str]) -> int:
         )  # fmt: skip
         tls = Tls(given.tls_certificate, given.tls_key) if given.tls_certificate else None
         serve(
-            options, Access.load(given.tokens, given.oidc), host=given.host, port=given.port, workers=given.workers,
-            tls=tls, drain_s=given.drain, hang_s=given.hang, shadow_hang_s=given.shadow_hang,
+            options, Access.load(given.tokens, given.oidc), host=given.host, port=given.port,
+            grpc_port=given.grpc_port, workers=given.workers, tls=tls,
+            drain_s=given.drain, hang_s=given.hang, shadow_hang_s=given.shadow_hang,
             ready=lambda address: print(f"Serving on {address}", flush=True),
         )  # fmt: skip
     except (MillraceError, ValueError) as err:

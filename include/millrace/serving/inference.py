@@ -76,8 +76,9 @@ class Inference:
     async def metadata(self, now: InForce, version: int | None) -> dict[str, Any]:
         """What a version takes and gives; see `protocol.metadata`."""
         arm, versions = self.arm(now, version), self.follower.versions
-        ready = versions.held(arm)
-        return protocol.metadata(ready or await asyncio.to_thread(versions.get, arm), numbers(now))
+        if (ready := versions.held(arm)) is None:
+            ready = await asyncio.to_thread(versions.get, arm)
+        return protocol.metadata(ready, numbers(now))
 
     def begin(self, now: InForce, caller: Caller) -> int:
         """Count a request. Gives the bytes that its body may have. Raises Refused: 429."""

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import signal
+import socket
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from millrace.core.errors import MillraceError
+from millrace.core.errors import MillraceError, SpecError
 from millrace.serving.access import Access
 from millrace.serving.following import Follower
 from millrace.serving.log import Log
-from millrace.serving.server import POLL_S, SEGMENT_S, Server, ServerOptions
+from millrace.serving.server import POLL_S, SEGMENT_S, GrpcAddress, Server, ServerOptions
 from millrace.serving.shadow import ShadowHandler
 from millrace.serving.shadowing import ShadowChannel, ShadowClient, ShadowProcess
 from millrace.serving.shipping import ship
 from millrace.serving.slots import BEAT_S, Slot
 from millrace.serving.supervision import Ended, How, Process
-from millrace.serving.workers import Tls, Workers
+from millrace.serving.workers import Tls, Workers, reserve
 from millrace.store import open_store
 from millrace.store.plans import Arm, Plans, TrafficPlan, Veto
 
@@ -36,6 +38,7 @@ def serve(
     *,
     host: str = "127.0.0.1",
     port: int = 8800,
+    grpc_port: int | None = None,
     workers: int = 1,
     tls: Tls | None = None,
     drain_s: float = 30.0,
@@ -43,13 +46,15 @@ def serve(
     shadow_hang_s: float = 30.0,
     ready: Callable[[str], None] = lambda address: None,
 ) -> None:
-    """Serve until asked to leave. `ready` is told the address once requests are answered.
+    """Serve until asked to leave. `ready` is told each address once requests are answered. `grpc_port`: where gRPC is
+    answered too, 0 for any free port.
 
     Raises SpecError where others could reach a server that asks nobody who they are, and whatever keeps it from
     starting.
     """
     access.check_host(host)
     server = Server(options, access)
+    kept = _reserve_grpc(server, host, grpc_port, tls)
     server.follower.look()  # models that are loaded before the fork are one copy in memory
     channel = ShadowChannel()
     shipping = Process("shipping", partial(_ship, options), vital=False, hang_s=SHIP_HANG_S)
@@ -57,9 +62,42 @@ def serve(
         partial(_worker, server, channel),
         count=workers, host=host, port=port, tls=tls, drain_s=drain_s, hang_s=hang_s, blame=partial(blame, server),
         beside=[ShadowProcess(channel, partial(_shadow, server), hang_s=shadow_hang_s).process, shipping],
-        ready=lambda: ready(f"{'https' if tls else 'http'}://{_shown(processes.address)}"),
+        ready=lambda: _told(ready, processes.address, server.grpc, tls),
     )  # fmt: skip
-    processes.run()
+    try:
+        processes.run()
+    finally:
+        if kept is not None:
+            kept.close()
+
+
+def _reserve_grpc(server: Server, host: str, port: int | None, tls: Tls | None) -> socket.socket | None:
+    """Tell a server where gRPC is answered. Gives the socket that keeps the address for its processes."""
+    if port is None:
+        return None
+    if not (_installed("grpc") and _installed("google.protobuf")):
+        raise SpecError("gRPC is not installed here", where="--grpc-port", next_step="Install millrace[serving-grpc]")
+    if tls is not None and tls.password is not None:
+        raise SpecError("gRPC reads no key with a password", where=str(tls.key), next_step="Give it without one")
+    kept = reserve(host, port)
+    bound, number = kept.getsockname()[:2]
+    server.grpc = GrpcAddress(bound, number, tls)
+    return kept
+
+
+def _installed(name: str) -> bool:
+    """Looked up and not imported: a process that was forked with gRPC in it could not use it."""
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # the package that it is in
+        return False
+
+
+def _told(ready: Callable[[str], None], http: tuple[str, int], grpc: GrpcAddress | None, tls: Tls | None) -> None:
+    s = "s" if tls else ""
+    ready(f"http{s}://{_shown(http)}")
+    if grpc is not None:
+        ready(f"grpc{s}://{_shown((grpc.host, grpc.port))}")
 
 
 def blame(server: Server, digest: bytes | None, how: How, ended: Ended) -> None:

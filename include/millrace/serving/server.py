@@ -7,7 +7,9 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -20,8 +22,12 @@ from millrace.serving.following import Follower
 from millrace.serving.guarding import Guarding
 from millrace.serving.log import Log
 from millrace.serving.versions import Versions
+from millrace.serving.workers import Tls
 from millrace.store import ObjectStore, open_store
 from millrace.store.plans import Plans
+
+if TYPE_CHECKING:
+    from millrace.serving.grpc_server import GrpcServer
 
 log = logging.getLogger(__name__)
 SEGMENT_S = 60.0
@@ -46,6 +52,15 @@ class ServerOptions(BaseModel):
     name: str = Field(default_factory=socket.gethostname, description="Of this server among its replicas.")
 
 
+@dataclass(frozen=True)
+class GrpcAddress:
+    """Where gRPC is answered."""
+
+    host: str
+    port: int
+    tls: Tls | None = None
+
+
 class Server:
     """One process: its models and plans, which a parent may have loaded before it forked, and its event loop's own."""
 
@@ -57,6 +72,8 @@ class Server:
         self.app = App(self.follower, access, self.begin, self.end)
         self.worker = 0
         self.shadows: Shadows | None = None
+        self.grpc: GrpcAddress | None = None
+        self._grpc: GrpcServer | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._reader: Reader | None = None
         self._log: Log | None = None
@@ -78,10 +95,19 @@ class Server:
         await asyncio.to_thread(self.follower.look)
         guarding = Guarding(self.follower, self.name)
         self._tasks = [asyncio.create_task(self._follow()), asyncio.create_task(_kept(guarding.run, "guards"))]
-        return Answerer(self.versions, self._reader, Commits(self._log), server=self.name, shadows=self.shadows)
+        answerer = Answerer(self.versions, self._reader, Commits(self._log), server=self.name, shadows=self.shadows)
+        if self.grpc is not None:
+            from millrace.serving.grpc_server import GrpcServer  # only here: gRPC must not be carried over a fork
+
+            self.app.inference.answerer = answerer
+            self._grpc = GrpcServer(self.app.inference, self.grpc.host, self.grpc.port, self.grpc.tls)
+            await self._grpc.start()
+        return answerer
 
     async def end(self) -> None:
         """Close it again, once no request is under way."""
+        if self._grpc is not None:
+            await self._grpc.stop()
         for task in self._tasks:
             task.cancel()
         for task in self._tasks:

@@ -182,11 +182,28 @@ class _Server(uvicorn.Server):
             signal.signal(signal.SIGTERM, before)
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def reserve(host: str, port: int) -> socket.socket:
+    """A socket that keeps an address for processes of one's own that listen there, each with SO_REUSEPORT; port 0 is
+    any free one. Raises Unavailable where somebody else listens."""
+    with _bound(host, port, queue=1) as alone:  # with SO_REUSEPORT another server of the same user would share it
+        address = alone.getsockname()
+    kept = socket.socket(alone.family)
+    kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        kept.bind(address)
+    except OSError as err:
+        kept.close()
+        raise _cannot_listen(host, port, err) from err
+    return kept
+
+
+def _bound(host: str, port: int, queue: int = _QUEUE) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=_QUEUE)
+        return socket.create_server((host, port), family=family, backlog=queue)
     except (OSError, OverflowError) as err:
-        raise Unavailable(
-            f"the server cannot listen here: {err}", where=f"{host}:{port}", next_step="Choose another port"
-        ) from err
+        raise _cannot_listen(host, port, err) from err
+
+
+def _cannot_listen(host: str, port: int, err: Exception) -> Unavailable:
+    return Unavailable(f"the server cannot listen here: {err}", where=f"{host}:{port}", next_step="Choose another port")
