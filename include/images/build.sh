@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Builds millrace-jobs:<version> and millrace-platform:<version>; `make images` calls it with the environment's python.
-# DEVICE=cuda builds both for GPUs, tagged <version>-cuda. Other arguments of the build: PYTHON_IMAGE, TORCH_INDEX.
+# Builds millrace-jobs, millrace-platform and millrace-serving, tagged <version>; `make images` calls it with the
+# environment's python. DEVICE=cuda builds the first two for GPUs, tagged <version>-cuda. Other arguments of the build:
+# PYTHON_IMAGE, TORCH_INDEX; names of images after the python build these alone.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 read -r version contract digest < <("${1:-python3}" -c '
@@ -16,7 +17,10 @@ done
 # A machine whose connections pass through a proxy of its own hands over the certificates it trusts.
 ca=${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}
 if [ -f "$ca" ]; then options+=(--secret "id=ca,src=$ca"); fi
-for image in jobs platform; do
+images=("${@:2}")
+if [ ${#images[@]} -eq 0 ]; then images=(jobs platform serving); fi
+for image in "${images[@]}"; do
+  if [ "$image" = serving ]; then device=cpu; fi
   tag=millrace-$image:$version$([ "$device" = cpu ] || echo "-$device")
   DOCKER_BUILDKIT=1 docker build --quiet "${options[@]}" --target "$image" --tag "$tag" . >/dev/null
   docker image inspect --format "$tag {{.Size}}" "$tag" | awk '{printf "%s: %.2f GB\n", $1, $2 / 1e9}'

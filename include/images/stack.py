@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import hashlib
 import os
 import re
 import secrets
@@ -18,7 +19,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVICES = ("api-server", "scheduler", "dag-processor", "triggerer", "mlflow")
+SERVICES = ("api-server", "scheduler", "dag-processor", "triggerer", "mlflow", "serving")
 S3_USER = "millrace"
 WAIT_S = 420
 
@@ -43,6 +44,7 @@ def main() -> int:
     sys.stdout.write(
         f"Airflow  http://localhost:{settings['AIRFLOW_PORT']}  user admin, password in {password}\n"
         f"MLflow   http://localhost:{settings['MLFLOW_PORT']}\n"
+        f"Serving  http://localhost:{settings['SERVING_PORT']}  token in {password.with_name('serving-token')}\n"
     )
     return 0
 
@@ -79,6 +81,10 @@ def write_secrets(folder: Path) -> None:
     write(folder / "admin-password", secrets.token_urlsafe(12))
     write(folder / "fernet-key", base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())
     key = (folder / "s3-secret-key").read_text()
+    write(folder / "serving-token", secrets.token_urlsafe(32))
+    digest = hashlib.sha256((folder / "serving-token").read_bytes()).hexdigest()
+    # A caller of this machine's own; the server sees digests of tokens alone. See docs/serving-security.md.
+    write(folder / "serving-tokens", f'local: {{sha256: "{digest}", pipelines: ["*"], tester: true}}\n')
     write(folder / "aws-credentials", f"[default]\naws_access_key_id = {S3_USER}\naws_secret_access_key = {key}\n")
 
 

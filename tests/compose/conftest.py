@@ -31,7 +31,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     reduced = runpy.run_path(str(ROOT / "tests" / "loop" / "test_loop_reduced.py"))["reduced_flights"]
     stack = Stack(folder, reduced(folder / "project"))
     print()
-    for name in ("platform", "jobs"):
+    for name in ("platform", "jobs", "serving"):
         print(f"image {image(name)}: built here")
     with ThreadPoolExecutor() as pool:
         list(pool.map(third_party, third_party_tags()))

@@ -45,7 +45,10 @@ def missing() -> str | None:
 def image(name: str) -> str:
     """Tag of Millrace's image of the code that lies here, built where it is not there yet."""
     built = subprocess.run(
-        [ROOT / "include" / "images" / "build.sh", sys.executable], capture_output=True, text=True, timeout=2 * BUILD_S
+        [ROOT / "include" / "images" / "build.sh", sys.executable, name],
+        capture_output=True,
+        text=True,
+        timeout=2 * BUILD_S,
     )
     assert built.returncode == 0, built.stdout[-2000:] + built.stderr[-6000:]
     return re.search(rf"^(millrace-{name}:\S+): ", built.stdout, re.M)[1]

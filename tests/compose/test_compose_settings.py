@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import subprocess
 import sys
@@ -13,10 +14,13 @@ import yaml
 from millrace.core.errors import SpecError
 from millrace.core.settings import OTHERS, Settings
 from millrace.local.stack import airflow_environment
+from millrace.serving.access import Access
+from millrace.serving.refused import Refused
 from millrace.spec import ProjectTree
 
 ROOT = Path(__file__).resolve().parents[2]
 STACK = ROOT / "include" / "images" / "stack.py"
+SERVER = ROOT / "include" / "millrace" / "serving" / "__main__.py"
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yaml").read_text())
 SERVICES = COMPOSE["services"]
 ENVIRONMENT = COMPOSE["x-environment"]
@@ -92,7 +96,7 @@ def test_a_service_is_closed(name):
     assert int(service["user"].partition(":")[0]) > 0
     if name != "prepare":
         assert service["restart"] == "unless-stopped" and "healthcheck" in service
-    published = {"api-server": "8080", "mlflow": "5000"}.get(name)
+    published = {"api-server": "8080", "mlflow": "5000", "serving": "8800"}.get(name)
     ports = service.get("ports", [])
     assert [p.rpartition(":")[2] for p in ports] == ([published] if published else [])
     assert all(p.startswith("${BIND}:") for p in ports)
@@ -118,14 +122,53 @@ def test_secrets_are_strong_files_in_a_closed_folder_and_stay(tmp_path):
     subprocess.run(write, check=True)
     folder = tmp_path / "MILLRACE_SECRETS"
     first = {path.name: path.read_text() for path in folder.iterdir()}
+    token = first.pop("serving-token")  # for people; the server sees its digest
     assert set(first) == set(COMPOSE["secrets"])
+    assert len(token) >= 32 and token not in "".join(first.values())
     assert folder.stat().st_mode & 0o777 == 0o700
     assert len(set(first.values())) == len(first)
     assert all(len(text) >= 16 for text in first.values())
     subprocess.run(write, check=True)
-    assert {path.name: path.read_text() for path in folder.iterdir()} == first
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {**first, "serving-token": token}
     # and the settings name the version that is here, once
     assert settings.read_text().count("MILLRACE_VERSION=") == 1
+
+
+def written(folder):
+    """The folder of secrets that `make up-compose` writes."""
+    import runpy
+
+    runpy.run_path(str(STACK))["write_secrets"](folder)
+    return folder
+
+
+def test_the_token_that_is_written_is_one_that_the_server_takes(tmp_path):
+    folder = written(tmp_path / "secrets")
+    access = Access.load(folder / "serving-tokens", environ={})
+    access.check_host("0.0.0.0")
+    token = (folder / "serving-token").read_text()
+    caller = asyncio.run(access.caller({b"authorization": f"Bearer {token}".encode()}))
+    assert caller.may("flight_delays")
+    with pytest.raises(Refused):
+        asyncio.run(access.caller({b"authorization": f"Bearer {token}x".encode()}))
+
+
+def test_the_server_asks_who_it_is_and_keeps_its_log():
+    serving = SERVICES["serving"]
+    words = dict(zip(serving["command"][::2], serving["command"][1::2], strict=True))
+    # It listens to more than its own machine, so it asks for tokens
+    assert words["--host"] == "0.0.0.0"
+    assert serving["environment"]["MILLRACE_SERVING_TOKENS"] == "/run/secrets/serving-tokens"
+    assert "serving-tokens" in serving["secrets"]
+    # what it logs outlives the container, and what was begun ends before the engine kills it
+    assert f"predictions:{words['--log']}" in serving["volumes"]
+    assert int(serving["stop_grace_period"].rstrip("s")) > float(words["--drain"])
+    # and it sees nothing of Airflow's, nor the ledger's database
+    assert set(serving["secrets"]) == {"redis-password", "aws-credentials", "serving-tokens"}
+    same = set(serving["environment"]) & set(ENVIRONMENT)
+    assert {n: serving["environment"][n] for n in same} == {n: ENVIRONMENT[n] for n in same} and len(same) == 6
+    arguments = [word for word in serving["command"] if word.startswith("--")]
+    assert set(arguments) <= set(re.findall(r'"(--[a-z-]+)"', SERVER.read_text()))
 
 
 def test_the_online_store_of_an_unknown_address_is_refused():
