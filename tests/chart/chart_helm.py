@@ -95,8 +95,9 @@ def of_kind(objects: list[Any], kind: str) -> list[Any]:
 
 
 def matches(selector: dict[str, Any], labels: dict[str, str]) -> bool:
-    """Whether a label selector (matchLabels, matchExpressions with In) selects labels."""
+    """Whether a label selector (matchLabels, matchExpressions with In and NotIn) selects labels."""
     plain = all(labels.get(k) == v for k, v in selector.get("matchLabels", {}).items())
     return plain and all(
-        e["operator"] == "In" and labels.get(e["key"]) in e["values"] for e in selector.get("matchExpressions", ())
+        (labels.get(e["key"]) in e["values"]) is {"In": True, "NotIn": False}[e["operator"]]
+        for e in selector.get("matchExpressions", ())
     )

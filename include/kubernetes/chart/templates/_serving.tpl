@@ -18,16 +18,10 @@ priorityClassName: {{ .Values.priorityClasses.platform.name }}
 {{- end }}
 {{- end -}}
 
+{{- /* Where the store is. */ -}}
 {{- define "millrace.servingEnv" -}}
 {{- $secrets := "/run/secrets/millrace" -}}
 - {name: MILLRACE_STORE, value: {{ .Values.services.store | quote }}}
-- {name: MILLRACE_FEAST_ONLINE, value: {{ .Values.services.online | quote }}}
-{{- if hasPrefix "redis" .Values.services.online }}
-- {name: REDISCLI_AUTH_FILE, value: {{ $secrets }}/redis-password}
-{{- else }}
-- {name: PGPASSWORD_FILE, value: {{ $secrets }}/postgres-password}
-- {name: PGPASSFILE, value: /tmp/pgpass}
-{{- end }}
 {{- with .Values.services.s3 }}
 - {name: AWS_ENDPOINT_URL, value: {{ . | quote }}}
 {{- end }}
@@ -38,26 +32,40 @@ priorityClassName: {{ .Values.priorityClasses.platform.name }}
 {{- end }}
 {{- end -}}
 
+{{- /* Where features are read. */ -}}
+{{- define "millrace.servingOnline" -}}
+{{- $secrets := "/run/secrets/millrace" -}}
+- {name: MILLRACE_FEAST_ONLINE, value: {{ .Values.services.online | quote }}}
+{{- if hasPrefix "redis" .Values.services.online }}
+- {name: REDISCLI_AUTH_FILE, value: {{ $secrets }}/redis-password}
+{{- else }}
+- {name: PGPASSWORD_FILE, value: {{ $secrets }}/postgres-password}
+- {name: PGPASSFILE, value: /tmp/pgpass}
+{{- end }}
+{{- end -}}
+
 {{- define "millrace.servingMounts" -}}
 - {name: scratch, mountPath: /tmp}
 - {name: log, mountPath: /var/lib/millrace/predictions}
 - {name: secrets, mountPath: /run/secrets/millrace, readOnly: true}
 {{- end -}}
 
-{{- /* Of the Secret a server sees what its two services ask for, and nothing of Airflow's. */ -}}
+{{- /* Of the Secret they see what their services ask for, and nothing of Airflow's: (dict "root" $ "online" true) */ -}}
 {{- define "millrace.servingVolumes" -}}
-{{- $secret := .Values.serving.secret | default .Values.secret -}}
-{{- $password := ternary "redis-password" "postgres-password" (hasPrefix "redis" .Values.services.online) -}}
+{{- $secret := .root.Values.serving.secret | default .root.Values.secret -}}
+{{- $password := ternary "redis-password" "postgres-password" (hasPrefix "redis" .root.Values.services.online) -}}
 - name: scratch
   emptyDir: {sizeLimit: 256Mi}
 - name: secrets
   projected:
     defaultMode: 0440
     sources:
+      {{- if .online }}
       - secret:
           name: {{ $secret }}
           items:
             - {key: {{ $password }}, path: {{ $password }}}
+      {{- end }}
       - secret:
           name: {{ $secret }}
           optional: true
