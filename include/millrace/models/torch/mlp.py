@@ -8,11 +8,13 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
+from torch import Tensor
 
 from millrace.core.errors import DataError
 from millrace.models.metrics import Floats
 from millrace.models.protocol import Column, Matrix, Predictor, Settings
-from millrace.models.torch.net import Net, deterministic, outputs
+from millrace.models.torch.blocks import AT_ONCE, Blocks
+from millrace.models.torch.net import Net, deterministic
 from millrace.spec.learner import TorchMLPLearner
 
 
@@ -34,14 +36,21 @@ class MLP:
             except (RuntimeError, SafetensorError) as err:
                 raise DataError("these weights are not of the network that model.json describes", given=self.file,
                                 next_step="Train the model again") from err  # fmt: skip
+        blocks = Blocks(net)
+
+        def some(values: Floats) -> Tensor:
+            output = blocks(*net.inputs(Matrix(columns, values)))
+            if settings.task == "binary":
+                output = torch.sigmoid(output)
+            elif settings.task == "multiclass":
+                output = torch.softmax(output, dim=1)
+            else:
+                output = output * net.label[1] + net.label[0]
+            return output[: len(values)]
 
         def predict(rows: Matrix) -> Floats:
             with deterministic(settings, where), torch.no_grad():
-                output = outputs(net, *net.inputs(rows)).double()
-                if settings.task == "binary":
-                    return np.asarray(torch.sigmoid(output).numpy(), dtype=np.float64)
-                if settings.task == "multiclass":
-                    return np.asarray(torch.softmax(output, dim=1).numpy(), dtype=np.float64)
-                return np.asarray((output * net.label[1] + net.label[0]).numpy(), dtype=np.float64)
+                parts = [some(rows.values[at : at + AT_ONCE]) for at in range(0, max(len(rows), 1), AT_ONCE)]
+                return np.asarray(torch.cat(parts).numpy(), dtype=np.float64)
 
         return predict
