@@ -29,8 +29,9 @@ def test_a_unit_that_failed_on_two_servers_and_under_two_generations_failed_once
 
     found = merge([counted(1, v2=one), counted(1, v2=two), counted(2, v2=two)])
 
-    assert [g.of(NEW).errors for g in found] == [set(units(1, 2, 3)), set()]
+    assert [g.of(NEW).errors for g in found] == [set(units(1, 2, 3)), set(units(2, 3))]
     assert [g.of(NEW).answered for g in found] == [5, 2]
+    assert judge(found, NEW, OLD, Guards())[0].events == 3
 
 
 def test_counts_survive_their_way_through_json():

@@ -212,13 +212,14 @@ class Answerer:
     ) -> None:
         serving = now.plan.serving
         part.ready, part.predictions = ready, predicted
-        if part.arm is not arm:
+        met = part.arm is arm
+        if not met:
             former = now.plan.former is not None and now.plan.former.version == arm.version
             part.arm, part.role = arm, "former" if former else "champion"
         if serving.missing == "fallback" and asked.entities is not None:
             constant = serving.fallback.constant
             part.predictions = [p if f == "found" else constant for p, f in zip(predicted, part.found, strict=True)]
-        if asked.version is None and now.plan.toggles.version is None:
+        if met and asked.version is None and now.plan.toggles.version is None:  # who steps in was met by chance no more
             slow = serving.guards.slow_ms is not None and seconds * 1000 > serving.guards.slow_ms
             for unit, prediction in self._units(now, asked, part, predicted):
                 now.counter.answered(arm.version, now.named(unit), prediction, slow)

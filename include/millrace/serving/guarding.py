@@ -108,6 +108,7 @@ class Guarding:
         except BaseException:
             counter.fresh = True
             raise
+        self._judged.pop(pipeline, None)  # predictions are looked at as often as they are shared
 
     def _read(self, now: InForce) -> None:
         found: list[Counts] = []

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from millrace.rules.guards import BINS, MOST, Counts, Side
+from millrace.rules.guards import BINS, MOST, Counts, Side, sampled
 from millrace.rules.traffic import name, point
 from millrace.store.plans import Arm, TrafficPlan
 
@@ -21,6 +21,12 @@ class Counting:
     errors: dict[str, None] = field(default_factory=dict)
     slow: dict[str, None] = field(default_factory=dict)
     predictions: dict[str, int] = field(default_factory=dict)
+
+    def thin(self, level: int) -> None:
+        """Let go of the names that are not in the sample of a level."""
+        self.errors = {unit: None for unit in self.errors if sampled(unit, level)}
+        self.slow = {unit: None for unit in self.slow if sampled(unit, level)}
+        self.predictions = {unit: where for unit, where in self.predictions.items() if sampled(unit, level)}
 
     def side(self) -> Side:
         """As other servers read it."""
@@ -37,6 +43,7 @@ class Counter:
     def __init__(self, plan: TrafficPlan, bins: tuple[float, ...]) -> None:
         self.generation, self._bins = plan.generation, bins
         self.share = next((arm.share for arm in plan.arms if arm.role == "challenger"), 0.0)
+        self.level = 0
         self._of: dict[int, Counting] = {arm.version: Counting() for arm in plan.versions}
         self.changed, self.fresh = 0, False
 
@@ -47,9 +54,9 @@ class Counter:
             return
         of.answered += 1
         self.fresh = True
-        if unit not in of.predictions and len(of.predictions) < MOST:
+        if self._room(of.predictions, unit):
             of.predictions[unit] = self._bin(prediction)
-        if slow and unit not in of.slow and len(of.slow) < MOST:
+        if slow and self._room(of.slow, unit):
             of.slow[unit] = None
             self.changed += 1
 
@@ -60,7 +67,7 @@ class Counter:
             return
         of.answered += 1
         self.fresh = True
-        if unit not in of.errors and len(of.errors) < MOST:
+        if self._room(of.errors, unit):
             of.errors[unit] = None
             self.changed += 1
 
@@ -73,8 +80,22 @@ class Counter:
     def counts(self) -> Counts:
         """As they are written for other servers."""
         self.fresh = False
-        sides = {version: of.side() for version, of in self._of.items() if of.answered or of.dropped}
-        return Counts(generation=self.generation, share=self.share, sides=sides)
+        while True:
+            level = self.level
+            sides = {version: of.side() for version, of in self._of.items() if of.answered or of.dropped}
+            if level == self.level:  # or another thread has let go of names meanwhile
+                return Counts(generation=self.generation, share=self.share, level=level, sides=sides)
+
+    def _room(self, held: Mapping[str, object], unit: str) -> bool:
+        """Whether a unit is to be held by name, too. Where there are too many, half of them go, on all sides."""
+        if unit in held or not sampled(unit, self.level):
+            return False
+        if len(held) < MOST:
+            return True
+        self.level += 1
+        for of in self._of.values():
+            of.thin(self.level)
+        return sampled(unit, self.level)
 
     def _bin(self, prediction: Any) -> int:
         if isinstance(prediction, float):
