@@ -8,7 +8,7 @@ UV := $(BIN)/uv
 STAMP := $(VENV)/.setup
 export PYTHONDONTWRITEBYTECODE=
 
-.PHONY: help setup demo test fuzz mutants chaos attack lint docs bench bench-gpu campaign up down lock clean images up-compose down-compose test-compose test-cluster
+.PHONY: help setup demo test fuzz mutants chaos serving-load attack lint docs bench bench-gpu campaign up down lock clean images up-compose down-compose test-compose test-cluster
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 15
@@ -46,6 +46,9 @@ mutants: setup ## break each invariant in a copy of the code, and see a fast tes
 chaos: setup ## 8 x 1,000 racing promotions, then 500 times kill -9 in a project at work (CHAOS_KILLS, _SEED, _LEDGER)
 	@MILLRACE_TEST_RACES=1000 $(BIN)/python -m pytest -qs tests/ledger/test_ledger_promotion_races.py
 	@$(BIN)/python tests/chaos
+
+serving-load: setup ## what live traffic sees of each fault of a prediction server; writes docs/faults.md (LOAD_SECONDS, LOAD_RATE)
+	@$(BIN)/python -W ignore tests/load
 
 attack: setup ## all that somebody may do who may edit runs, to every task of a small pipeline (ATTACK_SEED)
 	@$(BIN)/python tests/loop/attack_campaign.py

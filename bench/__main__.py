@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import chart, compose, drift, features, gates, imports, ledger, loop, online, parse, pods
+from bench import chart, compose, drift, features, gates, imports, ledger, loop, online, parse, pods, rollouts
 from bench.row import Row
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,6 +27,7 @@ PARTS = {
     "ledger": ledger.measure,
     "loop": loop.measure,
     "pods": pods.measure,
+    "rollouts": rollouts.measure,
     "compose": compose.measure,
 }
 

@@ -5,7 +5,7 @@ python -m bench.rollouts [RUNS] [SEED]     the same as a table for a person; 1,0
 Requests of units come to several servers, each of which counts (`serving.in_force.Counter`) what the version that the
 unit meets (`rules.traffic`) makes of it, judges (`rules.guards`) at each event of its own, and tells the others every
 EVERY requests. Half of the runs have a balancer that keeps a unit on its server; half have units that come again and
-again, half new ones with four requests each on average; half compare a version with itself, half with another that is
+again, half new ones with two requests each on average; half compare a version with itself, half with another that is
 as good: it fails for other units, and gives them other predictions.
 """
 
@@ -32,8 +32,8 @@ from millrace.spec.serving import CanaryRollout, ServingSpec
 from millrace.store.plans import Arm, TrafficPlan
 
 RUNS = 1000
-EVERY = 60
-"""Requests between two times at which servers tell each other what they count: a second's."""
+EVERY = 120
+"""Requests between two times at which servers tell each other what they count: a second's, of a busy pipeline."""
 SERVERS, FLEET = 3, 4000
 OLD, NEW = 1, 2
 ERRORS, SLOW = 0.005, 0.01
@@ -136,7 +136,7 @@ class Rollout:
             self._stage(self._plan(1, 0.0, shadow=True), units=rollout.shadow.requests)
             for number, step in enumerate(rollout.steps, 2):
                 self._stage(self._plan(number, step.share), units=step.units)
-            self._stage(self._plan(len(rollout.steps) + 2, 1.0), units=FLEET // 2)
+            self._stage(self._plan(len(rollout.steps) + 2, 1.0), units=500)
         elif self.kind.shadow:
             self._stage(self._plan(1, 0.0, shadow=True), units=MOST)
         else:
@@ -169,7 +169,7 @@ class Rollout:
         met: set[str] = set()
         while len(met) < units and self.asked < MOST and self.stopped is None:
             self.asked += 1
-            unit = f"u{self.chance.randrange(FLEET) if self.again else self.asked // 4 - self.chance.randrange(40)}"
+            unit = f"u{self.chance.randrange(FLEET) if self.again else self.asked // 2 - self.chance.randrange(20)}"
             at = int(point("balancer", unit) * SERVERS) if self.sticky else self.chance.randrange(SERVERS)
             changed = self.counters[at].changed
             if self._ask(at, unit):

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from millrace.rules.guards import Counts, Generation, Side, judge, merge
+from millrace.rules import guards as module
+from millrace.rules.guards import Counts, Generation, Side, judge, merge, sampled
 from millrace.rules.sequential import above, shown
+from millrace.rules.traffic import name, point
 from millrace.spec.serving import Guards
 
 OLD, NEW = 1, 2
@@ -131,3 +133,60 @@ def test_the_chance_of_a_false_stop_is_shared():
     alone = judge(given, NEW, OLD, Guards(slow_ms=None, predictions=False))[0].needed
 
     assert all_on == pytest.approx(math.log(5 / ALPHA)) and alone == pytest.approx(math.log(2 / ALPHA))
+
+
+def steps(fails: set[str], fleet: list[str], other: set[str] | None = None) -> list[Counts]:
+    """Three steps of a canary in which each unit of a fleet comes again under each, and the same ones always fail."""
+    found = []
+    for number, share in enumerate((0.05, 0.25, 0.5), 1):
+        new = [unit for unit in fleet if point("salt", unit) < share]
+        old = [unit for unit in fleet if point("salt", unit) >= share]
+        sides = {version: Side(errors=tuple(u for u in met if u in bad), slow=tuple(u for u in met if u in bad),
+                               predictions={u: int(10 * point("bin", u)) for u in met if u not in bad})
+                 for version, met, bad in ((OLD, old, fails), (NEW, new, fails if other is None else other))}  # fmt: skip
+        found.append(Counts(generation=number, share=share, sides=sides))
+    return found
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_units_that_come_again_under_each_step_are_no_harm(same: bool):
+    fleet = [f"v{n}" for n in range(1000)]
+    fails, other = set(fleet[::40]), set(fleet[5::40])
+
+    assert not any(f.harm for f in judge(merge(steps(fails, fleet, None if same else other)), NEW, OLD, Guards()))
+
+
+def test_harm_that_begins_at_a_later_step_is_seen_on_units_that_came_before():
+    fleet = [f"v{n}" for n in range(1000)]
+    good, bad = steps(set(), fleet), steps(set(), fleet, set(fleet))
+
+    assert any(f.harm for f in judge(merge([*good[:1], bad[1]]), NEW, OLD, Guards()))
+    assert any(f.harm for f in judge(merge([good[0], bad[0]]), NEW, OLD, Guards())), "or under the same"
+
+
+def test_the_sample_of_a_level_is_part_of_the_one_before_and_half_of_it():
+    names = [name("salt", f"u{n}") for n in range(4000)]
+    one, two = ({unit for unit in names if sampled(unit, level)} for level in (1, 2))
+    assert two < one and 1800 < len(one) < 2200 and 850 < len(two) < 1150
+    merged = merge([Counts(generation=1, share=0.5, level=2, sides={NEW: Side(errors=tuple(names))}),
+                    Counts(generation=1, share=0.5, sides={OLD: Side(errors=tuple(names))})])  # fmt: skip
+    assert merged[0].of(NEW).errors == merged[0].of(OLD).errors == two
+
+
+def test_what_a_shadow_does_well_does_not_speak_for_it_once_it_answers():
+    before = counted(1, share=0.0, v1=Side(predictions={f"u{n}": 1 for n in range(3000)}),
+                     v2=Side(predictions={f"u{n}": 1 for n in range(3000)}))  # fmt: skip
+    after = counted(2, share=0.0, v2=Side(errors=units(*range(8))))
+
+    assert any(f.harm for f in judge(merge([before, after]), NEW, OLD, Guards()))
+
+
+def test_predictions_in_shadow_are_held_to_the_stated_ratio():
+    def paired(moved: int, count: int = 3000) -> bool:
+        """A share of units, in thousandths, goes from other bins to the top one."""
+        old = {f"u{n}": n % 10 for n in range(count)}
+        new = {unit: 9 if n // 10 % 1000 < moved else where for n, (unit, where) in enumerate(old.items())}
+        return _harm(counted(share=0.0, v1=Side(predictions=old), v2=Side(predictions=new)))
+
+    assert module.BINS == 10
+    assert not paired(10) and paired(100)

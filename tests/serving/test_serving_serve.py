@@ -8,14 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from support.served import Served
+from support.serving import serving
 
 from millrace.contract.answered import Answered
 from millrace.rules.traffic import meets_new
@@ -23,65 +22,7 @@ from millrace.serving.log import CLOSED, OPEN, read
 from millrace.store import layout
 from millrace.store.served import unpack
 
-BREAKS = """
-import ctypes, os, sys, time
-import numpy as np
-import millrace.models.xgboost as engine
-
-whole = engine.Trees.predictor
-
-def predictor(self, weights, columns, params, settings):
-    predict = whole(self, weights, columns, params, settings)
-    if settings.seed != 2:
-        return predict
-    def broken(rows):
-        how = os.environ["BREAKS"]
-        if how == "hangs":
-            while True: pass
-        if how == "crashes":
-            ctypes.string_at(0)
-        if how == "raises":
-            raise RuntimeError("broken")
-        return np.full(len(rows), np.nan)
-    return broken
-
-engine.Trees.predictor = predictor
-from millrace.serving.__main__ import main
-"""
-"""Version 2 was trained with seed 2; in these servers its model does what it should not."""
-
-
 KINDS = (OPEN, CLOSED)
-
-
-@contextmanager
-def serving(served: Served, *arguments: str, breaks: str | None = None) -> Iterator[tuple[str, int]]:
-    """A server on a free port: its address, and the id of its parent."""
-    command = (
-        [sys.executable, "-c", f"{BREAKS}\nsys.exit(main(sys.argv[1:]))"]
-        if breaks
-        else [sys.executable, "-m", "millrace.serving"]
-    )
-    with (served.root / "server.log").open("a") as log:
-        process = subprocess.Popen(
-            [*command, "--store", served.store, "--online", served.online, "--log", str(served.root / "log"),
-             "--port", "0", "--name", "here", *arguments],
-            env={**os.environ, "BREAKS": breaks or ""}, stdout=subprocess.PIPE, stderr=log, text=True,
-            start_new_session=True,
-        )  # fmt: skip
-        assert process.stdout is not None
-        try:
-            said = process.stdout.readline()
-            assert said.startswith("Serving on "), (served.root / "server.log").read_text()[-3000:]
-            yield said.removeprefix("Serving on ").strip(), process.pid
-        finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(30)
-            finally:
-                process.kill()
-                process.stdout.close()
-    assert process.returncode == 0, (served.root / "server.log").read_text()[-3000:]
 
 
 def records(served: Served, *folders: str) -> list[Answered]:

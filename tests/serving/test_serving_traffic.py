@@ -13,8 +13,10 @@ from serving.conftest import Asking, asking
 from serving.test_serving_app import logged
 from support.served import Served
 
-from millrace.rules.guards import Counts
-from millrace.rules.traffic import meets_new
+from millrace.rules.guards import MOST, Counts, judge, merge
+from millrace.rules.traffic import meets_new, name, point
+from millrace.serving.in_force import Counter
+from millrace.spec.serving import Guards
 from millrace.store import layout
 from millrace.store.plans import Toggles, Veto
 
@@ -195,6 +197,57 @@ def test_what_another_server_counted_is_evidence_here(served: Served):
             assert it.server.follower.of("trips").vetoed == {2}
 
     asyncio.run(ask())
+
+
+def test_predictions_that_went_elsewhere_stop_a_canary_on_the_only_server(served: Served):
+    served.plan(canary=0.5)
+
+    async def ask() -> None:
+        async with asking(served) as it:
+            break_(it, served, 2, lambda values: np.full(len(values), 0.999))
+            for n in range(300):
+                await it.vehicles(n % 40, x_unit=f"u{n}")
+            until = time.monotonic() + 4
+            while not it.server.follower.of("trips").vetoed and time.monotonic() < until:
+                await asyncio.sleep(0.05)
+            assert it.server.follower.of("trips").vetoed == {2}
+
+    asyncio.run(ask())
+    assert served.plans.vetoes(served.plans.get("trips"))[0].guard == "predictions"
+
+
+def test_who_steps_in_is_not_counted_as_met(served: Served):
+    served.plan(canary=0.999, serving={"guards": {"errors": False}})
+
+    async def ask() -> None:
+        async with asking(served) as it:
+            break_(it, served, 2, raises)
+            assert await versions(it, 1) == [1]
+            sides = it.server.follower.of("trips").counter.counts().sides
+            assert set(sides) == {2} and len(sides[2].errors) == 1
+
+    asyncio.run(ask())
+
+
+def test_more_units_than_are_held_by_name_leave_a_sample_that_is_fair(served: Served):
+    """With a twentieth of the units on one side; and alone, where some of very many fail, or begin to."""
+    plan = served.plan(canary=0.05)
+    deciles = tuple(n / 10 for n in range(1, 10))
+    counter, alone = Counter(plan, deciles), Counter(served.plan(2), deciles)
+    for n in range(12_000):
+        unit = name("salt", f"u{n}")
+        new = meets_new("salt", f"u{n}", 0.05)
+        counter.answered(2 if new else 1, unit, point("p", unit), slow=False)
+        if n % 100 == 0:
+            alone.failed(1, unit)
+        else:
+            alone.answered(1, unit, point("p", unit), slow=False)
+    assert counter.level > 0 and len(counter.counts().sides[1].predictions) <= MOST
+    assert not any(f.harm for f in judge(merge([counter.counts()]), 2, 1, Guards()))
+    assert not any(f.harm for f in judge(merge([alone.counts()]), 1, None, Guards()))
+    for n in range(12_000, 16_000):
+        alone.failed(1, name("salt", f"u{n}"))
+    assert any(f.harm for f in judge(merge([alone.counts()]), 1, None, Guards()))
 
 
 def test_a_person_stops_and_forces(served: Served):

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 DIGEST = bytes(range(32))
 
@@ -234,11 +234,24 @@ class Load:
         self.failed: list[tuple[int | None, str]] = []
         self._threads = [threading.Thread(target=self._ask, daemon=True) for _ in range(count)]
 
+    def turn(self) -> tuple[Any, ...]:
+        """What is asked next: method, path, and what else `http.client` takes. May wait until it is time."""
+        return "GET", "/"
+
+    def took(self, asked: tuple[Any, ...], status: int, body: bytes) -> Any:
+        """An answer came; returns whose it is. Raises ValueError for one that cannot be."""
+        return json.loads(body)
+
+    def lost(self, asked: tuple[Any, ...], of: Any, how: Exception) -> None:
+        """No answer came."""
+        self.failed.append((of, repr(how)))
+
     def _ask(self) -> None:
         connection, of = None, None
         while not self.over:
+            asked = self.turn()
             try:
-                if connection is None:
+                while connection is None and not self.over:
                     connection, of = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20), None
                     try:
                         connection.connect()
@@ -246,19 +259,20 @@ class Load:
                         self.refused += 1
                         connection = None
                         time.sleep(0.01)
-                        continue
-                connection.request("GET", "/")
+                if connection is None:
+                    return
+                connection.request(*asked)
                 response = connection.getresponse()
-                of = json.loads(response.read())
+                of = self.took(asked, response.status, response.read())
                 self.answers += 1
                 if response.will_close:
                     connection.close()
                     connection = None
             except (OSError, http.client.HTTPException, ValueError) as err:
-                self.failed.append((of, repr(err)))
+                self.lost(asked, of, err)
                 connection = None
 
-    def __enter__(self) -> Load:
+    def __enter__(self) -> Self:
         for each in self._threads:
             each.start()
         return self

@@ -38,11 +38,15 @@ class Served:
 
     root: Path
     views: tuple[OnlineView, ...]
+    place: str = ""
+    """Address of the online store, where it is no file below `root`."""
 
     @classmethod
-    def make(cls, root: Path) -> Served:
-        """Train two versions, write the rows of the vehicles, fresh as of now, and one (`old`) that is stale."""
+    def make(cls, root: Path, online: tuple[str, str] | None = None) -> Served:
+        """Train two versions, write the rows of the vehicles, fresh as of now, and one (`old`) that is stale. `online`:
+        kind and address of the online store; SQLite if left out."""
         project = feast_project.FeastProject.applied(root)
+        project.online = online
         opened = project.open()
         table = rows(VEHICLES)
         now = datetime.now(UTC)
@@ -54,7 +58,7 @@ class Served:
         for name in ("event_timestamp", "created", "serviced"):
             table = table.append_column(name, moments)
         opened.provider.online_store.write_table(opened.config, opened.get_feature_view("trips"), table)
-        made = cls(root, online_views(opened, "trips_v1"))
+        made = cls(root, online_views(opened, "trips_v1"), online[1] if online else "")
         for version in (1, 2):
             made.deploy(version, made.train(version))
         return made
@@ -65,7 +69,7 @@ class Served:
 
     @property
     def online(self) -> str:
-        return str(self.root / ".millrace" / "feast_online.db")
+        return self.place or str(self.root / ".millrace" / "feast_online.db")
 
     @property
     def objects(self) -> Any:
@@ -114,9 +118,14 @@ class Served:
         """A deployed version as a part of a plan."""
         of = self.objects.get(f"made/{pipeline}/{version}.json").decode()
         key = layout.document("deployments", pipeline, of, FILE)
-        made = Deployment.model_validate_json(self.objects.get(key))
-        return Arm(role=role, version=version, model=made.model.digest, share=share,
+        return Arm(role=role, version=version, model=self.deployed(version, pipeline).digest, share=share,
                    deployment=Artifact(uri=key, digest=of, kind=KIND))  # fmt: skip
+
+    def deployed(self, version: int, pipeline: str = "trips") -> Artifact:
+        """The model of a deployed version."""
+        of = self.objects.get(f"made/{pipeline}/{version}.json").decode()
+        key = layout.document("deployments", pipeline, of, FILE)
+        return Deployment.model_validate_json(self.objects.get(key)).model
 
     def plan(
         self, generation: int = 1, *, since: int = 1, canary: float | None = None, pipeline: str = "trips",
