@@ -12,6 +12,7 @@ from support.rolling import Served
 
 from millrace.airflow.runtime import outcomes
 from millrace.spec.serving import ServingSpec
+from millrace.store import SnapshotStore
 
 BEGAN = datetime(2024, 3, 1, tzinfo=UTC)
 OLD, NEW = 1, 2
@@ -80,3 +81,10 @@ def test_an_experiment_is_judged_by_its_metric_over_each_versions_own_units(judg
         publish(judged, day, apart=True)
     verdict = asked(judged, state="step", strategy="ab", metric="ordered", minimum_effect=0.05)
     assert "ordered more than the champion's by +1 [" in verdict.words and verdict.better is True
+
+
+def test_what_was_erased_is_left_out(judged: Served):
+    site = judged.site
+    current = site.tables.resolve(f"{PIPELINE}/served", BEGAN.date().isoformat())
+    SnapshotStore(site.objects).erase(current.uri, current.snapshot, "subjects withdrew")
+    assert "over 29 blocks" in asked(judged, **SHADOW).words

@@ -20,6 +20,7 @@ from millrace.rules.paired import Loss
 from millrace.rules.rollout import Verdict
 from millrace.spec.serving import ABRollout, ServingSpec
 from millrace.store import SnapshotStore
+from millrace.store.layout import TOMBSTONE
 
 Row = dict[str, Any]
 SERVED = "served"
@@ -53,7 +54,8 @@ def _published(site: Site) -> tuple[tuple[str, str, str], ...]:
     for dataset in (SERVED, "features"):
         for key in site.tables.partitions(f"{site.name}/{dataset}"):
             current = site.tables.resolve(f"{site.name}/{dataset}", key)
-            found.append((dataset, current.uri, current.snapshot))
+            if not site.objects.exists(current.uri + TOMBSTONE):  # not erased, nor kept as long as was said
+                found.append((dataset, current.uri, current.snapshot))
     return tuple(found)
 
 
