@@ -47,6 +47,7 @@ OTHER_SETTINGS = {
     "MILLRACE_IMAGE": "The image that a process runs in, for Evidence; set in pods, compose and chart.",
     "MILLRACE_JOBS_IMAGE": "Name of the jobs image, in docker-compose.yaml and the tests.",
     "MILLRACE_PLATFORM_IMAGE": "Name of the platform image, in docker-compose.yaml and the tests.",
+    "MILLRACE_SERVING_IMAGE": "Name of the image of the prediction server, in docker-compose.yaml and the tests.",
     "MILLRACE_SERVING_TOKENS": "File of callers and the SHA-256 of their tokens, for the prediction server.",
     "MILLRACE_SERVING_OIDC": "File that names the issuer whose tokens the prediction server accepts.",
     "MILLRACE_HELM": "The `helm` command with which the chart is tested.",

@@ -141,9 +141,11 @@ def steps(fails: set[str], fleet: list[str], other: set[str] | None = None) -> l
     for number, share in enumerate((0.05, 0.25, 0.5), 1):
         new = [unit for unit in fleet if point("salt", unit) < share]
         old = [unit for unit in fleet if point("salt", unit) >= share]
-        sides = {version: Side(errors=tuple(u for u in met if u in bad), slow=tuple(u for u in met if u in bad),
-                               predictions={u: int(10 * point("bin", u)) for u in met if u not in bad})
-                 for version, met, bad in ((OLD, old, fails), (NEW, new, fails if other is None else other))}  # fmt: skip
+        sides = {}
+        for version, met, bad in ((OLD, old, fails), (NEW, new, fails if other is None else other)):
+            hit = tuple(u for u in met if u in bad)
+            binned = {u: int(10 * point("bin", u)) for u in met if u not in bad}
+            sides[version] = Side(errors=hit, slow=hit, predictions=binned)
         found.append(Counts(generation=number, share=share, sides=sides))
     return found
 

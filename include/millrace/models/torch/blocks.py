@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from millrace.models.torch.net import Net
 
 ROWS = 128
-"""Rows of a block: a single row costs as much as that many; in smaller ones a partition costs more (docs/serving.md)."""
+"""Rows of a block: a single row costs as much as so many; in smaller ones a partition costs more (docs/serving.md)."""
 AT_ONCE = 16_384
 """Most rows in a call: with more, torch would share a sigmoid out to threads, and leave something over in each."""
 _WIDTH = 16
