@@ -73,10 +73,8 @@ TABLE: dict[str, Job] = {
     "register": Job(reaches=("mlflow",), reusable=False, warm=_MLFLOW),
     # Not warm: model-signing takes a second and 70 MB to import, and signs once a promotion.
     "sign": Job(reaches=("signing",), reusable=False),
-    # It says what the Feast registry holds just now.
-    "deploy": Job(
-        reaches=("registry", "online"), reusable=False, in_pods=True, runs_code=True, warm=(*_MODELS, *_FEAST)
-    ),
+    # What the registry holds follows from the bundle, which is part of the request.
+    "deploy": Job(reaches=("registry", "online"), in_pods=True, runs_code=True, warm=(*_MODELS, *_FEAST)),
     "promote": Job(reaches=("mlflow",), reusable=False, warm=_MLFLOW),
     "withdraw": Job(reaches=("mlflow",), reusable=False, warm=_MLFLOW),
     "reconcile": Job(reaches=("mlflow",), reusable=False, warm=_MLFLOW),
