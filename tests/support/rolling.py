@@ -1,146 +1,132 @@
-"""A pipeline `trips` that can be served: models, deployments, plans and online rows in a folder of its own."""
+"""A project whose pipeline serves: versions are released by stages, and servers are what tests write into the store."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
+import pytest
+from airflow.sdk.exceptions import TaskDeferred
 
-from millrace.contract import Artifact
-from millrace.core.canonical import digest
-from millrace.feast_stores.online_views import online_views
-from millrace.learners.checkpoints import Checkpoints
-from millrace.learners.protocol import learner_of
-from millrace.models.deployment import FILE, KIND, Deployment
-from millrace.models.encoding import Encoder
-from millrace.models.files import Card, Model, WeightsFile, load, save
-from millrace.models.holdout import Holdout
-from millrace.models.protocol import Settings, engine_of
-from millrace.online.views import OnlineView
-from millrace.spec.learner import XGBoostLearner
-from millrace.spec.serving import ServingSpec
-from millrace.store import layout, open_store
-from millrace.store.plans import Arm, Plans, TrafficPlan
-from support import feast_project
+from millrace.airflow.tasks import rollback, rollout
+from millrace.contract import Outcome
+from millrace.rules.guards import Counts, Side
+from millrace.store.champions import Champions
+from millrace.store.plans import Plans, TrafficPlan, Veto
+from support.project import DAYS, PIPELINE, publish, stored
+from support.releases import House
+from support.task import asked, running
 
-NAMES = feast_project.FEATURE_NAMES
-SHA = "sha256:" + "1" * 64
-VEHICLES = 40
+CANARY = """
+serving:
+  rollout:
+    strategy: canary
+    shadow: {at_least: PT0S, requests: 5}
+    steps: [{share: 0.2, at_least: PT0S, units: 4}, {share: 0.5, at_least: PT0S, units: 4}]
+    watch: PT0S
+"""
 
 
-@dataclass
-class Served:
-    """A store below `root` with versions 1 and 2 of `trips`, and an online store with vehicles v0 to v39."""
+class Served(House):
+    """A House whose versions answer over HTTP."""
 
-    root: Path
-    views: tuple[OnlineView, ...]
-
-    @classmethod
-    def make(cls, root: Path) -> Served:
-        """Train two versions, write the rows of the vehicles, fresh as of now, and one (`old`) that is stale."""
-        project = feast_project.FeastProject.applied(root)
-        opened = project.open()
-        table = rows(VEHICLES)
-        now = datetime.now(UTC)
-        events = [now - timedelta(hours=1)] * VEHICLES
-        table = table.append_column("vehicle", pa.array([f"v{n}" for n in range(VEHICLES)]))
-        stale = table.slice(0, 1).set_column(table.column_names.index("vehicle"), "vehicle", pa.array(["old"]))
-        table = pa.concat_tables([table, stale])
-        moments = pa.array([*events, now - timedelta(days=30)], pa.timestamp("us", "UTC"))
-        for name in ("event_timestamp", "created", "serviced"):
-            table = table.append_column(name, moments)
-        opened.provider.online_store.write_table(opened.config, opened.get_feature_view("trips"), table)
-        made = cls(root, online_views(opened, "trips_v1"))
-        for version in (1, 2):
-            made.deploy(version, made.train(version))
-        return made
-
-    @property
-    def store(self) -> str:
-        return str(self.root / ".millrace" / "store")
-
-    @property
-    def online(self) -> str:
-        return str(self.root / ".millrace" / "feast_online.db")
-
-    @property
-    def objects(self) -> Any:
-        return open_store(self.store)
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch, section: str = CANARY) -> None:
+        path = root / "include" / "pipelines" / PIPELINE / "pipeline.yaml"
+        if "\nserving:" not in path.read_text():
+            path.write_text(path.read_text() + section)
+        super().__init__(root, monkeypatch)
+        if not self.site.tables.partitions(f"{PIPELINE}/features"):
+            publish(self.site, DAYS[0])
 
     @property
     def plans(self) -> Plans:
-        return Plans(self.objects)
+        return Plans(self.site.objects)
 
-    def train(self, seed: int, params: Any = None, task: Any = "binary", pipeline: str = "trips") -> Artifact:
-        """Train on other rows for another seed."""
-        table = rows(600, seed)
-        params = params or XGBoostLearner(rounds=20, max_depth=4)
-        encoder = Encoder.learn(table, NAMES)
-        matrix = encoder.encode(table)
-        signal = np.nan_to_num(table["speed"].to_numpy()) + 2.0 * matrix.values[:, 3]
-        y = (signal > np.median(signal)).astype(float) if task == "binary" else signal
-        labelled = type(matrix)(matrix.columns, matrix.values, y)
-        engine, of = learner_of(params), engine_of(params)
-        weights = engine.fit(
-            labelled, labelled, params, Settings(task, seed, 1), Checkpoints(), lambda points: None
-        ).data
-        card = Card(
-            pipeline=pipeline, learner=params.model_dump(mode="json"), task=task, label="late", encoder=encoder,
-            entity=("vehicle",), event_time="event_timestamp", feature_service="trips_v1", partitions=("2024-01-01",),
-            holdout=Holdout(share=0.2, block="day", seed=seed, timezone="UTC"), training_set=SHA, spec_digest=SHA,
-            seed=seed, threads=2,
-            weights=WeightsFile(file=of.file, digest=digest(weights), media_type=of.media_type),
+    def in_store(self) -> TrafficPlan:
+        found = self.plans.get(PIPELINE)
+        assert found is not None
+        return found
+
+    def traffic(self) -> tuple[dict[int, float], int | None, int | None]:
+        """Shares of the arms, version in shadow, former version, as servers read them."""
+        plan = self.in_store()
+        return (
+            {each.version: round(each.share, 6) for each in plan.arms},
+            plan.shadow.version if plan.shadow else None,
+            plan.former.version if plan.former else None,
+        )
+
+    def deploy(self, version: int, run_id: str = "") -> Any:
+        """Ask for the job, and answer as it would."""
+        with running(f"{PIPELINE}__release", "deploy", run_id=run_id or f"release__v{version}"):
+            work = asked(rollout.deploy, **self.here)
+            roles = work.request.identity.params["versions"]
+            outputs = {role: stored(self.site, "deployment", f"of version {v}") for role, v in roles.items()}
+            return work.answered(Outcome(outputs=outputs))
+
+    def stage(self, version: int, number: int | None, run_id: str = "") -> Any:
+        """Run a stage's task, or that of the watch; 'waits' where it parks."""
+        task = (
+            rollout.RolloutWatch(task_id="watch", **self.here)
+            if number is None
+            else rollout.RolloutStage(task_id=f"step_{number}", stage=number, **self.here)
+        )
+        with running(f"{PIPELINE}__release", task.task_id, run_id=run_id or f"release__v{version}") as context:
+            try:
+                return task.execute(context)
+            except TaskDeferred:
+                return "waits"
+
+    def opened(self, version: int, **more: Any) -> None:
+        """Up to the deployment of a version."""
+        self.register(version)
+        self.open(version, **more)
+        self.deploy(version)
+        if self.site.placed.approval.by == "human":
+            self.answer(version)
+        else:
+            self.approve(version)
+
+    def promoted(self, version: int, run_id: str = "") -> dict[str, Any]:
+        return self.task(rollout.promote, version, run_id=run_id)
+
+    def first(self, version: int = 1) -> None:
+        """A first champion that serves, and is watched no more."""
+        self.opened(version)
+        self.promoted(version)
+        assert "answers all" in self.stage(version, None)
+
+    def counted(self, *sides: tuple[int, Side], server: str = "server-1", share: float | None = None) -> None:
+        """What a server has counted under the plan in force."""
+        plan = self.in_store()
+        given = plan.arms[1].share if share is None and len(plan.arms) > 1 else share or 0.0
+        counts = Counts(generation=plan.generation, share=given, sides=dict(sides))
+        self.plans.put_tally(PIPELINE, plan.generation, server, counts.model_dump_json().encode())
+
+    def veto(self, version: int, guard: str = "errors") -> Veto:
+        """What a guard writes."""
+        plan = self.in_store()
+        return self.plans.veto(
+            Veto(pipeline=PIPELINE, generation=plan.generation, version=version, guard=guard, why="units met errors",
+                 server="server-1", at="2024-01-01T00:00:00+00:00")
         )  # fmt: skip
-        return save(self.objects, card, weights)
 
-    def model(self, artifact: Artifact) -> Model:
-        return load(self.objects, artifact.uri, artifact.digest)
+    def rollback(self, user: str | None = None, **form: Any) -> Any:
+        """Run the rollback DAG's tasks."""
+        params = {"version": None, "reason": None, **form}
+        with running(f"{PIPELINE}__rollback", "decide", run_id="asset__1", params=params, user=user):
+            versions = rollback.decide(**self.here)
+        with running(f"{PIPELINE}__rollback", "carry_out", run_id="asset__1", params=params, user=user):
+            return versions, rollback.carry_out(**self.here)
 
-    def deploy(self, version: int, model: Artifact, pipeline: str = "trips", **others: Any) -> Arm:
-        """Write the document of a version."""
-        deciles = tuple(float(x) for x in np.quantile(self.model(model).predict(rows(500, 99)), np.arange(1, 10) / 10))
-        made = Deployment(pipeline=pipeline, version=version, model=model, views=self.views, entity=("vehicle",),
-                          label="late", bins=deciles, **others)  # fmt: skip
-        key = layout.document("deployments", pipeline, made.digest, FILE)
-        self.objects.put(key, made.to_bytes())
-        self.objects.put(f"made/{pipeline}/{version}.json", made.digest.encode())
-        return self.arm(version, pipeline)
-
-    def arm(self, version: int, pipeline: str = "trips", share: float = 1.0, role: Any = "champion") -> Arm:
-        """A deployed version as a part of a plan."""
-        of = self.objects.get(f"made/{pipeline}/{version}.json").decode()
-        key = layout.document("deployments", pipeline, of, FILE)
-        made = Deployment.model_validate_json(self.objects.get(key))
-        return Arm(role=role, version=version, model=made.model.digest, share=share,
-                   deployment=Artifact(uri=key, digest=of, kind=KIND))  # fmt: skip
-
-    def plan(
-        self, generation: int = 1, *, since: int = 1, canary: float | None = None, pipeline: str = "trips",
-        serving: Any = None, **others: Any,
-    ) -> TrafficPlan:  # fmt: skip
-        """Version 1 answers; with `canary`, version 2 has that share. Written to the store."""
-        arms: tuple[Arm, ...] = (self.arm(1, pipeline),)
-        if canary is not None:
-            arms = (self.arm(1, pipeline, 1 - canary), self.arm(2, pipeline, canary, "challenger"))
-        made = TrafficPlan(pipeline=pipeline, generation=generation, since=since, salt=f"{pipeline} {since}",
-                           serving=ServingSpec.model_validate(serving or {}), **{"arms": arms, **others})  # fmt: skip
-        return self.plans.follow(made)
+    def copy(self) -> int | None:
+        found = Champions(self.site.objects).get(PIPELINE)
+        return found.version if found else None
 
 
-def rows(count: int, seed: int = 0) -> pa.Table:
-    """Features of `trips` as a training set has them, with gaps."""
-    chance = np.random.default_rng(seed)
-    gaps = chance.random(count) < 0.1
-    return pa.table(
-        {
-            "speed": pa.array(chance.normal(50, 20, count), mask=gaps),
-            "distance": pa.array(chance.integers(0, 500, count)),
-            "driver": pa.array(chance.choice(["ann", "bob", "cy", None], count), pa.string()),
-            "electric": pa.array(chance.random(count) < 0.5),
-            "weight": pa.array(chance.integers(0, 2**40, count)),
-        }
+def met(units: int, errors: int = 0, first: int = 0) -> Side:
+    """Units that a version met."""
+    names = [f"u{n}" for n in range(first, first + units)]
+    return Side(
+        answered=units, predictions={name: n % 10 for n, name in enumerate(names)}, errors=tuple(names[:errors])
     )
