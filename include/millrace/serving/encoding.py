@@ -91,11 +91,15 @@ def _reader(feature: Feature) -> Read:
     return text if feature.kind == "text" else boolean
 
 
+def whole_numbers(kind: str) -> tuple[int, int]:
+    """The least and the most that a column of whole numbers holds, such as int32 or uint8."""
+    bits = int(kind.removeprefix("u").removeprefix("int"))
+    return (0, 2**bits - 1) if kind.startswith("u") else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+
+
 def _number(kind: str) -> Read:
     whole = kind.startswith(("int", "uint"))
-    if whole:
-        bits = int(kind.removeprefix("u").removeprefix("int"))
-        least, most = (0, 2**bits - 1) if kind.startswith("u") else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    least, most = whole_numbers(kind) if whole else (0, 0)
     # A column of fewer bits has rounded its values before the batch sees them.
     rounded = {"float": struct.Struct("f"), "halffloat": struct.Struct("e")}.get(kind)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -23,6 +24,9 @@ Headers = dict[bytes, bytes]
 BODY = 64 << 20
 """No pipeline takes a larger body; each its own `limits.body_bytes`."""
 LONGEST_ID = 128
+NAME = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029\ud800-\udfff]*$"
+"""An id or a unit: no control character, which could write lines of a log, and no surrogate, which no encoding has."""
+_NAME = re.compile(NAME.removesuffix("$") + r"\Z")
 HEADER_LENGTH = b"inference-header-content-length"
 _UNIT, _ID, _VERSION = b"x-unit", b"x-request-id", b"x-version"
 _ONCE = (b"authorization", b"content-encoding", b"content-length", HEADER_LENGTH, _UNIT, _ID, _VERSION)
@@ -151,6 +155,7 @@ def _said(headers: Headers, name: bytes) -> str | None:
 
 
 def _name(given: Any, where: str) -> str:
-    if not isinstance(given, str) or len(given) > LONGEST_ID or not given.isprintable():
-        raise Refused(400, "is no name", where=where, allowed=f"printable text up to {LONGEST_ID} characters")
+    if not isinstance(given, str) or len(given) > LONGEST_ID or _NAME.fullmatch(given) is None:
+        raise Refused(400, "is no name", where=where,
+                      allowed=f"text without control characters, up to {LONGEST_ID}")  # fmt: skip
     return given

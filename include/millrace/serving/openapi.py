@@ -6,7 +6,10 @@ from typing import Any
 
 from millrace import __version__
 from millrace.models.encoding import Feature
+from millrace.rules.numbers import LARGEST
+from millrace.serving.encoding import whole_numbers
 from millrace.serving.in_force import InForce
+from millrace.serving.inference import LONGEST_ID, NAME
 from millrace.serving.protocol import DATATYPES, datatype
 from millrace.serving.versions import Ready
 
@@ -24,7 +27,15 @@ ERRORS = {
     "503": "The online store or the prediction log does not work, or a person has stopped the pipeline.",
     "504": "No answer in time.",
 }
-_ID: Json = {"type": ["string", "null"], "maxLength": 128}
+_NAME: Json = {"maxLength": LONGEST_ID, "pattern": NAME}
+_ID: Json = {"type": ["string", "null"], **_NAME}
+_PARAMETERS: Json = {"type": ["object", "null"]}
+_KEYS: Json = {
+    "STRING": {"type": "string"}, "BYTES": {"type": "string", "contentEncoding": "base64"},
+    "UNIX_TIMESTAMP": {"type": "string", "format": "date-time"},
+    **{name: {"type": "integer", "minimum": -(2 ** (bits - 1)), "maximum": 2 ** (bits - 1) - 1}
+       for name, bits in (("INT32", 32), ("INT64", 64))},
+}  # fmt: skip
 _VERSION: Json = {
     "name": "x-version", "in": "header", "required": False, "schema": {"type": "integer", "minimum": 1},
     "description": "The version that shall answer; only testers choose another than the champion.",
@@ -45,7 +56,7 @@ def document(known: list[tuple[InForce, Ready | None]], *, secured: bool) -> Jso
     for now, ready in known:
         name = now.plan.pipeline
         features = ready.card.encoder.features if ready is not None else ()
-        paths[f"/predict/{name}"] = {"post": _predict(now, features)}
+        paths[f"/predict/{name}"] = {"post": _predict(now, ready, features)}
         for path in (f"/v2/models/{name}", f"/v2/models/{name}/versions/{{version}}"):
             versioned = path.endswith("}")
             paths[path] = {"get": _get(f"What {name} takes and gives.", {"type": "object"}, versioned=versioned)}
@@ -60,19 +71,23 @@ def document(known: list[tuple[InForce, Ready | None]], *, secured: bool) -> Jso
     return made
 
 
-def _predict(now: InForce, features: tuple[Feature, ...]) -> Json:
+def _predict(now: InForce, ready: Ready | None, features: tuple[Feature, ...]) -> Json:
+    views = ready.deployment.views if ready is not None else ()
+    kinds = {asked: view.types[own] for view in views for own, asked in view.join_keys.items()}
+    keys = {key: _KEYS.get(kinds.get(key, ""), {"type": ["string", "integer"]}) for key in now.entity}
     entity = {"type": "object", "required": list(now.entity), "additionalProperties": False,
-              "properties": {key: {"type": ["string", "integer"]} for key in now.entity}}  # fmt: skip
+              "properties": keys}  # fmt: skip
     row = {
         "type": "object", "required": [f.name for f in features], "additionalProperties": False,
-        "properties": {f.name: {"type": _types(f)} for f in features},
+        "properties": {f.name: _value(f) for f in features},
     }  # fmt: skip
     rows = {"type": "array", "minItems": 1, "maxItems": now.plan.serving.limits.rows}
     one_of: list[Json] = [
         {"type": "object", "required": ["entities"], "additionalProperties": False,
          "properties": {"entities": {**rows, "items": entity}, "id": _ID}}
     ]  # fmt: skip
-    examples: Json = {"entities": {"value": {"entities": [{key: "one" for key in now.entity}]}}}
+    example = {key: 1 if keys[key]["type"] == "integer" else "one" for key in now.entity}
+    examples: Json = {"entities": {"value": {"entities": [example]}}}
     if features:
         one_of.append(
             {"type": "object", "required": ["rows"], "additionalProperties": False,
@@ -88,15 +103,17 @@ def _infer(now: InForce, features: tuple[Feature, ...], versioned: bool) -> Json
         "properties": {
             "name": {"type": "string"}, "datatype": {"enum": list(DATATYPES)}, "data": {"type": "array"},
             "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1, "maxItems": 2},
-            "parameters": {"type": "object"},
+            "parameters": _PARAMETERS,
         },
     }  # fmt: skip
+    output = {"type": "object", "required": ["name"],
+              "properties": {"name": {"type": "string"}, "parameters": _PARAMETERS}}  # fmt: skip
     schema = {
         "type": "object", "required": ["inputs"],
         "properties": {
-            "id": _ID, "parameters": {"type": "object"},
+            "id": _ID, "parameters": _PARAMETERS,
             "inputs": {"type": "array", "minItems": 1, "items": tensor},
-            "outputs": {"type": "array", "items": {"type": "object", "required": ["name"]}},
+            "outputs": {"type": ["array", "null"], "items": output},
         },
     }  # fmt: skip
     inputs = [{"name": f.name, "datatype": datatype(f), "shape": [1], "data": [_example(f)]} for f in features]
@@ -108,10 +125,16 @@ def _infer(now: InForce, features: tuple[Feature, ...], versioned: bool) -> Json
     return made
 
 
-def _types(feature: Feature) -> list[str]:
-    if feature.kind == "number":
-        return ["integer" if feature.type.startswith(("int", "uint")) else "number", "null"]
-    return ["string" if feature.kind == "text" else "boolean", "null"]
+def _value(feature: Feature) -> Json:
+    if feature.kind != "number":
+        return {"type": ["string" if feature.kind == "text" else "boolean", "null"]}
+    if feature.type.startswith(("int", "uint")):
+        return {"type": ["integer", "null"], **_between(*whole_numbers(feature.type))}
+    return {"type": ["number", "null"], **_between(-LARGEST, LARGEST)}
+
+
+def _between(least: float, most: float) -> Json:
+    return {"minimum": least, "maximum": most}
 
 
 def _example(feature: Feature) -> Any:
@@ -124,7 +147,7 @@ def _example(feature: Feature) -> Any:
 
 def _post(summary: str, schema: Json, examples: Json, versioned: bool = False) -> Json:
     headers = [
-        {"name": name, "in": "header", "required": False, "schema": {"type": "string", "maxLength": 128},
+        {"name": name, "in": "header", "required": False, "schema": {"type": "string", **_NAME},
          "description": text}
         for name, text in (("x-unit", "Whom one version answers throughout a rollout; the entity if left out."),
                            ("x-request-id", "Name of the request in the prediction log."))

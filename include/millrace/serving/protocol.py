@@ -8,6 +8,7 @@ or the join keys of its entities, whose features are then read online. NaN, and 
 from __future__ import annotations
 
 import math
+import reprlib
 import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,6 +26,8 @@ NUMBERS = {
 }  # fmt: skip
 DATATYPES = ("BOOL", "BYTES", *NUMBERS)
 _LENGTH = struct.Struct("<I")
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 80
 Rows = list[dict[str, Any]]
 
 
@@ -46,7 +49,7 @@ def rows_of(body: Mapping[str, Any], binary: bytes) -> Rows:
         if datatype not in DATATYPES:
             raise Refused(400, "no such datatype", where=f"{where}.datatype", given=_shown(datatype), allowed=DATATYPES)
         count = _rows(each.get("shape"), where)
-        size = (each.get("parameters") or {}).get("binary_data_size") if _is_object(each.get("parameters")) else None
+        size = _parameters(each, where).get("binary_data_size")
         if size is not None:
             if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= len(binary) - at:
                 raise Refused(400, "the binary part does not hold this tensor", where=f"{where}.parameters",
@@ -148,8 +151,7 @@ def datatype(feature: Feature) -> str:
 
 def _asked_outputs(wanted: Mapping[str, Any], known: Sequence[str]) -> dict[str, bool]:
     """Output -> whether in binary."""
-    parameters = wanted.get("parameters")
-    every = bool(parameters.get("binary_data_output")) if isinstance(parameters, dict) else False
+    every = bool(_parameters(wanted, "").get("binary_data_output"))
     outputs = wanted.get("outputs")
     if outputs is None or outputs == []:
         return dict.fromkeys(known, every)
@@ -160,8 +162,7 @@ def _asked_outputs(wanted: Mapping[str, Any], known: Sequence[str]) -> dict[str,
         name = each.get("name") if isinstance(each, dict) else None
         if not isinstance(name, str) or name not in known:
             raise Refused(400, "no such output", where=f"outputs.{number}.name", given=_shown(name), allowed=known)
-        own = each.get("parameters")
-        found[name] = bool(own.get("binary_data", every)) if isinstance(own, dict) else every
+        found[name] = bool(_parameters(each, f"outputs.{number}").get("binary_data", every))
     return found
 
 
@@ -220,11 +221,15 @@ def _packed(values: list[Any], datatype: str) -> bytes:
     return np.asarray([math.nan if v is None else v for v in values], NUMBERS[datatype]).tobytes()
 
 
-def _is_object(value: Any) -> bool:
-    return isinstance(value, dict)
+def _parameters(of: Any, where: str) -> Mapping[str, Any]:
+    """The parameters of a request, an input or an output; `where` it is."""
+    found = of.get("parameters")
+    if found is not None and not isinstance(found, dict):
+        raise Refused(400, "parameters are an object", where=f"{where}.parameters".lstrip("."), given=_shown(found))
+    return found or {}
 
 
 def _shown(value: Any) -> str:
-    """A given value as a message repeats it: short."""
-    text = repr(value)
+    """A given value as a message repeats it: short, and of a long one no more is looked at."""
+    text = _REPR.repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
