@@ -140,7 +140,7 @@ def test_curl_is_answered(address: str, planned: Served):
             capture_output=True, text=True, timeout=30, check=True,
         )  # fmt: skip
         text, _, status = done.stdout.rpartition("\n")
-        return int(status), json.loads(text) if text else None
+        return int(status), json.loads(text) if text.startswith("{") else text
 
     by_key = curl("/predict/trips", "-H", "x-unit: me", data={"entities": [{"vehicle": "v1"}], "id": "c1"})
     tensor = {"name": "vehicle", "datatype": "BYTES", "shape": [1], "data": ["v1"]}
