@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from serving.test_serving_serve import serving
 from support import foreign
 from support.served import Served, rows
+from support.serving import serving
 
 from millrace import __version__
 

@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from serving.conftest import asking
 from serving.test_serving_foreign import columns, expected
-from serving.test_serving_serve import serving
 from support import foreign
 from support.served import Served
+from support.serving import serving
 
 from millrace import __version__
 from millrace.core.errors import Unavailable
@@ -93,7 +93,7 @@ def test_tritonclient_is_answered_by_every_worker(planned: Served, tmp_path: Pat
         ours = {each.name: [each.number, each.type] for each in MESSAGES[name].DESCRIPTOR.fields}
         ours.pop("properties", None)  # KServe's
         assert ours == theirs, name
-    assert "Traceback" not in (planned.root / "server.log").read_text()
+    assert "Traceback" not in (planned.root / "here.log").read_text()
 
 
 def _free() -> int:
