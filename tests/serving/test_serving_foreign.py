@@ -150,5 +150,4 @@ def test_curl_is_answered(address: str, planned: Served):
     assert curl("/v2/health/ready") == (200, {"ready": True}) and curl("/v2/health/ready", "--head")[0] == 200
     # one that waits for '100 continue' before it sends more than it has
     assert curl("/predict/trips", "-H", "expect: 100-continue", data={"rows": [{}] * 300})[0] == 413
-    assert curl("/predict/trips", "--http2", data={"entities": [{"vehicle": "v1"}]})[0] == 200
     assert curl("/predict/..%2f..%2fetc%2fpasswd", "--path-as-is", data={})[0] == 404

@@ -40,7 +40,7 @@ def test_what_openapi_allows_and_forbids_is_answered_as_it_says(planned: Served,
     with serving(planned, "--tokens", str(tmp_path / "tokens.json")) as (address, _):
         done = subprocess.run(
             [Path(sys.executable).parent / "schemathesis", "--config-file", "schemathesis.toml", "run",
-             f"{address}/openapi.json", "--header", f"authorization: Bearer {TOKEN}",
+             f"{address}/openapi.json", "--header", f"Authorization: Bearer {TOKEN}",
              "--phases", "examples,coverage,fuzzing", "--continue-on-failure", "--generation-database", "none",
              "--warnings", "off", "--no-color", "--max-time", "600" if LONG else "12",
              *(() if LONG else ("--seed", "1"))],
