@@ -53,7 +53,8 @@ async def read(
                 unknown.append(view.name)
                 continue
             events[view.name], row = stored
-            features |= view.rows.decode(row)
+            decoded = view.rows.decode(row)
+            features = features | decoded if features else decoded
             if view.ttl_s is not None and now_us - stored[0] > view.ttl_s * 1e6:
                 stale.append(view.name)
         state: State = "unknown" if unknown else "stale" if stale else "found"

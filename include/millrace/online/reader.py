@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Mapping, Sequence
 
+from millrace.core.deadline import Deadline
 from millrace.core.errors import MillraceError, SpecError, Unavailable
 from millrace.core.imports import named
 from millrace.core.online import store_at
@@ -81,7 +82,7 @@ class BatchedReader(Reader):
         self._waiting.append((asked, answer))
         self._begin()
         try:
-            async with asyncio.timeout(self.timeout_s):
+            with Deadline(self.timeout_s):
                 return await answer
         except TimeoutError:
             raise self.late() from None

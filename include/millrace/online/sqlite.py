@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 from collections.abc import Sequence
@@ -16,10 +17,15 @@ _KEYS_PER_QUERY = 500
 
 
 class SQLiteReader(Reader):
-    """Reads the file through a connection that cannot write. A file that took the place of another is opened anew."""
+    """Reads the file through a connection that cannot write. A file that took the place of another is opened anew.
+
+    What is read in one turn of the loop is one transaction: to lock the file takes longer than to read a row.
+    """
 
     _connection: sqlite3.Connection | None = None
     _opened: tuple[int, int, int] | None = None
+    _turn: asyncio.AbstractEventLoop | None = None
+    """ The loop in whose present turn a transaction has begun. """
 
     async def fetch_all(self, asked: Asked) -> list[Found]:
         """The stored rows of keys of several tables. Nothing waits, but for a writer that locks readers out."""
@@ -29,7 +35,7 @@ class SQLiteReader(Reader):
         """Close the file."""
         if self._connection is not None:
             self._connection.close()
-        self._connection = self._opened = None
+        self._connection = self._opened = self._turn = None
 
     def _fetch(self, table: str, keys: Sequence[bytes]) -> Found:
         try:
@@ -37,7 +43,7 @@ class SQLiteReader(Reader):
         except (sqlite3.Error, OSError) as err:
             if missing_table(err):
                 raise never_applied(self.address, table) from err
-            self._opened = None
+            self._opened = self._turn = None
             raise Unavailable(f"the online store failed: {err}", where=self.address) from err
 
     def _connect(self) -> sqlite3.Connection:
@@ -47,8 +53,19 @@ class SQLiteReader(Reader):
         if self._connection is None or self._opened != opened:
             address = f"{Path(self.address).resolve().as_uri()}?mode=ro"
             self._connection = sqlite3.connect(address, uri=True, timeout=self.timeout_s, isolation_level=None)
-            self._opened = opened
+            self._opened, self._turn = opened, None
+        loop = asyncio.get_running_loop()
+        if self._turn is not loop:
+            if not self._connection.in_transaction:
+                self._connection.execute("BEGIN")
+            self._turn = loop
+            loop.call_soon(self._end)
         return self._connection
+
+    def _end(self) -> None:
+        self._turn = None
+        if self._connection is not None and self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")  # nothing was written
 
 
 def quoted(table: str) -> str:

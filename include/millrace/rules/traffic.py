@@ -7,6 +7,7 @@ the points below its share: as the share grows, units that met it stay with it.
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 
 _BITS = 53
 """Of a hash: as many as a float holds exactly."""
@@ -14,8 +15,9 @@ _BITS = 53
 
 def point(salt: str, unit: str) -> float:
     """Where a unit lies in [0, 1); units are spread evenly, and otherwise for another salt."""
-    made = hashlib.blake2b(unit.encode(), key=hashlib.sha256(salt.encode()).digest(), digest_size=8).digest()
-    return (int.from_bytes(made, "big") >> (64 - _BITS)) / (1 << _BITS)
+    made = _keyed(salt, 8).copy()
+    made.update(unit.encode())
+    return (int.from_bytes(made.digest(), "big") >> (64 - _BITS)) / (1 << _BITS)
 
 
 def meets_new(salt: str, unit: str, share: float) -> bool:
@@ -25,6 +27,12 @@ def meets_new(salt: str, unit: str, share: float) -> bool:
 
 def name(salt: str, unit: str) -> str:
     """What stands for a unit in what is counted, which must not tell who it is."""
-    return hashlib.blake2b(
-        unit.encode(), key=hashlib.sha256(b"name" + salt.encode()).digest(), digest_size=6
-    ).hexdigest()
+    made = _keyed("name" + salt, 6).copy()
+    made.update(unit.encode())
+    return made.hexdigest()
+
+
+@lru_cache(maxsize=4096)
+def _keyed(key: str, size: int) -> hashlib.blake2b:
+    """A hash of this key and nothing yet, to be copied: to begin one takes longer than to hash a unit."""
+    return hashlib.blake2b(key=hashlib.sha256(key.encode()).digest(), digest_size=size)

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from pydantic_core import to_json
 
 from millrace.contract.answered import Found, Role
+from millrace.core.deadline import Deadline
 from millrace.core.errors import DataError, MillraceError, Unavailable
 from millrace.models.metrics import usable
 from millrace.online.features import Row, read
@@ -107,7 +108,7 @@ class Answerer:
                           given=f"{count} rows", allowed=f"1 to {limits.rows}")  # fmt: skip
         answer = Answer(asked.id, now.plan.generation, self._parts(now, asked, count))
         try:
-            async with asyncio.timeout(limits.deadline_ms / 1000 - (perf_counter() - asked.begun)):
+            with Deadline(limits.deadline_ms / 1000 - (perf_counter() - asked.begun)):
                 for part in answer.parts:
                     await self._answer(now, asked, part)
         except TimeoutError:
@@ -318,6 +319,8 @@ def _with_role(part: Part) -> Part:
 def _row(row: Row, features: tuple[str, ...], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """Exactly the features that a model takes; of an entity without any, the defaults."""
     if row.state == "found":
+        if tuple(row.features) == features:
+            return row.features
         return {name: row.features.get(name) for name in features}
     return {name: defaults.get(name) for name in features}
 

@@ -150,8 +150,9 @@ class App:
         asked = self.inference.asked(now, caller, headers, body.get("id"), None)
         if "entities" in body:
             asked.entities = _objects(body["entities"], "entities")
+            keys = frozenset(now.entity)
             for number, entity in enumerate(asked.entities):
-                if entity.keys() != set(now.entity):
+                if entity.keys() != keys:
                     raise Refused(400, "an entity has its join keys and nothing else", where=f"entities.{number}",
                                   given=", ".join(sorted(entity))[:200], allowed=now.entity)  # fmt: skip
         else:

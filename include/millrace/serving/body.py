@@ -16,6 +16,7 @@ from typing import Any
 
 import pydantic_core
 
+from millrace.core.deadline import Deadline
 from millrace.serving.refused import Refused
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -45,7 +46,7 @@ async def read(receive: Receive, headers: Mapping[bytes, bytes], limit: int, sec
         if len(said.lstrip(b"0")) > 18 or int(said) > limit:
             raise _too_large(limit, _text(said))
     try:
-        async with asyncio.timeout(seconds):
+        with Deadline(seconds):
             data = await _received(receive, limit)
     except TimeoutError:
         raise Refused(408, f"the body was not there after {seconds:g} s", headers=[(b"connection", b"close")],

@@ -10,6 +10,7 @@ import difflib
 import math
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from millrace.models.protocol import Matrix
 from millrace.rules.numbers import LARGEST
 
 Read = Callable[[Any], float]
+_FLOATS = {float}
 _SHOWN = 80
 """Characters of a given value that a message repeats."""
 
@@ -31,7 +33,10 @@ class RowEncoder:
         self.columns = encoder.columns
         self.names = [feature.name for feature in encoder.features]
         self._known = frozenset(self.names)
-        self._read = [(feature, _reader(feature)) for feature in encoder.features]
+        self._features = encoder.features
+        self._read = [_reader(feature) for feature in encoder.features]
+        self._given = _taker(self.names)
+        self._doubles = all(feature.type == "double" for feature in encoder.features)
 
     def encode(self, rows: Sequence[Mapping[str, Any]]) -> Matrix:
         """Encode rows of feature -> value; null and NaN are missing, a category never seen is like none.
@@ -39,26 +44,36 @@ class RowEncoder:
         Raises DataError naming row and field of a value that the feature cannot have, a field that is missing, and one
         that the model does not know.
         """
-        values = np.empty((len(rows), len(self._read)), dtype=np.float64)
+        values = np.empty((len(rows), len(self._features)), dtype=np.float64)
+        unread = False
         for number, row in enumerate(rows):
             if row.keys() != self._known:
                 self._refuse(number, row)
-            values[number] = [self._value(number, feature, read, row) for feature, read in self._read]
+            given = self._given(row)
+            if self._doubles and set(map(type, given)) == _FLOATS:
+                values[number], unread = given, True
+            else:
+                values[number] = self._read_row(number, given)
+        if unread and not (np.abs(values) <= LARGEST).all():  # one is NaN, or beyond
+            for number, row in enumerate(rows):
+                values[number] = self._read_row(number, self._given(row))
         return Matrix(self.columns, values)
 
-    def _value(self, number: int, feature: Feature, read: Read, row: Mapping[str, Any]) -> float:
-        value = row[feature.name]
-        if value is None:
-            return math.nan if feature.kind == "number" else 0.0
+    def _read_row(self, number: int, given: Sequence[Any]) -> list[float]:
         try:
-            return read(value)
+            return [read(value) for read, value in zip(self._read, given, strict=True)]
         except (ValueError, OverflowError, TypeError):
-            raise DataError(
-                f"row {number}: '{feature.name}' cannot be this value",
-                where=feature.name,
-                given=repr(value)[:_SHOWN],
-                allowed=_allowed(feature),
-            ) from None
+            for feature, read, value in zip(self._features, self._read, given, strict=True):
+                try:
+                    read(value)
+                except (ValueError, OverflowError, TypeError):
+                    raise DataError(
+                        f"row {number}: '{feature.name}' cannot be this value",
+                        where=feature.name,
+                        given=repr(value)[:_SHOWN],
+                        allowed=_allowed(feature),
+                    ) from None
+            raise
 
     def _refuse(self, number: int, row: Mapping[str, Any]) -> None:
         if missing := [name for name in self.names if name not in row]:
@@ -73,17 +88,28 @@ class RowEncoder:
         )  # fmt: skip
 
 
+def _taker(names: Sequence[str]) -> Callable[[Mapping[str, Any]], Sequence[Any]]:
+    """The values of these names in their order."""
+    if len(names) > 1:
+        return itemgetter(*names)
+    return lambda row: [row[name] for name in names]
+
+
 def _reader(feature: Feature) -> Read:
     if feature.kind == "number":
         return _number(feature.type)
     codes = {name: 1.0 + place for place, name in enumerate(feature.categories)}
 
     def text(value: Any) -> float:
+        if value is None:
+            return 0.0
         if not isinstance(value, str):
             raise TypeError
         return codes.get(value, 0.0)
 
     def boolean(value: Any) -> float:
+        if value is None:
+            return 0.0
         if not isinstance(value, bool):
             raise TypeError
         return codes.get("true" if value else "false", 0.0)
@@ -104,6 +130,8 @@ def _number(kind: str) -> Read:
     rounded = {"float": struct.Struct("f"), "halffloat": struct.Struct("e")}.get(kind)
 
     def number(value: Any) -> float:
+        if value is None:
+            return math.nan
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise TypeError
         if whole:
