@@ -13,13 +13,28 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import chart, compose, drift, features, gates, imports, ledger, loop, online, parse, pods, rollouts
+from bench import (
+    chart,
+    compose,
+    drift,
+    features,
+    gates,
+    imports,
+    ledger,
+    loop,
+    online,
+    parse,
+    pods,
+    rollouts,
+    serving,
+)
 from bench.row import Row
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = {
     "features": features.measure,
     "online": online.measure,
+    "serving": serving.measure,
     "gates": gates.measure,
     "drift": drift.measure,
     "imports": imports.measure,
