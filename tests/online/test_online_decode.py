@@ -202,6 +202,19 @@ def test_rows_with_other_names_than_the_one_before_are_read(rows: list[dict[str,
         }
 
 
+def test_rows_of_doubles_are_read_in_one_go_by_their_own_names_alone() -> None:
+    decoder = RowDecoder({"a": "one", "b": "two"})
+    doubles = packed({"b": Value(double_val=2.5), "a": Value(double_val=1.5)})
+    others = packed({"b": Value(double_val=7.0), "c": Value(double_val=8.0)})
+    nan = packed({"a": Value(double_val=math.nan), "b": Value(double_val=-0.0)})
+    whole = packed({"a": Value(int64_val=3)})
+    both = (doubles, {"one": 1.5, "two": 2.5})
+    for row, values in [both, both, (others, {"one": None, "two": 7.0}), both, (nan, {"one": None, "two": -0.0}),
+                        (whole, {"one": 3, "two": None}), both]:  # fmt: skip
+        assert repr(decoder.decode(row)) == repr(values)
+    assert decoder._doubles.size == len(doubles)
+
+
 def test_of_a_name_that_stands_twice_the_last_value_counts() -> None:
     row = packed({"a": Value(int64_val=1)}) + packed({"a": Value()})
     assert decoded(row, "a") == {"a": None}

@@ -200,6 +200,22 @@ def test_a_file_that_took_the_place_of_another_is_read(file: Kept, tmp_path: Pat
     assert after == now != before
 
 
+def test_a_file_is_read_in_one_transaction_a_turn_and_the_next_turn_sees_what_was_written(file: Kept) -> None:
+    async def use(reader: Any) -> Any:
+        before = [await reader.fetch(file.table, keys("a")) for _ in range(2)]
+        held = reader._connection.in_transaction
+        await asyncio.sleep(0)
+        left = reader._connection.in_transaction
+        file.write({"a": 2}, timedelta(hours=1))
+        return before, held, left, await reader.fetch(file.table, keys("a"))
+
+    file.write({"a": 1})
+    first = file.fetched("a")
+    before, held, left, after = file.read(use)
+    assert (before, held, left) == ([first, first], True, False)
+    assert after == file.fetched("a") != first
+
+
 def test_the_reader_of_a_file_cannot_write_and_makes_no_file(file: Kept, tmp_path: Path) -> None:
     async def write(reader: Any) -> None:
         reader._connect().execute(f'DELETE FROM "{file.table}"')

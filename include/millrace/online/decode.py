@@ -31,7 +31,7 @@ class RowDecoder:
         self._layout: list[tuple[bytes, int, str | None]] = []
         """ Of each entry of the last row: the bytes before its value, how many they are, and whose value it is. """
         self._doubles, self._heads, self._names = struct.Struct("0s"), list[bytes](), list[str]()
-        """ How a row of the last one's names is read where it has nothing but doubles: in one go. """
+        """ How a row is read in one go that has nothing but doubles, and the names of one before. """
 
     def decode(self, row: bytes) -> dict[str, Any]:
         """The wanted values, in the order of the names; None where the row has null, NaN or no such feature.
@@ -115,11 +115,12 @@ class RowDecoder:
             if head and row.startswith(head, start):
                 layout.append((head, len(head), name))
         self._layout = layout if len(set(layout)) == len(layout) else []  # of a name twice, the last one counts
-        self._names = [name for _, _, name in self._layout if name is not None]
-        if len(self._names) == len(layout) and all(width < 100 for _, width, _ in layout):
+        names = [name for _, _, name in self._layout if name is not None]
+        if len(names) == len(layout) and all(width < 100 for _, width, _ in layout):
             # an entry's length, what stands before its value, the value's length (9) and kind (a double)
-            self._heads = [b"\x0a%c%b\x09\x29" % (width + 10, head) for head, width, _ in self._layout]
+            self._heads = [b"\x0a%c%b\x09\x29" % (width + 10, head) for head, width, _ in layout]
             self._doubles = struct.Struct("<" + "".join(f"{len(head)}sd" for head in self._heads))
+            self._names = names
 
 
 def _whole(content: bytes) -> int:
