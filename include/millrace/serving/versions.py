@@ -24,7 +24,7 @@ from millrace.store import ObjectStore
 from millrace.store.plans import Arm
 
 RESIDENT = 2.0
-"""Bytes of memory that a byte of weights takes once it is prepared (XGBoost, measured: `make bench-serving`)."""
+"""Bytes of memory that a byte of weights takes once it is prepared (XGBoost, measured: `python -m bench serving`)."""
 Predicting = Callable[[bytes], AbstractContextManager[None]]
 _NOTHING: AbstractContextManager[None] = nullcontext()
 LEAST = 64 << 10
