@@ -1,14 +1,15 @@
-"""`make serving-load`: what live traffic sees of each fault, as a table; writes docs/faults.md where all rows ran.
+"""`make serving-load`: what live traffic sees of each fault, as a table in docs/faults.md.
 
 LOAD_SECONDS=5 LOAD_RATE=200 python tests/load [ROW ..]     seconds of traffic before and after each fault
 
-Ends with 1 where a row is not as it should be.
+Ends with 1 where a row is not as it should be, and leaves the page as it was.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -31,10 +32,19 @@ def line(name: str, seen: Seen) -> str:
     return f"| {name} | {seen.asked:,} | {errors} | {seen.bound} | {recovered} | {seen.also} |\n"
 
 
+def write(page: Path, lines: dict[str, str]) -> None:
+    """Put rows into the page's table; those that did not run stay as an earlier run left them."""
+    before, _, rest = page.read_text().partition(BEGIN)
+    table, _, after = rest.partition(END)
+    every = {row.split("|")[1].strip(): f"{row}\n" for row in table.splitlines()} | lines
+    page.write_text(before + BEGIN + HEAD + "".join(every[name] for name in ROWS if name in every) + END + after)
+
+
 def main(names: list[str]) -> int:
     """Run these rows, or all."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started ends with it
     seconds, rate = float(os.environ.get("LOAD_SECONDS", "3")), float(os.environ.get("LOAD_RATE", "100"))
-    wrong, lines = [], []
+    wrong, lines = [], dict[str, str]()
     with tempfile.TemporaryDirectory(prefix="millrace-load-") as folder:
         made = Served.make(Path(folder) / "made")
         for name in names or ROWS:
@@ -44,16 +54,13 @@ def main(names: list[str]) -> int:
             try:
                 seen = ROWS[name](Site(Served(home / "p", made.views), home, seconds, rate))
                 faults = seen.faults
-                lines.append(line(name, seen))
+                lines[name] = line(name, seen)
             except Exception as err:
                 faults = [f"{type(err).__name__}: {err}"]
             wrong += [f"{name}: {each}" for each in faults]
-            print(f"{time.monotonic() - began:5.1f} s  {lines[-1] if lines else ''}", *faults, flush=True)
-    print(HEAD + "".join(lines))
-    if not wrong and not names:
-        page = ROOT / "docs" / "faults.md"
-        before, _, rest = page.read_text().partition(BEGIN)
-        page.write_text(before + BEGIN + HEAD + "".join(lines) + END + rest.partition(END)[2])
+            print(f"{time.monotonic() - began:5.1f} s  {lines.get(name, name).strip()}", *faults, flush=True)
+    if not wrong:
+        write(ROOT / "docs" / "faults.md", lines)
     print("\n".join(wrong) or "nothing was wrong")
     return int(bool(wrong))
 

@@ -242,7 +242,7 @@ def canary(site: Site, breaks: str) -> Seen:
 
 
 def champion(site: Site, breaks: str, former: bool) -> Seen:
-    """The version that answers all, watched after its promotion"""
+    """The version that answers all, after its promotion; without a former one, until a person plans another"""
     kills = breaks in ("hangs", "crashes")
     site.served.plan()
     with serving(site.served, "--hang", "2", "--workers", "2", breaks=breaks) as (address, _):
@@ -250,22 +250,20 @@ def champion(site: Site, breaks: str, former: bool) -> Seen:
             began = time.monotonic()
             before = site.served.arm(1) if former else None
             plan = site.served.plan(2, since=2, arms=(site.served.arm(2),), former=before)
-            if former:
-                until(lambda: site.served.plans.vetoed(plan) == {2}, 15)
-                time.sleep(1)
-            else:
-                time.sleep(2 if not kills else 4)
+            if former or kills:
+                until(lambda: site.served.plans.vetoed(plan) == {2}, 30)
+            time.sleep(1)
+            if not former:
                 site.served.plan(3, since=3)
-                time.sleep(4 if kills else 1.5)
+            back = time.monotonic() - began
+            time.sleep(1)
         if former and not kills:
             return Seen().add(traffic, began)
         if former:
             return Seen(bound="one a connection and worker", most=2 * site.count, kinds=(*LOST, "504"),
                         within=8.0 if breaks == "hangs" else 4.0).add(traffic, began)  # fmt: skip
-        kinds = (*LOST, "504") if kills else ("500",)
-        return Seen(bound="all, until another plan", most=None, kinds=kinds, within=16 if kills else 4).add(
-            traffic, began
-        )
+        kinds = (*LOST, "503", "504") if kills else ("500", "503")
+        return Seen(bound="all, until another plan", most=None, kinds=kinds, within=back + 1.5).add(traffic, began)
 
 
 def shadow(site: Site, breaks: str) -> Seen:

@@ -18,7 +18,11 @@ from support.serving import serving
 
 from millrace.contract.answered import Answered
 from millrace.rules.traffic import meets_new
+from millrace.serving.access import Access
 from millrace.serving.log import CLOSED, OPEN, read
+from millrace.serving.serve import Blame
+from millrace.serving.server import Server, ServerOptions
+from millrace.serving.supervision import Ended
 from millrace.store import layout
 from millrace.store.served import unpack
 
@@ -138,3 +142,19 @@ def test_a_server_that_others_could_reach_asks_who_they_are(served: Served):
          "--host", "0.0.0.0", "--port", "0"], capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert done.returncode == 1 and "would answer everybody" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_version_beside_which_nobody_answers_is_stopped_once_it_brings_down_one_process_after_another(served: Served):
+    plan = served.plan(watched=False)
+    server = Server(ServerOptions(store=served.store, log=served.root / "log", name="here"), Access())
+    now = [0.0]
+    blame = Blame(server, clock=lambda: now[0])
+    digest, ended = bytes.fromhex(served.arm(1).model.removeprefix("sha256:")), Ended("worker 0", 7, -11, None)
+
+    for now[0] in (0.0, 50.0, 70.0):  # never three within a minute
+        blame(digest, "crashed", ended)
+    assert served.plans.vetoed(plan) == set()
+    now[0] = 80.0
+    blame(None, "crashed", ended)
+    blame(digest, "crashed", ended)
+    assert served.plans.vetoed(plan) == {1}

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
+from time import monotonic
 from typing import Any
 
 from millrace.core.errors import MillraceError, SpecError
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 SHIP_S = 5.0
 """How often closed segments are looked for, seconds."""
 SHIP_HANG_S = 600.0
+AGAIN, WITHIN_S = 3, 60.0
+"""A version beside which nobody answers is stopped when it has brought down so many processes within such a time."""
 
 
 def serve(
@@ -60,7 +63,7 @@ def serve(
     shipping = Process("shipping", partial(_ship, options), vital=False, hang_s=SHIP_HANG_S)
     processes = Workers(
         partial(_worker, server, channel),
-        count=workers, host=host, port=port, tls=tls, drain_s=drain_s, hang_s=hang_s, blame=partial(blame, server),
+        count=workers, host=host, port=port, tls=tls, drain_s=drain_s, hang_s=hang_s, blame=Blame(server),
         beside=[ShadowProcess(channel, partial(_shadow, server), hang_s=shadow_hang_s).process, shipping],
         ready=lambda: _told(ready, processes.address, server.grpc, tls),
     )  # fmt: skip
@@ -100,26 +103,43 @@ def _told(ready: Callable[[str], None], http: tuple[str, int], grpc: GrpcAddress
         ready(f"grpc{s}://{_shown((grpc.host, grpc.port))}")
 
 
-def blame(server: Server, digest: bytes | None, how: How, ended: Ended) -> None:
-    """Veto the version that was predicting when a process crashed or hung, where another can answer instead."""
-    if digest is None:
-        return
-    follower, model = server.follower, f"sha256:{digest.hex()}"
-    follower.look()
-    for now in follower.all():
-        plan = now.plan
-        guilty = next((arm for arm in plan.versions if arm.model == model and arm.version not in now.vetoed), None)
-        if guilty is None or not plan.watched or not _others(plan, guilty):
-            continue
-        veto = Veto(
-            pipeline=plan.pipeline, generation=plan.generation, version=guilty.version, guard=how,
-            why=f"{ended} while it predicted", server=server.options.name, at=datetime.now(UTC).isoformat(),
-        )  # fmt: skip
-        log.error("%s version %s is stopped: %s", plan.pipeline, guilty.version, veto.why)
-        try:
-            follower.plans.veto(veto)
-        except (MillraceError, OSError) as err:
-            log.error("the veto cannot be written: %s", err)
+class Blame:
+    """Vetoes the version that was predicting when a process crashed or hung, where another can answer instead; and
+    where none can, once it keeps doing so: one pipeline without an answer is better than a server that ends.
+    """
+
+    def __init__(self, server: Server, clock: Callable[[], float] = monotonic) -> None:
+        self._server, self._clock = server, clock
+        self._ends: dict[str, list[float]] = {}
+
+    def __call__(self, digest: bytes | None, how: How, ended: Ended) -> None:
+        """Called by the parent; see `supervision.Blame`."""
+        if digest is None:
+            return
+        follower, model = self._server.follower, f"sha256:{digest.hex()}"
+        again = self._again(model)
+        follower.look()
+        for now in follower.all():
+            plan = now.plan
+            guilty = next((arm for arm in plan.versions if arm.model == model and arm.version not in now.vetoed), None)
+            if guilty is None or not (again or (plan.watched and _others(plan, guilty))):
+                continue
+            veto = Veto(
+                pipeline=plan.pipeline, generation=plan.generation, version=guilty.version, guard=how,
+                why=f"{ended} while it predicted", server=self._server.options.name,
+                at=datetime.now(UTC).isoformat(),
+            )  # fmt: skip
+            log.error("%s version %s is stopped: %s", plan.pipeline, guilty.version, veto.why)
+            try:
+                follower.plans.veto(veto)
+            except (MillraceError, OSError) as err:
+                log.error("the veto cannot be written: %s", err)
+
+    def _again(self, model: str) -> bool:
+        now = self._clock()
+        ends = [at for at in self._ends.get(model, []) if now - at < WITHIN_S]
+        self._ends[model] = [*ends, now]
+        return len(ends) + 1 >= AGAIN
 
 
 def _others(plan: TrafficPlan, guilty: Arm) -> bool:
