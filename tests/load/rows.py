@@ -314,9 +314,10 @@ def tenants(site: Site) -> Seen:
     tokens.write_text("".join(
         f"{name}:\n  sha256: {hashlib.sha256(name.encode()).hexdigest()}\n  pipelines: [trips]\n" for name in names
     ))  # fmt: skip
-    site.served.plan(serving={"limits": {"waiting": 8}})
+    # the quiet one never has more than its half of the room, and the flood fills it
+    site.served.plan(serving={"limits": {"waiting": site.count}})
     with serving(site.served, "--tokens", str(tokens)) as (address, _):
-        with site.live(address, 1, rate=20.0, token="quiet") as quiet:
+        with site.live(address, 1, rate=20.0, count=site.count // 2, token="quiet") as quiet:
             began = time.monotonic()
             alone = quiet.slowest(0.95)
             with site.live(address, 1, rate=None, count=2 * site.count, token="floods") as flood:

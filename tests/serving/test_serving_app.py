@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -204,5 +205,20 @@ def test_the_protocol_answers_json_and_binary_alike(planned: Served, tmp_path: A
 
             told = (await it.client.get("/v2/models/trips")).json()
             assert {i["name"]: i["datatype"] for i in told["inputs"]} == kinds and told["versions"] == ["1"]
+
+    asyncio.run(ask())
+
+
+def test_an_online_store_that_is_away_is_said_to_the_caller(served: Served):
+    served.plan()
+
+    async def ask() -> None:
+        async with asking(served) as it:
+            assert (await it.vehicles(1)).status_code == 200
+            Path(served.online).rename(served.root / "away.db")
+            reply = await it.vehicles(1)
+            assert reply.status_code == 503 and "online store" in reply.json()["error"]
+            (served.root / "away.db").rename(served.online)
+            assert (await it.vehicles(1)).status_code == 200
 
     asyncio.run(ask())

@@ -196,6 +196,8 @@ class Answerer:
             held = await read(ready.deployment.views, self.reader, entities, datetime.now(UTC))
         except DataError as err:
             raise Refused.of(400, err) from None
+        except Unavailable as err:
+            raise Refused.of(503, err) from err
         part.found = [row.state for row in held]
         part.times = [row.event_us for row in held]
         lacking = [place for place, row in zip(part.places, held, strict=True) if row.state != "found"]
