@@ -78,7 +78,7 @@ bench-gpu: setup ## both learners on a GPU against the CPU, and the tests that n
 campaign: setup ## corrupt the real data in two hundred ways and see what stops it; writes docs/gates.md
 	@$(BIN)/python -W ignore tests/gates/campaign
 
-images: setup ## millrace-jobs and millrace-platform, by the Docker engine there is (DEVICE=cuda for GPUs)
+images: setup ## millrace-jobs, -platform and -serving, by the Docker engine there is (DEVICE=cuda for GPUs)
 	@include/images/build.sh $(BIN)/python
 
 up-compose: images ## start docker-compose.yaml; writes .env and secrets where they are missing

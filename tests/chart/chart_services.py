@@ -85,11 +85,34 @@ def services(host: str, s3_endpoint: str, folder: Path) -> Iterator[Services]:
         ports = {name: free_port(host) for name in ("postgres", "redis", "mlflow", "s3")}
         made = Services(host=host, secret=secret, **ports)
         stack.enter_context(_postgres(made))
-        stack.enter_context(_redis(made, folder))
+        stack.enter_context(_redis(made, host, folder))
         # it listens on loopback only
         stack.enter_context(Relay("127.0.0.1", urlsplit(s3_endpoint).port or 80, (host, made.s3)))
         stack.enter_context(_mlflow(made, folder))
         for port in ports.values():
+            _answers(host, port)
+        yield made
+
+
+@dataclass(frozen=True)
+class StoreAndOnline:
+    """The two that a prediction server finds by address, and what its Secret holds."""
+
+    redis: int
+    s3: int
+    secret: dict[str, str]
+
+
+@contextmanager
+def store_and_online(host: str, s3_endpoint: str, folder: Path) -> Iterator[StoreAndOnline]:
+    """Start an online store on Redis, and lead to `s3_endpoint`, a server on loopback; both listen on `host` alone."""
+    secret = {
+        "redis-password": secrets.token_urlsafe(24),
+        "aws-credentials": f"[default]\naws_access_key_id = {S3_KEY}\naws_secret_access_key = {S3_SECRET}\n",
+    }
+    made = StoreAndOnline(free_port(host), free_port(host), secret)
+    with _redis(made, host, folder), Relay("127.0.0.1", urlsplit(s3_endpoint).port or 80, (host, made.s3)):
+        for port in (made.redis, made.s3):
             _answers(host, port)
         yield made
 
@@ -130,10 +153,10 @@ def _postgres(made: Services) -> Iterator[None]:
 
 
 @contextmanager
-def _redis(made: Services, folder: Path) -> Iterator[None]:
+def _redis(made: Services | StoreAndOnline, host: str, folder: Path) -> Iterator[None]:
     settings = folder / "redis.conf"
     settings.write_text(
-        f'bind {made.host}\nport {made.redis}\nsave ""\ndir {folder}\nrequirepass {made.secret["redis-password"]}\n'
+        f'bind {host}\nport {made.redis}\nsave ""\ndir {folder}\nrequirepass {made.secret["redis-password"]}\n'
     )
     with _process(["redis-server", str(settings)]):
         yield

@@ -38,16 +38,12 @@ def image(name: str) -> str:
     return os.environ.get(f"MILLRACE_{name.upper()}_IMAGE", f"millrace-{name}")
 
 
-def images_missing(cluster: Cluster, namespace: str) -> list[str]:
+def images_missing(cluster: Cluster, namespace: str, names: tuple[str, ...] = ("platform", "jobs")) -> list[str]:
     """The images that the cluster does not have, found by starting them: a node tells only of some, and late.
 
     A registry is not asked: tests pull nothing.
     """
-    return [
-        wanted
-        for name in ("platform", "jobs")
-        if not _starts(cluster, namespace, wanted := f"{image(name)}:{__version__}")
-    ]
+    return [wanted for name in names if not _starts(cluster, namespace, wanted := f"{image(name)}:{__version__}")]
 
 
 def restricted_pod(name: str, of: str, command: list[str], **labels: str) -> dict[str, Any]:
