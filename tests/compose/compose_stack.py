@@ -31,13 +31,14 @@ class Stack:
     name: str = "millrace-test"
 
     def __post_init__(self) -> None:
-        airflow, mlflow = free_ports(2)
+        airflow, mlflow, serving = free_ports(3)
         changes = {
             "MILLRACE_PROJECT_DIR": self.project,
             "MILLRACE_INCOMING": self.project / ".millrace" / "incoming",
             "MILLRACE_SECRETS": self.folder / "secrets",
             "AIRFLOW_PORT": airflow,
             "MLFLOW_PORT": mlflow,
+            "SERVING_PORT": serving,
         }
         signing = self.folder / "secrets"
         signing.mkdir(exist_ok=True)
@@ -49,7 +50,7 @@ class Stack:
             text = re.sub(rf"(?m)^{name}=.*$", f"{name}={value}", text)
         files = ":".join(str(ROOT / f"docker-compose{more}.yaml") for more in ("", ".signing"))
         self.env_file.write_text(text + f"\nCOMPOSE_PROJECT_NAME={self.name}\nCOMPOSE_FILE={files}\n")
-        self.airflow, self.mlflow = f"http://localhost:{airflow}", f"http://localhost:{mlflow}"
+        self.airflow, self.mlflow, self.serving = (f"http://localhost:{port}" for port in (airflow, mlflow, serving))
 
     @property
     def env_file(self) -> Path:
@@ -58,6 +59,11 @@ class Stack:
     @property
     def password(self) -> str:
         return (self.folder / "secrets" / "admin-password").read_text()
+
+    @property
+    def token(self) -> str:
+        """Of a caller of the prediction server."""
+        return (self.folder / "secrets" / "serving-token").read_text()
 
     @property
     def api(self) -> AirflowApi:
@@ -69,7 +75,7 @@ class Stack:
         command = [sys.executable, str(STACK), "up", "--env-file", str(self.env_file)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=UP_S)
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:] + self.logs()
-        assert self.airflow in done.stdout and self.mlflow in done.stdout
+        assert self.airflow in done.stdout and self.mlflow in done.stdout and self.serving in done.stdout
         return time.monotonic() - began
 
     def down(self, *words: str) -> None:

@@ -59,8 +59,8 @@ def test_only_the_pages_are_published_and_nobody_is_root(stack: Stack):
         users[service] = {line.split()[1] for line in docker("top", found, "-eo", "pid,uid").stdout.splitlines()[1:]}
         assert seen["HostConfig"]["ReadonlyRootfs"] and seen["HostConfig"]["CapDrop"] == ["ALL"]
         assert seen["HostConfig"]["Memory"] > 0 and seen["HostConfig"]["PidsLimit"] > 0
-    assert published == {"api-server": {"127.0.0.1"}, "mlflow": {"127.0.0.1"}}
-    assert len(users) == 8 and not any("0" in uids for uids in users.values()), users
+    assert published == {name: {"127.0.0.1"} for name in ("api-server", "mlflow", "serving")}
+    assert len(users) == 9 and not any("0" in uids for uids in users.values()), users
 
 
 def test_no_secret_stands_in_what_the_engine_or_a_log_shows(stack: Stack):
@@ -130,6 +130,58 @@ def test_the_loop_outlives_its_servers(stack: Stack):
     assert set(before["mlflow"]) <= set(after["mlflow"])
     assert before["online"] and all(after["online"][name] >= count for name, count in before["online"].items())
     print(f"the loop with three crashes: {time.monotonic() - began:.0f} s")
+
+
+FLIGHT = """
+import json
+from pathlib import Path
+from millrace.core.settings import Settings
+from millrace.store import SnapshotStore, Tables, open_store
+objects = open_store(Settings.load(Path("/project")).store)
+found = Tables(objects).resolve("flight_delays/features", "2013-06").artifact
+table = SnapshotStore(objects).read(found.uri, found.digest, columns=["flight_id"])
+print(json.dumps(table["flight_id"][0].as_py()))
+"""
+SHIPPED = """
+import json
+from pathlib import Path
+from millrace.core.settings import Settings
+from millrace.store import layout, open_store
+from millrace.store.served import unpack
+objects = open_store(Settings.load(Path("/project")).store)
+lines = [l for o in objects.list(layout.all_served("flight_delays")) for l in unpack(objects.get(o.key), o.key)]
+print(json.dumps([json.loads(line)["id"] for line in lines]))
+"""
+
+
+def test_the_champion_answers_who_has_a_token(stack: Stack):
+    # Given the champion of the loop, whose release wrote a plan
+    flight = stack.python(FLIGHT)
+    until(lambda: predicted(stack, flight)[0] == 200, "an answer", 60, lambda: str(predicted(stack, flight)))
+    code, answer = predicted(stack, flight)
+    assert code == 200, answer
+    (row,) = answer["predictions"]
+    assert row["version"] == 1 and row["found"] in ("found", "stale")
+    assert predicted(stack, "x", token="another")[0] == 401
+    # What was acknowledged is there when it was killed
+    stack.kill("serving")
+    until(lambda: healthy(stack, "serving"), "the server to come back", 120, stack.logs)
+    stack.compose("restart", "serving")  # asked to leave, it ships what it has
+    until(lambda: healthy(stack, "serving"), "the server to come back", 120, stack.logs)
+    assert answer["id"] in stack.python(SHIPPED)
+
+
+def predicted(stack: Stack, flight: str, token: str | None = None) -> tuple[int, dict]:
+    """What the server says to a flight."""
+    asked = urllib.request.Request(
+        f"{stack.serving}/predict/{PIPELINE}", json.dumps({"entities": [{"flight_id": flight}]}).encode(),
+        {"authorization": f"Bearer {token or stack.token}", "content-type": "application/json"},
+    )  # fmt: skip
+    try:
+        with urllib.request.urlopen(asked, timeout=30) as said:
+            return said.status, json.loads(said.read())
+    except urllib.error.HTTPError as err:
+        return err.code, json.loads(err.read())
 
 
 def test_an_older_volume_is_migrated_and_keeps_its_data(stack: Stack):
