@@ -120,8 +120,8 @@ def test_models_of_all_its_processes_fit_the_limit(helm):
     spec = stateful(helm.render(site()))
     memory = spec["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"]
     words = arguments(spec)
-    # the workers, and one that holds shadows; 135 MB is what they have in common (tests/images)
-    assert memory == "1Gi" and 135 + (int(words["--workers"]) + 1) * int(words["--memory-mb"]) < 1024
+    # the workers, and one that holds shadows; 150 MB is what a server takes at most with one model (tests/images)
+    assert memory == "1Gi" and 150 + (int(words["--workers"]) + 1) * int(words["--memory-mb"]) < 1024
 
 
 @pytest.mark.parametrize("tls", ["", "cert"])
