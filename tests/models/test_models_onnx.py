@@ -14,7 +14,7 @@ from support.graphs import data
 
 from millrace.core.errors import DataError
 from millrace.models.formats import check_weights
-from millrace.models.onnx import BATCH, Onnx
+from millrace.models.onnx import BLOCK, Onnx
 from millrace.models.onnx_graph import DEEPEST_TREE, input_names
 from millrace.models.protocol import Column, Matrix, Settings
 from millrace.spec.learner import KINDS, LEARNERS, OnnxModel
@@ -71,7 +71,7 @@ def test_classes_have_a_probability_each() -> None:
 
 
 def test_the_same_rows_give_the_same_bytes_however_many_there_are() -> None:
-    values = np.random.default_rng(1).normal(900, 300, (BATCH + 100, 2))
+    values = np.random.default_rng(1).normal(900, 300, (100 * BLOCK + 5, 2))
     first, again = (predicted(graphs.trees(), values) for _ in range(2))
     assert len(first) == len(values) and first.tobytes() == again.tobytes()
 
@@ -97,7 +97,7 @@ def test_a_graph_that_takes_or_gives_something_else_is_refused_in_words() -> Non
 
 
 def test_what_a_graph_takes_while_it_computes_has_an_end() -> None:
-    ones = helper.make_tensor("ones", TensorProto.FLOAT, [1, 1_000_000], b"\0" * 4_000_000, raw=True)
+    ones = helper.make_tensor("ones", TensorProto.FLOAT, [1, 10_000_000], b"\0" * 40_000_000, raw=True)
     nodes = [
         helper.make_node("Reshape", ["X", "column"], ["c"]),
         helper.make_node("MatMul", ["c", "ones"], ["wide"]),

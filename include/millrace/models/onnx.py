@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any, ClassVar
 
@@ -15,8 +16,11 @@ from millrace.spec.learner import OnnxModel
 
 MEMORY = 2 * 2**30
 """Most bytes that graphs of a process may take while they compute."""
-BATCH = 8192
-"""Rows of a call: what a graph takes for them is bounded, however many there are."""
+BLOCK = 32
+"""Rows of every call, the last of a block repeated where there are fewer: onnxruntime rounds otherwise for other
+numbers of rows, so that a row would not have the same prediction alone and in a batch."""
+_WORTH = 64
+"""Blocks from which on threads share them."""
 _QUIET = 4
 _FLOATS = {"tensor(float)": np.float32, "tensor(double)": np.float64}
 
@@ -31,7 +35,7 @@ class Onnx:
         self, weights: bytes, columns: tuple[Column, ...], params: OnnxModel, settings: Settings
     ) -> Predictor:
         """See `Engine.predictor`. Raises DataError for a graph that takes or gives something else."""
-        session = _session(weights, settings.threads)
+        session = _session(weights)
         feeds = _inputs(session, columns)
         output = _output(session)
 
@@ -44,11 +48,17 @@ class Onnx:
                 raise DataError("onnxruntime cannot compute this graph for rows of these features",
                                 given=f"{len(columns)} features, {type(err).__name__}",
                                 next_step="Try the file with onnxruntime where it was made") from err  # fmt: skip
-            return _shaped(np.asarray(found, dtype=np.float64), len(values), settings)
+            return _shaped(np.asarray(found, dtype=np.float64), BLOCK, settings)
 
         def predict(rows: Matrix) -> Floats:
-            parts = [batch(rows.values[at : at + BATCH]) for at in range(0, max(len(rows), 1), BATCH)]
-            return np.concatenate(parts)
+            count = len(rows)
+            places = np.minimum(np.arange(-(-max(count, 1) // BLOCK) * BLOCK), max(count - 1, 0))
+            values = rows.values[places] if count else np.zeros((BLOCK, len(columns)))
+            blocks = [values[at : at + BLOCK] for at in range(0, len(values), BLOCK)]
+            if settings.threads == 1 or len(blocks) < _WORTH:
+                return np.concatenate([batch(each) for each in blocks])[:count]
+            with ThreadPoolExecutor(settings.threads) as pool:
+                return np.concatenate(list(pool.map(batch, blocks)))[:count]
 
         return predict
 
@@ -62,10 +72,11 @@ def _quiet_and_bounded() -> None:
     ort.create_and_register_allocator(place, ort.OrtArenaCfg({"max_mem": MEMORY}))
 
 
-def _session(weights: bytes, threads: int) -> Any:
+def _session(weights: bytes) -> Any:
     _quiet_and_bounded()
     options = ort.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    # One: trees are summed in another order by several. Threads take whole blocks instead.
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.use_deterministic_compute = True
     options.enable_profiling = False
