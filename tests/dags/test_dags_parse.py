@@ -65,7 +65,8 @@ def test_all_dags_of_the_reference_project_are_there(project, tmp_path_factory):
     assert seen["errors"] == {}
     parts = ("features", "monitoring", "release", "training")
     names = ("city_temperature", "digits", "flight_delays", "languages")
-    assert seen["dags"] == [f"{name}__{part}" for name in names for part in parts]
+    served = ["flight_delays__retirement", "flight_delays__rollback"]
+    assert seen["dags"] == sorted([f"{name}__{part}" for name in names for part in parts] + served)
 
 
 def test_parsing_imports_no_ml_library_and_reaches_nothing(project, tmp_path_factory):
@@ -77,12 +78,12 @@ def test_parsing_imports_no_ml_library_and_reaches_nothing(project, tmp_path_fac
 
 
 def test_a_pipeline_that_serves_parses_as_lightly_and_has_a_rollback(project, tmp_path_factory):
-    path = project / "include" / "pipelines" / "flight_delays" / "pipeline.yaml"
+    path = project / "include" / "pipelines" / "city_temperature" / "pipeline.yaml"
     path.write_text(path.read_text() + "\nserving: {}\n")
 
     seen = parse(project / "dags", tmp_path_factory.mktemp("airflow"))
 
-    assert seen["errors"] == {} and "flight_delays__rollback" in seen["dags"]
+    assert seen["errors"] == {} and "city_temperature__rollback" in seen["dags"]
     assert set(seen["modules"]) & HEAVY == set()
     assert seen["reached"] == [] and seen["asked"] == [] and not (project / ".millrace").exists()
 
@@ -133,7 +134,7 @@ def test_a_pipeline_without_training_is_valid_and_has_one_dag(project, tmp_path_
     # Given a pipeline that only makes features
     path = project / "include" / "pipelines" / "flight_delays" / "pipeline.yaml"
     spec = yaml.safe_load(path.read_text())
-    for key in ("training", "evaluation", "monitoring"):
+    for key in ("training", "evaluation", "monitoring", "serving"):
         del spec[key]
     path.write_text(yaml.safe_dump(spec))
     # Then its features DAG is all there is

@@ -37,7 +37,8 @@ def test_training(dags):
 
 
 def test_release(dags):
-    assert edges(dags["release"]) == {("open", "approve"), ("approve", "promote")}
+    served = {("approve", "deploy"), ("deploy", "promote"), ("promote", "watch")}
+    assert edges(dags["release"]) == {("open", "approve"), *served}
     # A waiting approval holds its run; a newer challenger must not queue behind it.
     assert dags["release"].max_active_runs > 1
 
