@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import traceback
 import types
 from collections.abc import Iterable
@@ -10,6 +11,7 @@ from typing import Any
 from feast import Entity, FeatureService
 from feast.base_feature_view import BaseFeatureView
 from feast.data_source import DataSource
+from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.permissions.permission import Permission
 
 from millrace.core.errors import SpecError
@@ -34,6 +36,8 @@ def objects_in(features_text: str, where: str) -> list[Any]:
     """
     module = types.ModuleType("feature_definitions")
     module.__file__ = where
+    # Feast takes the text of on-demand functions from there; the file itself may lie elsewhere, or have changed.
+    linecache.cache[where] = (len(features_text), None, features_text.splitlines(keepends=True), where)
     try:
         exec(compile(features_text, where, "exec"), module.__dict__)
     except SyntaxError as err:
@@ -80,7 +84,9 @@ def define(objects: Iterable[Any], where: str) -> Definitions:
 
 
 def _add_view(definitions: Definitions, view: Any) -> None:
-    keys = {column.name: str(column.dtype) for column in getattr(view, "entity_columns", []) or []}
+    # What is computed on demand is of no entity; Feast writes one that stands for none into the registry.
+    columns = [] if isinstance(view, OnDemandFeatureView) else getattr(view, "entity_columns", None) or []
+    keys = {column.name: str(column.dtype) for column in columns}
     definitions.views[view.name] = {f.name: str(f.dtype) for f in view.features if f.name not in keys}
     names = [
         definitions.entities[name] for name in getattr(view, "entities", None) or [] if name in definitions.entities

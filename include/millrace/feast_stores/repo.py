@@ -102,9 +102,12 @@ def registered(store: FeatureStore) -> Definitions:
 def registry_objects(store: FeatureStore) -> list[Any]:
     """Feast objects in the registry: entities, feature views of all kinds, services, sources."""
     registry, project = store.registry, store.project
+    # Without what on-demand views execute: the registry holds it as bytes of code.
     return [
         *registry.list_entities(project),
-        *registry.list_all_feature_views(project),
+        *registry.list_feature_views(project),
+        *registry.list_stream_feature_views(project),
+        *registry.list_on_demand_feature_views(project, skip_udf=True),
         *registry.list_feature_services(project),
         *registry.list_data_sources(project),
     ]

@@ -14,6 +14,8 @@ from feast import FeatureStore
 from feast.errors import FeastError
 
 from millrace.core.errors import DataError, SpecError
+from millrace.online import on_demand
+from millrace.online.on_demand import OnDemandView
 from millrace.store.snapshots import concat
 
 _EVENT_TIME = "event_timestamp"
@@ -57,9 +59,11 @@ def join(
     rows: pa.Table,
     keys: Sequence[str],
     moments: pa.ChunkedArray,
+    refs: Sequence[str] = (),
 ) -> pa.Table:
     """Return the features of every row at its moment, in the rows' order; nulls where nothing was known yet.
 
+    `refs` are what Feast is asked for instead of the service, `view:feature`, where that has on-demand features, too.
     A value with a created time counts from that time on. `moments` are UTC, one per row. Raises SpecError when Feast
     cannot serve the FeatureService, DataError unless exactly the rows that were asked for come back, MemoryError when
     the join does not fit (Feast pairs every row of an entity with every earlier one before it takes the latest).
@@ -73,7 +77,7 @@ def join(
     ).to_pandas()
     try:
         found: Any = store.get_historical_features(
-            entity_df=asked, features=store.get_feature_service(service), filter_by_created_timestamp=True
+            entity_df=asked, features=list(refs) or store.get_feature_service(service), filter_by_created_timestamp=True
         ).to_arrow()
     except duckdb.OutOfMemoryException as err:
         raise MemoryError("the point-in-time join needs more memory than there is") from err
@@ -102,3 +106,23 @@ def as_stored(table: pa.Table, schemas: Sequence[pa.Schema]) -> pa.Table:
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
                 continue  # a feature of that name comes from elsewhere
     return table
+
+
+def computed(rows: pa.Table, views: Sequence[OnDemandView]) -> pa.Table:
+    """On-demand features of every row, which has what goes in as its columns, in the rows' order.
+
+    Raises DataError for a column that is missing, CodeError as the functions do.
+    """
+    needed = list(dict.fromkeys(each.name for view in views for each in (*view.inputs, *view.request)))
+    if lacking := [name for name in needed if name not in rows.column_names]:
+        raise DataError("on-demand features need columns that are not there", given=", ".join(lacking),
+                        allowed=rows.column_names,
+                        next_step="Make them in transform.sql: what a request carries is a column in training",
+                        )  # fmt: skip
+    found = [on_demand.computed(views, row) for row in rows.select(needed).to_pylist()]
+    types = {each.name: _ARROW[each.type] for view in views for each in view.features}
+    return pa.table({name: pa.array([row[name] for row in found], kind) for name, kind in types.items()})
+
+
+_ARROW = {"INT32": pa.int32(), "INT64": pa.int64(), "FLOAT": pa.float32(), "DOUBLE": pa.float64(),
+          "STRING": pa.string(), "BOOL": pa.bool_()}  # fmt: skip

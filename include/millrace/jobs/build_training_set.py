@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from millrace.contract import Classification, Input, Outcome
 from millrace.core.errors import ContractError, DataError, SpecError
 from millrace.jobs.embedded import embedding_of
 from millrace.jobs.work import Work
+from millrace.models.protocol import permit_code
 from millrace.rules.labels import absent, check, known, utc
 from millrace.spec.model_checks import GROUP
 from millrace.spec.training import LabelSpec
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from feast import FeatureStore
 
+    from millrace.online.on_demand import OnDemandView
 
 DATASET = "training_set"
 _STRICTNESS: tuple[Classification, ...] = ("public", "internal", "personal")
@@ -45,13 +48,17 @@ def run(work: Work, params: Params) -> Outcome:
     import pyarrow.parquet as pq
 
     from millrace.feast_stores import training
+    from millrace.feast_stores.on_demand import on_demand_views
     from millrace.feast_stores.repo import service_definitions
 
     spec, inputs, label = work.spec, _inputs(work), _label(work)
     keys, event_time, service = list(spec.features.entity), spec.features.event_time, spec.features.service
     where = f"feature_repo/{spec.name}.py"
     store = _store(work, inputs)
-    features = service_definitions(store, service, work.bundle.features, where).features(service)
+    defined = service_definitions(store, service, work.bundle.features, where)
+    features, computing = defined.features(service), on_demand_views(work.bundle.features, service, where)
+    if computing:
+        permit_code(work.request.means, f"the functions of on-demand features ({where})")
     if leaked := sorted({*keys, event_time, label.column} & set(features)):
         raise SpecError(
             "the FeatureService serves the label, a key or the event time as a feature",
@@ -63,7 +70,9 @@ def run(work: Work, params: Params) -> Outcome:
     embedding = embedding_of(work, inputs)
     files = [(str(item.partition), work.path(item)) for item in inputs]
     beside = [c for c in _groups(work) if c not in (*keys, event_time, label.column, *features)]
-    asked = training.entity_rows(files, [*keys, event_time], [*beside, label.column])
+    refs, carried = _plain(defined.service(service), computing)
+    carried = [name for name in carried if name not in (*beside, *keys, event_time, label.column)]
+    asked = training.entity_rows(files, [*keys, event_time], [*beside, *carried, label.column])
     rows = asked.filter(known(asked, event_time, label.known_after, params.as_of))
     not_yet_known = asked.num_rows - rows.num_rows
     rows, unlabelled = _labelled(rows, label)
@@ -78,10 +87,17 @@ def run(work: Work, params: Params) -> Outcome:
     order = [(event_time, "ascending"), *((key, "ascending") for key in keys)]
     rows = rows.take(pc.sort_indices(rows, sort_keys=order)).combine_chunks()
 
-    joined = training.join(store, service, features, rows, keys, utc(rows[event_time], event_time))
+    plain = [ref.partition(":")[2] for ref in refs] if computing else features
+    moments = utc(rows[event_time], event_time)
+    joined = training.join(store, service, plain, rows, keys, moments, refs if computing else ())
     joined = training.as_stored(joined, [pq.read_schema(path) for _, path in files])
+    if computing:
+        given = {**{name: rows[name] for name in rows.column_names}, **dict(zip(plain, joined.columns, strict=True))}
+        made = training.computed(pa.table(given), computing)
+        joined = pa.table({**dict(zip(plain, joined.columns, strict=True)),
+                           **dict(zip(made.column_names, made.columns, strict=True))})  # fmt: skip
     names = [*keys, event_time, *features, *beside, label.column]
-    columns = [rows[n] if n in rows.column_names else joined[n] for n in names]
+    columns = [joined[n] if n in features else rows[n] for n in names]
     names = [GROUP.format(n) if n in beside else n for n in names]
     snapshot = work.snapshots.write(
         pa.table(dict(zip(names, columns, strict=True))),
@@ -133,6 +149,15 @@ def _store(work: Work, inputs: list[Input]) -> FeatureStore:
         limits=work.request.means.limits,
         pinned={f"{work.spec.name}/features": pins},
     )
+
+
+def _plain(refs: list[str], computing: Sequence[OnDemandView]) -> tuple[list[str], list[str]]:
+    """`view:feature` that Feast joins: of the service, and what on-demand features are made from; and the columns that
+    stand for what a request carries."""
+    views = {view.name for view in computing}
+    wanted = [ref for ref in refs if ref.partition(":")[0] not in views]
+    wanted += [f"{each.view}:{each.name}" for view in computing for each in view.inputs]
+    return list(dict.fromkeys(wanted)), list(dict.fromkeys(each.name for view in computing for each in view.request))
 
 
 def _groups(work: Work) -> tuple[str, ...]:
