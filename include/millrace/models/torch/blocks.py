@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from millrace.models.torch.net import Net
 
-ROWS = 128
-"""Rows of a block: a single row costs as much as so many; in smaller ones a partition costs more (docs/serving.md)."""
+ROWS = 512
+"""Rows of a block: a single row costs as much as that many, a partition in smaller ones costs more."""
 AT_ONCE = 16_384
 """Most rows in a call: with more, torch would share a sigmoid out to threads, and leave something over in each."""
 _WIDTH = 16
