@@ -98,8 +98,11 @@ class Placed:
         check_trainer(read_text(trainer), str(trainer))
         if self.environment.custom_code == PROCESS:
             return
-        probes = self.spec.monitoring is not None and self.spec.monitoring.probes
-        here = [job for job in CODE_JOBS if self.profile(job) == PROCESS and (job != "probe" or probes)]
+        asked = {
+            "probe": self.spec.monitoring is not None and self.spec.monitoring.probes,
+            "deploy": self.spec.serving is not None,
+        }
+        here = [job for job in CODE_JOBS if self.profile(job) == PROCESS and asked.get(job, True)]
         if here:
             keys = next((("pipelines", self.spec.name, "compute", job) for job in here if job in self.overlay.compute),
                         ("custom_code",))  # fmt: skip
