@@ -69,7 +69,7 @@ async def asking(served: Served, **options: Any) -> AsyncIterator[Asking]:
     assert begun["type"] == "lifespan.startup.complete", begun
     try:
         transport = httpx.ASGITransport(server.app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://served", timeout=30) as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=30) as client:
             yield Asking(server, client)
     finally:
         await said.put({"type": "lifespan.shutdown"})

@@ -20,8 +20,8 @@ from millrace.serving.log import read
 GIVEN = {"speed": 50.0, "distance": 3, "driver": "ann", "electric": True, "weight": 7}
 
 
-def logged(served: Served, worker: int = 0) -> list[Answered]:
-    folder = served.root / "log" / str(worker)
+def logged(served: Served, worker: str = "0") -> list[Answered]:
+    folder = served.root / "log" / worker
     paths = sorted(folder.glob("*.segment")) + sorted(folder.glob("*.open"))
     return [Answered.model_validate_json(record) for path in paths for record in read(path)]
 
@@ -220,5 +220,34 @@ def test_an_online_store_that_is_away_is_said_to_the_caller(served: Served):
             assert reply.status_code == 503 and "online store" in reply.json()["error"]
             (served.root / "away.db").rename(served.online)
             assert (await it.vehicles(1)).status_code == 200
+
+    asyncio.run(ask())
+
+
+@pytest.mark.parametrize(
+    ("header", "value", "status"),
+    [
+        ("host", "rebound.example", 403), ("host", "localhost.example:80", 403), ("host", "[", 403),
+        ("origin", "https://page.example", 403), ("origin", "null", 403),
+        ("host", "localhost:8800", 200), ("host", "[::1]:8800", 200), ("origin", "http://127.0.0.1:3000", 200),
+    ],
+)  # fmt: skip
+def test_a_page_from_elsewhere_cannot_use_what_this_machine_may(
+    planned: Served, tmp_path: Any, header: str, value: str, status: int
+):
+    async def ask() -> None:
+        async with asking(planned, log=tmp_path / "log") as it:
+            assert (await it.vehicles(1, **{header: value})).status_code == status
+
+    asyncio.run(ask())
+
+
+def test_a_pipeline_whose_log_is_buffered_has_a_log_of_its_own(served: Served):
+    served.plan(serving={"log": {"durability": "buffered"}})
+
+    async def ask() -> None:
+        async with asking(served) as it:
+            assert (await it.vehicles(1)).status_code == 200
+            assert logged(served) == [] and len(logged(served, "0-buffered")) == 1
 
     asyncio.run(ask())

@@ -13,11 +13,13 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from millrace.core.errors import SpecError
 from millrace.serving import tokens
 from millrace.serving.caller import EVERY, Caller, unauthorized
 from millrace.serving.oidc import Oidc, OidcSpec
+from millrace.serving.refused import Refused
 from millrace.serving.watched import Watched
 from millrace.spec.yaml_file import load
 
@@ -81,6 +83,17 @@ class Access:
                 next_step=f"Name a file of tokens ({TOKENS}) or an issuer ({OIDC}); docs/serving-security.md says how",
             )  # fmt: skip
 
+    def check_local(self, headers: Mapping[bytes, bytes]) -> None:
+        """Raise Refused, 403, where nobody is asked who he is and a browser may have been sent here: by a page from
+        elsewhere, or under a name that only looks like this machine's."""
+        if self.configured:
+            return
+        for name in (b"host", b"origin"):
+            said = headers.get(name, b"").decode("latin-1")
+            if said and not _local(said):
+                raise Refused(403, "this server answers this machine alone", where=name.decode(), given=said,
+                              allowed=["localhost", "127.0.0.1", "[::1]"])  # fmt: skip
+
     async def caller(self, headers: Mapping[bytes, bytes]) -> Caller:
         """Who asks; `headers` by lower-case name.
 
@@ -118,6 +131,15 @@ class Access:
         if self._oidc is not None:
             return await self._oidc.verify(token.decode("ascii"))
         raise unauthorized("the token is not known")
+
+
+def _local(said: str) -> bool:
+    """Whether a header names this machine, as `host:port` or `scheme://host:port`."""
+    try:
+        host = urlsplit(f"//{said.rpartition('://')[2]}").hostname
+    except ValueError:
+        return False
+    return host is not None and _loopback(host)
 
 
 def _loopback(host: str) -> bool:

@@ -27,6 +27,7 @@ from millrace.serving.commits import Commits
 from millrace.serving.in_force import InForce, unit_of
 from millrace.serving.refused import Refused
 from millrace.serving.versions import Ready, Versions
+from millrace.spec.serving import Durability
 from millrace.store.plans import Arm
 
 log = logging.getLogger(__name__)
@@ -87,14 +88,11 @@ class Shadows(Protocol):
 
 
 class Answerer:
-    """Answers for one worker process. `reader` is of its event loop; None: no features are read online.
-
-    `server` names the process in the log. `watch` tells about which model is called just now, for whoever looks after
-    this process.
-    """
+    """Answers for one worker process. `reader` is of its event loop; None: no features are read online. `commits` are
+    the ways into its logs. `server` names the process there."""
 
     def __init__(
-        self, versions: Versions, reader: Reader | None, commits: Commits, *, server: str = "",
+        self, versions: Versions, reader: Reader | None, commits: Mapping[Durability, Commits], *, server: str = "",
         shadows: Shadows | None = None,
     ) -> None:  # fmt: skip
         self.versions, self.reader, self.commits, self.server, self.shadows = versions, reader, commits, server, shadows
@@ -248,13 +246,13 @@ class Answerer:
 
     async def _keep(self, now: InForce, asked: Asked, answer: Answer) -> None:
         """Log an answer; it is given once that has succeeded."""
-        ms = (perf_counter() - asked.begun) * 1000
+        ms, commits = (perf_counter() - asked.begun) * 1000, self.commits[now.plan.serving.log.durability]
         try:
             if len(answer.parts) == 1:
-                await self.commits.append(self._record(now, asked, answer.parts[0], ms))
+                await commits.append(self._record(now, asked, answer.parts[0], ms))
             else:
                 records = [self._record(now, asked, part, ms) for part in answer.parts]
-                await asyncio.gather(*map(self.commits.append, records))
+                await asyncio.gather(*map(commits.append, records))
         except Unavailable as err:
             constant = now.plan.serving.fallback.constant
             if now.plan.serving.log.when_full == "refuse" or constant is None:

@@ -67,6 +67,7 @@ class App:
         status, more = 200, ()  # type: int, tuple[tuple[bytes, bytes], ...]
         try:
             headers = once(scope["headers"])
+            self.inference.access.check_local(headers)
             found, more = await self._route(scope, headers, receive)
             if isinstance(found, tuple):
                 status, found = found

@@ -23,6 +23,7 @@ from millrace.serving.guarding import Guarding
 from millrace.serving.log import Log
 from millrace.serving.versions import Versions
 from millrace.serving.workers import Tls
+from millrace.spec.serving import Durability
 from millrace.store import ObjectStore, open_store
 from millrace.store.plans import Plans
 
@@ -45,7 +46,9 @@ class ServerOptions(BaseModel):
     online: str = Field(default="", description="Address of the online store; empty: no features are read.")
     online_timeout_s: float = Field(default=0.5, gt=0, description="After which an online read has failed.")
     log: Path = Field(description="Folder of the prediction log.")
-    durable: bool = Field(default=True, description="An answer is on the disk before it is given.")
+    durable: bool = Field(
+        default=True, description="An answer is on the disk before it is given, where the pipeline's spec says so."
+    )
     memory: int = Field(default=1 << 30, ge=1 << 20, description="Bytes for loaded models, of each process.")
     only: tuple[str, ...] = Field(default=(), description="Pipelines that are served; empty: all that have a plan.")
     code: bool = Field(default=False, description="Whether models with code of their own are opened.")
@@ -76,7 +79,7 @@ class Server:
         self._grpc: GrpcServer | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._reader: Reader | None = None
-        self._log: Log | None = None
+        self._logs: list[Log] = []
 
     @property
     def name(self) -> str:
@@ -89,13 +92,16 @@ class Server:
         # a client of the store must not be carried over a fork
         self.versions.objects = objects = open_store(options.store)
         self.follower.plans = Plans(objects)
-        self._log = Log(options.log / str(self.worker), durable=options.durable, segment_seconds=SEGMENT_S)
+        buffered = Log(options.log / f"{self.worker}-buffered", durable=False, segment_seconds=SEGMENT_S)
+        durable = Log(options.log / str(self.worker), segment_seconds=SEGMENT_S) if options.durable else buffered
+        self._logs = list({buffered, durable})
         if options.online:
             self._reader = open_reader(options.online, timeout_s=options.online_timeout_s)
         await asyncio.to_thread(self.follower.look)
         guarding = Guarding(self.follower, self.name)
         self._tasks = [asyncio.create_task(self._follow()), asyncio.create_task(_kept(guarding.run, "guards"))]
-        answerer = Answerer(self.versions, self._reader, Commits(self._log), server=self.name, shadows=self.shadows)
+        commits: dict[Durability, Commits] = {"buffered": Commits(buffered), "durable": Commits(durable)}
+        answerer = Answerer(self.versions, self._reader, commits, server=self.name, shadows=self.shadows)
         if self.grpc is not None:
             from millrace.serving.grpc_server import GrpcServer  # only here: gRPC must not be carried over a fork
 
@@ -115,8 +121,8 @@ class Server:
                 await task
         if self._reader is not None:
             await self._reader.close()
-        if self._log is not None:
-            await asyncio.to_thread(self._log.close)
+        for each in self._logs:
+            await asyncio.to_thread(each.close)
 
     async def _follow(self) -> None:
         while True:

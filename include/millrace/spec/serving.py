@@ -16,10 +16,13 @@ RESERVED = ("request_id", "row", "asked", "version", "model_digest", "role", "ge
 """Further columns of served predictions; the entity's keys stand beside them under their own names."""
 
 
+Durability = Literal["durable", "buffered"]
+
+
 class LogSpec(Model):
     """What is kept of each answer."""
 
-    durability: Literal["durable", "buffered"] = Field(
+    durability: Durability = Field(
         default="durable",
         description="durable: an answer is on the disk before it is given; buffered: the kernel has it.",
     )
