@@ -321,3 +321,27 @@ def test_a_shadow_is_sent_a_copy_or_is_counted_as_dropped(served: Served, takes:
 
     asyncio.run(ask())
     assert len(kept.frames) == takes and [r.role for r in logged(served)] == ["champion"]
+
+
+def test_what_there_was_no_time_for_is_loaded_when_it_is_asked_for(served: Served, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("millrace.serving.following.BEFOREHAND_S", -1.0)
+    served.plan()
+
+    async def ask() -> None:
+        async with asking(served) as it:
+            assert len(it.server.versions) == 0
+            assert await versions(it, 1) == [1] and len(it.server.versions) == 1
+
+    asyncio.run(ask())
+
+
+def test_what_was_used_last_stays_when_memory_is_full(served: Served, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("millrace.serving.versions.LEAST", 1 << 20)
+    served.plan(canary=0.5)
+
+    async def ask() -> None:
+        async with asking(served, memory=1 << 20) as it:
+            assert set(await versions(it, *range(40))) == {1, 2}  # each is loaded again in its turn
+            assert len(it.server.versions) == 1
+
+    asyncio.run(ask())

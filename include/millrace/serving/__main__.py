@@ -21,7 +21,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--store", default=os.environ.get("MILLRACE_STORE"), help="folder or s3://bucket/prefix")
     parser.add_argument("--online", default=os.environ.get("MILLRACE_FEAST_ONLINE", ""), help="online store's address")
     parser.add_argument("--log", type=Path, required=True, help="folder of the prediction log")
-    parser.add_argument("--buffered", action="store_true", help="wait for the disk for no pipeline, whatever its spec says")
+    parser.add_argument(
+        "--buffered", action="store_true", help="wait for the disk for no pipeline, whatever its spec says"
+    )
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8800, help="0: any free one")
     parser.add_argument("--grpc-port", type=int, help="answer gRPC too, on this port; 0: any free one")

@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
+from time import monotonic
 
 from millrace.core.errors import ContractError, Corrupt, DataError, MillraceError, NotFound
 from millrace.models.deployment import load_deployment
@@ -15,6 +16,8 @@ from millrace.store import ObjectStore, layout
 from millrace.store.plans import Plans, TrafficPlan, Veto
 
 log = logging.getLogger(__name__)
+BEFOREHAND_S = 2.0
+"""Seconds that a server which starts may load versions before anybody asks for them."""
 SETTLED = timedelta(seconds=5)
 """After which an object of the same size and time of change is the same: S3 tells that time in whole seconds."""
 
@@ -40,6 +43,7 @@ class Follower:
         self._told: dict[str, str] = {}
         self._own: dict[str, set[tuple[int, int]]] = {}
         self._lock = threading.Lock()
+        self._begun: float | None = None
         self.looked: datetime | None = None
         self.unfit: list[Veto] = []
         """ Vetoes of this follower's own that somebody has yet to write. """
@@ -101,10 +105,13 @@ class Follower:
                 self._in_force[pipeline] = self._less(written, now, vetoed)
 
     def _load(self, plan: TrafficPlan, again: bool) -> None:
-        """Load what a plan names: of a pipeline that is served already always, of others while there is memory."""
+        """Load what a plan names: of a pipeline that is served already always, of others while memory and time allow;
+        the rest is loaded when it is asked for."""
         champion = plan.arms[0].version if plan.arms else None
+        self._begun = monotonic() if self._begun is None else self._begun
+        until = self._begun + BEFOREHAND_S
         for arm in plan.versions:
-            if not again and self.versions.size >= self.versions.most // 2:
+            if not again and (self.versions.size >= self.versions.most // 2 or monotonic() > until):
                 return
             try:
                 self.versions.get(arm)

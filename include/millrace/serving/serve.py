@@ -15,7 +15,6 @@ from typing import Any
 
 from millrace.core.errors import MillraceError, SpecError
 from millrace.serving.access import Access
-from millrace.serving.following import Follower
 from millrace.serving.log import Log
 from millrace.serving.server import POLL_S, SEGMENT_S, GrpcAddress, Server, ServerOptions
 from millrace.serving.shadow import ShadowHandler
@@ -158,11 +157,10 @@ def _shadow(server: Server, slot: Slot) -> ShadowHandler:
     objects = open_store(options.store)  # a client of the store must not be carried over a fork
     server.versions.objects = objects
     server.versions.predicting = slot.predicting
-    follower = Follower(objects, server.versions, only=options.only)
-    follower.plans = Plans(objects)
-    follower.look()
+    server.follower.plans = Plans(objects)
+    server.follower.look()
     written = Log(options.log / "shadow", durable=False, segment_seconds=SEGMENT_S)
-    return ShadowHandler(follower, server.versions, written, server=f"{options.name}-shadow", every_s=POLL_S)
+    return ShadowHandler(server.follower, server.versions, written, server=f"{options.name}-shadow", every_s=POLL_S)
 
 
 def _ship(options: ServerOptions, slot: Slot) -> None:
