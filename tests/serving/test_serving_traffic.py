@@ -345,3 +345,15 @@ def test_what_was_used_last_stays_when_memory_is_full(served: Served, monkeypatc
             assert len(it.server.versions) == 1
 
     asyncio.run(ask())
+
+
+def test_a_shared_server_opens_no_model_with_code_of_pipelines(served: Served, caplog: Any):
+    coded = served.deploy(3, served.train(3), code=True)
+    served.plan(arms=(coded,))
+
+    async def ask() -> None:
+        async with asking(served) as it:
+            assert (await it.vehicles(1)).status_code == 404
+
+    asyncio.run(ask())
+    assert "executes no code of pipelines" in caplog.text
