@@ -41,12 +41,30 @@ def test_a_version_takes_over_step_by_step_and_each_move_makes_the_plan_that_fol
     ledger.end_rollout(PIPELINE, rollout.id, seen={"units": 9}, reason="watched for an hour")
     assert ledger.rollout(PIPELINE) is None and ledger.rollout(PIPELINE, rollout.id).state == "done"
     plans = [entry.event for entry in ledger.entries(PIPELINE, "plan")]
-    assert [each.generation for each in plans] == [1, 2, 3, 4, 5]
-    assert {each.salt for each in plans[1:]} == {first.salt} and {each.since for each in plans[1:]} == {2}
+    assert [each.generation for each in plans] == [1, 2, 3, 4, 5, 6, 7]
+    assert {each.salt for each in plans[2:]} == {first.salt} and {each.since for each in plans[2:]} == {3}
+    # guards look from the shadow until the watch is over, and at nobody after it
+    assert [each.watched for each in plans] == [True, False, True, True, True, True, False]
     for each in plans:  # the copy in the store takes each as it is
         copy = TrafficPlan.model_validate({**each.in_store(), "serving": {}})
         assert (copy.pipeline, copy.generation) == (PIPELINE, each.generation)
     assert ledger.verify() == len(ledger.entries())
+
+
+def test_guards_leave_the_champion_alone_once_nothing_is_on_its_way(ledger):
+    serving(ledger, 1)
+    promote(ledger, step(ledger, step(ledger, begun(ledger, 2), 1), 2))
+    ledger.end_rollout(PIPELINE, ledger.rollout(PIPELINE).id, seen={}, reason="watched")
+    begun(ledger, 3)
+    ledger.steer(PIPELINE, "abort", by="ann", reason="no")
+    assert traffic(ledger.plan(PIPELINE)) == ({2: 1.0}, None, 1) and not ledger.plan(PIPELINE).watched
+
+    begun(ledger, 4)
+    assert ledger.plan(PIPELINE).watched
+    ledger.toggle(PIPELINE, by="ann", reason="one moment", stopped=True)
+    assert ledger.plan(PIPELINE).watched
+    roll_back(ledger, 4)
+    assert traffic(ledger.plan(PIPELINE)) == ({2: 1.0}, None, 1) and not ledger.plan(PIPELINE).watched
 
 
 def test_who_says_it_again_changes_nothing(ledger):
@@ -145,11 +163,12 @@ def test_a_challenger_of_a_champion_that_is_gone_begins_nothing(ledger):
 def test_a_person_pauses_resumes_and_hastens(ledger):
     serving(ledger, 1)
     rollout = begun(ledger, 2)
+    before = ledger.plan(PIPELINE)
     paused = ledger.steer(PIPELINE, "pause", by="ann", reason="lunch")
 
     assert rollout_words(paused) == "in shadow, paused by ann: lunch"
     assert step(ledger, rollout, 1).state == "shadow", "what was paused meanwhile stays"
-    assert ledger.plan(PIPELINE).generation == 2, "the plan is as before"
+    assert ledger.plan(PIPELINE) == before
     assert ledger.steer(PIPELINE, "resume", by="ann", reason="back").paused is False
     hastened = ledger.steer(PIPELINE, "hasten", by="bob", reason="it is urgent")
     assert hastened.hastened and (hastened.by, hastened.how) == ("bob", "person")

@@ -357,3 +357,18 @@ def test_a_shared_server_opens_no_model_with_code_of_pipelines(served: Served, c
 
     asyncio.run(ask())
     assert "executes no code of pipelines" in caplog.text
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_guards_look_while_the_plan_says_so(served: Served, watched: bool):
+    served.plan(arms=(served.arm(2),), former=served.arm(1), watched=watched)
+
+    async def ask() -> None:
+        async with asking(served) as it:
+            break_(it, served, 2, raises)
+            for n in range(60):
+                assert await versions(it, 1, x_unit=f"u{n}") == [1]
+            await asyncio.sleep(0.3)
+            assert it.server.follower.of("trips").vetoed == ({2} if watched else set())
+
+    asyncio.run(ask())

@@ -176,11 +176,13 @@ def full(
 
 
 def done(connection: Connection, pipeline: str, rollout_id: str, *, seen: Mapping[str, Any], reason: str) -> Rollout:
-    """End a rollout whose version was watched long enough; one that is not watched stays as it is."""
+    """End a rollout whose version was watched long enough, and the watch; one that is not watched stays as it is."""
     known = _known(connection, pipeline, rollout_id)
     if known.state != "full" or known.paused:
         return known
-    return _record(connection, known, state="done", seen=dict(seen), reason=reason, how="automatic", by="its rules")
+    made = _record(connection, known, state="done", seen=dict(seen), reason=reason, how="automatic", by="its rules")
+    _plan(connection, _stands(connection, pipeline), made)
+    return made
 
 
 def steer(
@@ -287,13 +289,15 @@ def _traffic(stands: Planned, rollout: Rollout) -> dict[str, Any]:
 
 
 def _plan(connection: Connection, stands: Planned | None, cause: Rollout | None, **changes: Any) -> Planned:
-    """Add the plan after the one that stands. A version that persons let answer everything is forgotten once the plan
-    no longer names it."""
+    """Add the plan after the one that stands; guards look while a rollout is open. A version that persons let answer
+    everything is forgotten once the plan no longer names it."""
     if cause is not None:
         changes = {"reason": cause.reason, "rollout": cause.id, "by": cause.by, **changes}
+    of = stands or cause
+    assert of is not None
+    changes["watched"] = open_(connection, of.pipeline) is not None
     if stands is None:
-        assert cause is not None
-        made = Planned(pipeline=cause.pipeline, generation=1, **changes)
+        made = Planned(pipeline=of.pipeline, generation=1, **changes)
     else:
         made = stands.model_copy(update={"generation": stands.generation + 1, **changes})
     if made.toggles.version is not None and made.toggles.version not in {arm.version for arm in made.versions}:

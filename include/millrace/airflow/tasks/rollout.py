@@ -157,12 +157,14 @@ class RolloutWatch(RolloutStage):
         if seen.answer is None:
             if rollout.state != "done":
                 raise AirflowSkipException(note(_ended(rollout)))
+            mirror_plan(site)  # where a try before this was killed between the two
             return rollout.state
         if seen.answer.action == "stop":
             raise AirflowFailException(note(_ended(stopped(site, seen))))
         rollout = site.ledger.end_rollout(site.name, rollout.id, seen=seen.answer.seen, reason=seen.answer.why)
         if rollout.open:  # paused meanwhile
             self._park(rollout)
+        mirror_plan(site)
         tell(site, "decision", f"{site.name}: version {rollout.version} answers all", rollout.reason)
         return note(f"{site.name} version {rollout.version} answers all: {rollout.reason}")
 

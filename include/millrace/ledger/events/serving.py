@@ -47,7 +47,7 @@ class Planned(Event):
     former: ArmRecord | None
     serving: dict[str, Any] = Field(description="The spec's section, as the rollout began with it.")
     toggles: Switched = Switched()
-    tenant: str = ""
+    watched: bool = Field(description="Whether guards look: while a rollout is open, its watch included.")
     reason: str
     rollout: str | None = Field(description="Id of the rollout that it follows from.")
     by: Text
