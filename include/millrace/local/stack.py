@@ -196,8 +196,9 @@ def _keep(home: Path, running: Running, process: Process) -> None:
 def _wait(running: Running, home: Path) -> None:
     limit = time.monotonic() + START_LIMIT_S
     while time.monotonic() < limit:
-        if not running.alive():
-            raise MillraceError("Airflow ended while starting", next_step=f"Read the files in {home / 'logs'}")
+        if ended := [p.name for p in running.processes if not p.alive]:
+            raise MillraceError(f"{', '.join(ended)} ended while starting",
+                                next_step=f"Read {home / 'logs' / f'{ended[0]}.log'}")  # fmt: skip
         if Path(running.password_file).is_file() and running.api.healthy():
             return
         time.sleep(0.3)
