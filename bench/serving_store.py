@@ -62,7 +62,7 @@ class Made:
             seed=1, threads=1, weights=WeightsFile(file=of.file, digest=digest(weights), media_type=of.media_type),
         )  # fmt: skip
         model = save(objects, card, weights)
-        made = Deployment(pipeline=pipeline, version=1, model=model, views=self.views, entity=("entity",), label="y",
+        made = Deployment(pipeline=pipeline, version=1, model=model, views=self.views, entity=("entity",),
                           bins=tuple(n / 10 for n in range(1, 10)))  # fmt: skip
         key = layout.document("deployments", pipeline, made.digest, FILE)
         objects.put(key, made.to_bytes())

@@ -94,6 +94,7 @@ def test_losses_are_paired_by_request_in_blocks_of_outcomes():
     known = features([(f"e{n}", DAY + timedelta(days=n // 2), 1 if n < 3 else None) for n in range(4)])
     made = losses(SPEC, joined(SPEC, served(*rows), [known]), {})
     found = paired_losses(made, new=4, old=3)
-    assert {block: round(value, 4) for block, value in found.items()} == {"2024-03-04": -0.5878, "2024-03-05": -0.5878}
+    differences = {block: round(each.difference, 4) for block, each in found.items()}
+    assert differences == {"2024-03-04": -0.5878, "2024-03-05": -0.5878}
     assert len(made) == 6, "neither a null prediction nor an unknown outcome is a loss"
     assert len(losses(SPEC, joined(SPEC, served(*rows), [known]), {}, as_of=DAY)) == 4

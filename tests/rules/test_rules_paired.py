@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from millrace.rules.paired import Arms, Loss, arm_outcomes, paired_losses
+from millrace.rules.paired import Arms, Loss, Pair, arm_outcomes, paired_losses
 from millrace.rules.sequential import Bets
 
 
@@ -20,18 +20,19 @@ def test_only_requests_that_both_answered_count_and_each_once():
         loss("c", 1, 100.0), loss("d", 2, 100.0), loss("a", 3, 7.0), loss("a", None, 7.0),
         loss("a", 2, 0.25), loss("e", 1, 3.0, "2024-01-02"), loss("e", 2, 2.0, "2024-01-03"),
     ]  # fmt: skip
-    assert paired_losses(seen, new=2, old=1) == {"2024-01-01": 0.0}
-    assert paired_losses(seen[::-1], new=1, old=2) == {"2024-01-01": 0.0}
+    assert paired_losses(seen, new=2, old=1) == {"2024-01-01": Pair(0.75, 0.75)}
+    assert paired_losses(seen[::-1], new=1, old=2) == {"2024-01-01": Pair(0.75, 0.75)}
 
 
 def test_blocks_come_in_times_order_and_differences_are_new_less_old():
     seen = [loss("b", v, 1.0 * v, "2024-01-02") for v in (1, 2)] + [loss("a", v, 3.0 * v) for v in (1, 2)]
-    assert list(paired_losses(seen, new=2, old=1).items()) == [("2024-01-01", 3.0), ("2024-01-02", 1.0)]
+    found = paired_losses(seen, new=2, old=1)
+    assert [(block, each.difference) for block, each in found.items()] == [("2024-01-01", 3.0), ("2024-01-02", 1.0)]
 
 
 def test_rows_of_a_request_are_pairs_of_their_own():
     seen = [Loss(("a", row), v, "d", 1.0 + row * v) for row in range(3) for v in (1, 2)]
-    assert paired_losses(seen, new=2, old=1) == {"d": 1.0}
+    assert paired_losses(seen, new=2, old=1) == {"d": Pair(3.0, 2.0)}
 
 
 def test_a_unit_counts_once_however_often_it_asks():
@@ -66,5 +67,6 @@ def test_equals_are_not_told_apart_and_a_worse_one_is():
                 base = min(max(0.5 + level + chance.gauss(0, 0.1), 0), 1)
                 seen += [loss(f"{day}-{n}", 1, base, f"{day:03d}"),
                          loss(f"{day}-{n}", 2, base + worse + chance.gauss(0, 0.05), f"{day:03d}")]  # fmt: skip
-        low, high = Bets(0.05).add(paired_losses(seen, new=2, old=1).values()).interval
+        found = paired_losses(seen, new=2, old=1).values()
+        low, high = Bets(0.05).add(each.difference for each in found).interval
         assert (low > 0) is told and high > 0

@@ -108,7 +108,7 @@ class Served:
         """Write the document of a version."""
         deciles = tuple(float(x) for x in np.quantile(self.model(model).predict(rows(500, 99)), np.arange(1, 10) / 10))
         made = Deployment(pipeline=pipeline, version=version, model=model, views=self.views, entity=("vehicle",),
-                          label="late", bins=deciles, **others)  # fmt: skip
+                          bins=deciles, **others)  # fmt: skip
         key = layout.document("deployments", pipeline, made.digest, FILE)
         self.objects.put(key, made.to_bytes())
         self.objects.put(f"made/{pipeline}/{version}.json", made.digest.encode())

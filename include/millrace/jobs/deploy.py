@@ -80,8 +80,6 @@ def _kept(
         model=Artifact(uri=work.request.key(item), digest=item.digest, kind=item.kind),
         views=views,
         entity=card.entity,
-        label=card.label,
-        classifications={name: spec.classification(name) for name in (*card.entity, *taken)},
         bins=_deciles(model, rows),
         code=card.code is not None,
     )

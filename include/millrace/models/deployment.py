@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from millrace.contract import Artifact, Classification
+from millrace.contract import Artifact
 from millrace.core.canonical import canonical_json, digest
 from millrace.core.errors import Corrupt
 from millrace.online.views import OnlineView
@@ -29,10 +29,6 @@ class Deployment(BaseModel):
     model: Artifact
     views: tuple[OnlineView, ...] = Field(description="Where its features are read; none: rows alone are answered.")
     entity: tuple[str, ...] = Field(description="Join keys, as a request names them.")
-    label: str
-    classifications: dict[str, Classification] = Field(
-        default_factory=dict, description="Feature or join key -> who may see its values."
-    )
     bins: tuple[float, ...] = Field(
         default=(), description="Inner deciles of its predictions on a recent partition; none where classes are bins."
     )

@@ -7,10 +7,9 @@ their mean (`sequential.Bets`).
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from millrace.rules.paired import Loss, Request, arm_outcomes
+from millrace.rules.paired import Loss, arm_outcomes, paired_losses
 from millrace.rules.rollout import Verdict
 from millrace.rules.sequential import Bets
 from millrace.spec.serving import ABRollout, Outcomes
@@ -22,7 +21,7 @@ def paired(losses: Iterable[Loss], new: int, old: int, rule: Outcomes) -> Verdic
     The figure of a block is the difference of the mean losses as a share of the larger one, from -1 (the new version
     has no loss) to 1. It is no worse once the interval of their mean lies below the tolerance, worse once above.
     """
-    values = [_excess(mine, other) for mine, other in _means(losses, new, old).values()]
+    values = [_excess(each.new, each.old) for each in paired_losses(losses, new=new, old=old).values()]
     interval, words = _interval(values, rule.alpha, rule.blocks, -1.0, 1.0)
     said = f"loss above the champion's {words}, tolerated {rule.tolerance:g}"
     if interval is None:
@@ -52,22 +51,6 @@ def experiment(outcomes: Iterable[Loss], new: int, old: int, rule: ABRollout) ->
     if interval[0] > 0:
         return Verdict(True, f"better: {said}")
     return Verdict(None, said)
-
-
-def _means(losses: Iterable[Loss], new: int, old: int) -> dict[str, tuple[float, float]]:
-    """Block -> mean loss of each version over the requests that both answered in it, by time."""
-    known: dict[tuple[str, Request], dict[int, float]] = defaultdict(dict)
-    for each in losses:
-        if each.version in (new, old):
-            known[each.block, each.request].setdefault(each.version, each.value)
-    blocks: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for (block, _), both in known.items():
-        if len(both) == 2:
-            blocks[block].append((both[new], both[old]))
-    return {
-        block: (math.fsum(m for m, _ in pairs) / len(pairs), math.fsum(o for _, o in pairs) / len(pairs))
-        for block, pairs in sorted(blocks.items())
-    }
 
 
 def _interval(

@@ -27,6 +27,19 @@ class Loss:
 
 
 @dataclass(frozen=True)
+class Pair:
+    """Mean loss of two versions in a block, over the requests that both answered."""
+
+    new: float
+    old: float
+
+    @property
+    def difference(self) -> float:
+        """How much more the new version loses."""
+        return self.new - self.old
+
+
+@dataclass(frozen=True)
 class Arms:
     """Mean outcome of the units of each arm in a block, and how many units there were."""
 
@@ -41,8 +54,8 @@ class Arms:
         return self.new - self.old
 
 
-def paired_losses(losses: Iterable[Loss], *, new: int, old: int) -> dict[str, float]:
-    """Block -> mean of the loss of `new` less that of `old` over the requests which both answered, by time.
+def paired_losses(losses: Iterable[Loss], *, new: int, old: int) -> dict[str, Pair]:
+    """Block -> mean losses of `new` and `old` over the requests which both answered, by time.
 
     As a shadow beside its champion does. A request that a version answered in several roles counts once;
     a block in which no request has both is left out. Raises ValueError for one version with itself.
@@ -54,11 +67,14 @@ def paired_losses(losses: Iterable[Loss], *, new: int, old: int) -> dict[str, fl
         if each.version in (new, old):
             mine = found[each.block, each.request]
             mine[each.version] = min(each.value, mine.get(each.version, math.inf))
-    blocks: dict[str, list[float]] = defaultdict(list)
+    blocks: dict[str, list[dict[int, float]]] = defaultdict(list)
     for (block, _), both in found.items():
         if len(both) == 2:
-            blocks[block].append(both[new] - both[old])
-    return {block: math.fsum(blocks[block]) / len(blocks[block]) for block in sorted(blocks)}
+            blocks[block].append(both)
+    return {
+        block: Pair(*(math.fsum(both[version] for both in pairs) / len(pairs) for version in (new, old)))
+        for block, pairs in sorted(blocks.items())
+    }
 
 
 def arm_outcomes(outcomes: Iterable[Loss], *, new: int, old: int) -> dict[str, Arms]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from millrace.rules.guards import BINS, MOST, Counts, Side, sampled
-from millrace.rules.traffic import name, point
+from millrace.rules.traffic import meets_new, name, point
 from millrace.store.plans import Arm, TrafficPlan
 
 
@@ -136,7 +136,7 @@ class InForce:
         arms = self.plan.arms
         if (forced := self.plan.toggles.version) is not None and (arm := self.version(forced)) is not None:
             return arm
-        if len(arms) > 1 and point(self.plan.salt, unit) < arms[1].share:
+        if len(arms) > 1 and meets_new(self.plan.salt, unit, arms[1].share):
             return arms[1]
         return arms[0] if arms else None
 
