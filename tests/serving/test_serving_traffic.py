@@ -13,6 +13,7 @@ from serving.conftest import Asking, asking
 from serving.test_serving_app import logged
 from support.served import Served
 
+from millrace.core.errors import DataError
 from millrace.rules.guards import MOST, Counts, judge, merge
 from millrace.rules.traffic import meets_new, name, point
 from millrace.serving.in_force import Counter
@@ -372,3 +373,26 @@ def test_guards_look_while_the_plan_says_so(served: Served, watched: bool):
             assert it.server.follower.of("trips").vetoed == ({2} if watched else set())
 
     asyncio.run(ask())
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (RuntimeError("secret-4711"), "RuntimeError at"),
+        (DataError("row 0 is bad", given="secret-4711"), "row 0 is bad"),
+    ],
+    ids=["the model's", "of a feature"],
+)
+def test_no_value_of_a_feature_is_in_the_log_of_an_error(served: Served, caplog: Any, error: Exception, words: str):
+    served.plan()
+
+    def quotes(values: Any) -> Any:
+        raise error
+
+    async def ask() -> None:
+        async with asking(served) as it:
+            break_(it, served, 1, quotes)
+            assert (await it.vehicles(1)).status_code == 500
+
+    asyncio.run(ask())
+    assert words in caplog.text and "secret-4711" not in caplog.text

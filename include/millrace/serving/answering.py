@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -226,8 +227,7 @@ class Answerer:
                 now.counter.answered(arm.version, now.named(unit), prediction, slow)
 
     def _failed(self, now: InForce, asked: Asked, part: Part, arm: Arm, err: Exception) -> None:
-        log.warning("%s version %s cannot answer request %s: %s: %s", now.plan.pipeline, arm.version, asked.id,
-                    type(err).__name__, err)  # fmt: skip
+        log.warning("%s version %s cannot answer request %s: %s", now.plan.pipeline, arm.version, asked.id, told(err))
         if asked.version is None and now.plan.toggles.version is None:
             for unit, _ in self._units(now, asked, part, [None] * len(part.places)):
                 now.counter.failed(arm.version, now.named(unit))
@@ -295,6 +295,14 @@ class Answerer:
             }, inf_nan_mode="null")  # fmt: skip
             if not self.shadows.send(frame):
                 now.counter.dropped(shadow.version)
+
+
+def told(err: Exception) -> str:
+    """An error of a version as a log may have it: without the values of features that it may quote."""
+    if isinstance(err, MillraceError):
+        return err.message
+    frames = traceback.extract_tb(err.__traceback__)
+    return type(err).__name__ + (f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else "")
 
 
 def _chain(now: InForce, arm: Arm | None, forced: int | None) -> list[Arm]:

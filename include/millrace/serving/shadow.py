@@ -11,8 +11,8 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
-from millrace.core.errors import MillraceError
 from millrace.models.metrics import usable
+from millrace.serving.answering import told
 from millrace.serving.following import Follower
 from millrace.serving.guarding import Guarding
 from millrace.serving.in_force import InForce
@@ -64,8 +64,7 @@ class ShadowHandler:
                 for one in some:
                     self._handle(now, shadow, [one])
                 return
-            kind = "" if isinstance(err, MillraceError) else f"{type(err).__name__}: "
-            log.warning("%s version %s fails in shadow: %s%s", now.plan.pipeline, shadow.version, kind, err)
+            log.warning("%s version %s fails in shadow: %s", now.plan.pipeline, shadow.version, told(err))
             for unit in some[0]["units"]:
                 now.counter.failed(shadow.version, unit)
             return
