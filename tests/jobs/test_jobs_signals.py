@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +51,9 @@ class Training:
     def states(self) -> dict[str, int]:
         """Checkpoints that are there, and when they were written."""
         found = {}
-        for note in self.checkpoints.glob("*.json"):
-            try:
+        with suppress(FileNotFoundError):  # all of them are cleared with their folder, while this looks
+            for note in self.checkpoints.glob("*.json"):
                 found[note.stem] = note.with_suffix(".state").stat().st_mtime_ns
-            except FileNotFoundError:
-                pass  # cleared just now
         return found
 
 
