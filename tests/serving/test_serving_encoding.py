@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,14 @@ def test_a_row_is_encoded_as_the_batch_encodes_it(given_, data):
 def test_a_number_that_has_more_digits_than_its_column_is_rounded_as_the_column_was():
     encoder = Encoder.learn(pa.table({"x": pa.array([1.5], pa.float32())}), ["x"])
     assert RowEncoder(encoder).encode([{"x": 0.1}]).values[0, 0] == float(np.float32(0.1)) != 0.1
+
+
+def test_a_decimal_is_the_nearest_number_in_a_batch_as_in_a_request():
+    texts = ["3.961", "0.1", "-99999.999", "1.005", "0.000"]
+    column = pa.array([Decimal(text) for text in texts], pa.decimal128(10, 3))
+    encoder = Encoder.learn(pa.table({"x": column}), ["x"])
+    assert encoder.encode(pa.table({"x": column})).values[:, 0].tolist() == [float(text) for text in texts]
+    assert RowEncoder(encoder).encode([{"x": 3.961}]).values[0, 0] == 3.961
 
 
 TABLE = pa.table({"fare": [1.5], "seats": pa.array([3], pa.int8()), "carrier": ["AA"], "late": [True]})
