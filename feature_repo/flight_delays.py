@@ -22,7 +22,7 @@ flight_features = FeatureView(
     name="flight_features",
     description="Schedule, aircraft, weather of the last whole hour, delays of flights landed in the last 24 hours.",
     entities=[flight],
-    ttl=timedelta(days=400),
+    ttl=timedelta(0),  # a flight leaves once, and what was known of it then does not age
     schema=[
         Field(name="flight_id", dtype=String),
         Field(name="carrier", dtype=String),

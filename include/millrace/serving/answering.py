@@ -33,6 +33,12 @@ from millrace.store.plans import Arm
 
 log = logging.getLogger(__name__)
 
+_NEXT = {
+    "unknown": "Has a partition with it been materialized? Or say in the spec what is 'missing'",
+    "stale": "Its newest row is older than the view's ttl: has a later partition been materialized? Or say in the spec "
+    "what is 'missing'",
+}
+
 
 @dataclass(slots=True)
 class Asked:
@@ -205,8 +211,7 @@ class Answerer:
             first = held[part.places.index(lacking[0])]
             raise Refused(404, f"{len(lacking)} of {len(held)} entities have no features that may be used",
                           where=now.plan.pipeline, given=f"entity {lacking[0]} is {first.state} in {first.views[0]}",
-                          next_step="Has a partition with it been materialized? Or say in the spec what is 'missing'",
-                          )  # fmt: skip
+                          next_step=_NEXT[first.state])  # fmt: skip
         part.rows = [_row(row, ready.features, now.plan.serving.defaults) for row in held]
 
     def _answered(
