@@ -98,9 +98,25 @@ def test_a_step_counts_units_of_its_own_generations_only():
     assert answer.action == "go" and answer.seen["units"] == 100, "units of two generations, each once"
 
 
-def test_no_more_units_are_waited_for_than_a_server_can_name():
+def held(level: int, units: int, share: float, generation: int = 3) -> Counts:
+    """What a server still holds by name where so many units met the new version: a sample of them."""
+    names = [f"{n:032x}" for n in range(units) if n % (1 << level) == 0]
+    sides = {version: Side(answered=units, predictions=dict.fromkeys(names, 3)) for version in (OLD, NEW)}
+    return Counts(generation=generation, share=share, level=level, sides=sides)
+
+
+def test_one_unit_of_a_sample_stands_for_all_that_are_held_by_name_no_more():
+    """A canary of one per cent beside much traffic is held by a few dozen names: it goes on all the same."""
+    small = spec(steps=[{"share": 0.01, "units": 100}])
+    assert ask(small, 1, held(level=7, units=6_400, share=0.01)).seen["units"] == 6_400
     many = spec(steps=[{"share": 0.5, "units": 100_000}])
-    assert ask(many, 1, canary(MOST, share=0.5)).action == "go"
+    assert ask(many, 1, held(level=6, units=99_968, share=0.5)).action == "wait"
+    assert ask(many, 1, held(level=6, units=100_032, share=0.5)).action == "go"
+
+
+def test_samples_of_several_generations_are_counted_at_the_coarsest():
+    both = [held(level=2, units=4_000, share=0.1), held(level=5, units=8_000, share=0.1, generation=4)]
+    assert ask(spec(steps=[{"share": 0.1, "units": 1}]), 1, *both).seen["units"] == 8_000
 
 
 def test_without_counts_it_waits():

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from millrace.rules.guards import MOST, Counts, Finding, Generation, judge, merge
+from millrace.rules.guards import Counts, Finding, Generation, judge, merge, sampled
 from millrace.spec.durations import Duration
 from millrace.spec.serving import ABRollout, CanaryRollout, Guards, ServingSpec, Shadow, Step
 
@@ -139,14 +139,13 @@ def _seen(
     stage: Stage, standing: Standing, own: Sequence[Generation], findings: Sequence[Finding], now: datetime
 ) -> dict[str, Any]:
     """The numbers of a stage, as they are kept in the ledger."""
-    met: set[str] = set()
-    for generation in own:
-        side = generation.of(standing.version)
-        met |= side.predictions.keys() | side.errors
+    # Servers hold a sample of many units by name; one of it stands for all those that have no name any more.
+    level = max((generation.level for generation in own), default=0)
+    met = {name for generation in own for name in generation.of(standing.version).names if sampled(name, level)}
     return {
         "stage": stage.name,
         "seconds": max(0, int((now - standing.began).total_seconds())),
-        "units": len(met),
+        "units": len(met) << level,
         "requests": sum(generation.of(standing.version).answered for generation in own),
         "dropped": sum(generation.of(standing.version).dropped for generation in own),
         "guards": [finding.words for finding in findings],
@@ -160,8 +159,7 @@ def _missing(
     found = []
     if now < (until := stage.at_least.after(standing.began)):
         found.append(f"{int((until - now).total_seconds()) + 1} more seconds")
-    # No server holds more units by name than MOST, so that no more can be asked for.
-    for name, needed in (("units", min(stage.units, MOST)), ("requests", stage.requests)):
+    for name, needed in (("units", stage.units), ("requests", stage.requests)):
         if seen[name] < needed:
             found.append(f"{needed - seen[name]} more {name}")
     if stage.outcomes and (outcomes is None or outcomes.better is None):
