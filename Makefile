@@ -8,7 +8,7 @@ UV := $(BIN)/uv
 STAMP := $(VENV)/.setup
 export PYTHONDONTWRITEBYTECODE=
 
-.PHONY: help setup demo test fuzz mutants chaos serving-load attack lint docs bench bench-gpu campaign up down lock clean images up-compose down-compose test-compose test-cluster
+.PHONY: help setup demo test fuzz long mutants chaos serving-load attack lint docs bench bench-gpu campaign up down lock clean images up-compose down-compose test-compose test-cluster
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 15
@@ -39,6 +39,9 @@ test: setup ## all tests that this machine has servers for, in groups beside eac
 
 fuzz: setup ## every time zone over twenty years, and whatever else takes long to search
 	@MILLRACE_TEST_FUZZ=1 $(BIN)/python -m pytest -m fuzz
+
+long: setup ## what `make test` leaves out: further variants of its tests, those in a cluster where there is one
+	@MILLRACE_TEST_LONG=1 $(BIN)/python -m pytest -m long
 
 mutants: setup ## break each invariant in a copy of the code, and see a fast test fail
 	@$(BIN)/python tests/mutants
@@ -94,7 +97,7 @@ test-cluster: setup ## jobs in pods and the chart, for real: needs a cluster (KU
 	@test -f "$$KUBECONFIG" -a "$$MILLRACE_TEST_CLUSTER" = 1 || { echo "no cluster: set KUBECONFIG to the file of an" \
 		"administrator, and MILLRACE_TEST_CLUSTER=1 if tests may use his cluster"; exit 1; }
 	@test -z "$$DOCKER_HOST" || $(MAKE) --no-print-directory images
-	@$(BIN)/python -m pytest -s tests/cluster tests/chart
+	@MILLRACE_TEST_LONG=1 $(BIN)/python -m pytest -s tests/cluster tests/chart
 
 # What torch brings by itself, and only in its CUDA build: its own metadata pins the versions.
 CUDA := $(addprefix --no-emit-package ,cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cupti \

@@ -48,7 +48,7 @@ class Group:
 
     def __post_init__(self) -> None:
         self.log = LOGS / f"test-{self.name}.log"
-        command = [sys.executable, "-m", "pytest", "--durations=25", *GROUPS[self.name]]
+        command = [sys.executable, "-m", "pytest", "--durations=0", "--durations-min=4", *GROUPS[self.name]]
         with self.log.open("wb") as out:
             self.process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out)
 

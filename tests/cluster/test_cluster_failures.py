@@ -118,7 +118,7 @@ def _children(pid: int) -> list[int]:
 # What dies
 
 
-@pytest.mark.parametrize("order", [RIGHTS, RIGHTS[::-1]])
+@pytest.mark.parametrize("order", [RIGHTS, pytest.param(RIGHTS[::-1], marks=pytest.mark.long)])
 def test_a_task_process_and_a_worker_are_killed(
     site: PodSite, start: Callable[..., list[Probe]], order: tuple[str, ...]
 ) -> None:
@@ -132,7 +132,10 @@ def test_a_task_process_and_a_worker_are_killed(
     assert probes[0].tries() >= 2
 
 
-@pytest.mark.parametrize("names", [["scheduler"], ["triggerer"], []], ids=["scheduler", "triggerer", "everything"])
+ALONE = [pytest.param([name], marks=pytest.mark.long) for name in ("scheduler", "triggerer")]
+
+
+@pytest.mark.parametrize("names", [*ALONE, []], ids=["scheduler", "triggerer", "everything"])
 def test_a_component_is_killed(site: PodSite, start: Callable[..., list[Probe]], names: list[str]) -> None:
     # the scheduler takes along the tasks that wait for their pods
     probes = start("small") + ([] if names == ["triggerer"] else start("sync"))
@@ -156,7 +159,7 @@ def test_a_pod_that_ends_while_nobody_looks_is_not_run_again(site: PodSite, star
 # What does not answer
 
 
-@pytest.mark.parametrize("how", ["refusing", "hanging"])
+@pytest.mark.parametrize("how", [pytest.param("refusing", marks=pytest.mark.long), "hanging"])
 def test_the_api_server_is_away_for_20_seconds(site: PodSite, start: Callable[..., list[Probe]], how: str) -> None:
     probes = start("small") + start("sync")
     at_work(probes)

