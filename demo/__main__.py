@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,12 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from demo import baseline, chart, data
+from demo import baseline, chart, data, rehearsal, rollouts
 from demo.loop import Loop, Month
+from demo.rollouts import Rehearsal, Served, Tried
 from millrace.core.errors import MillraceError
 from millrace.core.settings import Settings
+from millrace.local.record import Running
 from millrace.local.stack import airflow_environment, current, down, up
 from millrace.spec import ProjectTree
 
@@ -58,9 +62,11 @@ def _run(console: Console, tree: ProjectTree, settings: Settings) -> int:
     )
     incoming = tree.root / data.INCOMING
     data.write_planes(incoming)
+    second = rehearsal.write(tree, settings.home, folder / "rollout")
     with console.status("Starting Airflow and MLflow, checking the pipelines ..."):
-        running = up(tree, settings)
-        _apply(tree)
+        running = up(tree, settings, [second])
+        for each in (tree, second):
+            _apply(each)
     env = {**os.environ, **airflow_environment(tree, settings)}
     console.print(f"Airflow is up after {time.monotonic() - began:.0f} s: {running.airflow_url}")
     loop = Loop(tree, settings, running.api, env, PIPELINE)
@@ -91,27 +97,67 @@ def _run(console: Console, tree: ProjectTree, settings: Settings) -> int:
             show(f"{month}: done")
     with console.status("Comparing with the frozen first model and with retraining every month ..."):
         frozen, monthly = baseline.losses(tree, settings, PIPELINE, HISTORY, LATER)
+    served, tried = _serve(console, tree, second, loop, running)
     seconds = time.monotonic() - began
     picture = folder / "loop.png"
     rows = [m.summary(frozen.get(m.month), monthly.get(m.month)) for m in months]
     retrains = sum(1 for r in rows if r["decision"] == "retrain")
     summary: dict[str, Any] = {
         "months": rows,
+        "served": asdict(served),
+        "rollouts": [asdict(each) for each in tried],
         "retrains": retrains,
         "seconds": round(seconds, 1),
         "airflow_url": running.airflow_url,
         "mlflow_url": running.mlflow_url,
         "chart": str(picture.relative_to(tree.root)),
     }
-    chart.draw(rows, picture)
+    chart.draw(rows, tried, picture)
     (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     console.print(_table(months, "finished", frozen, monthly))
     _report(console, rows, retrains, seconds)
+    console.print(_rollouts(tried))
+    console.print(
+        f"Version {served.version} answered {served.flights:,} flights of {LATER[-1]}: log loss {served.log_loss:.4f}, "
+        f"{served.p50_ms:.1f} ms in the middle, {served.p99_ms:.1f} ms at the 99th percentile, beside Airflow."
+    )
     console.print(f"Chart: {summary['chart']}   Summary: .millrace/demo/summary.json", markup=False)
     console.print(f"Airflow: {running.airflow_url}   user {running.user}   password {running.password}", markup=False)
     console.print(f"MLflow:  {running.mlflow_url}")
     console.print("Stop both with: make down")
     return 0
+
+
+def _serve(
+    console: Console, tree: ProjectTree, second: ProjectTree, loop: Loop, running: Running
+) -> tuple[Served, list[Tried]]:
+    """The December champion answers; then two bad versions of the second project are on their way to traffic."""
+    if running.serving_url is None:
+        raise MillraceError("no prediction server runs", next_step="Run 'make down', then the demo again")
+    with console.status(f"Asking the champion for flights of {LATER[-1]} ...") as status:
+        served = rollouts.serve(loop, running.serving_url, LATER[-1])
+        other = Loop(second, loop.settings, running.api, loop.env, rehearsal.NAME)
+        other.ready()
+        trial = Rehearsal(other, running.serving_url, lambda fault: rehearsal.plant(tree, second, fault))
+        status.update("The second project's first version ...")
+        trial.first()
+        tried = []
+        for fault in rehearsal.FAULTS:
+            say = partial(lambda what, text: status.update(f"A version with {what}: {text} ..."), fault)
+            tried.append(trial.bad(fault, say))
+    return served, [each for each in tried if each is not None]
+
+
+def _rollouts(tried: list[Tried]) -> Table:
+    table = Table(title=f"{rehearsal.NAME}: versions that learned from broken labels")
+    for name in ("version", "fault", "stopped in", "why", "requests", "answered by it", "errors", "s"):
+        table.add_column(name)
+    for each in tried:
+        table.add_row(
+            f"v{each.version}", each.fault, each.stopped_in, each.guard, f"{each.asked:,}", f"{each.answered:,}",
+            str(each.errors), f"{each.seconds:.1f}",
+        )  # fmt: skip
+    return table
 
 
 def _deliver(incoming: Path, month: str) -> None:

@@ -87,7 +87,7 @@ class Loop:
         done = subprocess.run(command, env=self.env, capture_output=True, text=True)
         if done.returncode:
             raise MillraceError("'airflow backfill create' failed", given=(done.stdout + done.stderr)[-800:])
-        self._wait(lambda: self._all_ended("features", len(list(partitioning.range(first, last)))))
+        self.wait(lambda: self._all_ended("features", len(list(partitioning.range(first, last)))))
         self._settled("monitoring")
         self._refuse_failed("features")
 
@@ -95,24 +95,32 @@ class Loop:
         """Start a training by hand and wait until its model is champion."""
         if self.ledger.champion(self.pipeline) is not None:
             return
-        self.api.trigger(self.dag("training"), {"reason": "first model", "until": until})
-        self._wait(lambda: self._all_ended("training", 1))
-        self._refuse_failed("training")
-        self._wait(lambda: self._all_ended("release", 1))
+        self.train("first model", until)
         if self.ledger.champion(self.pipeline) is None:
             raise MillraceError(
                 "the first model was not promoted", next_step=f"Look at {self.dag('release')} in the UI"
             )
 
+    def features(self, month: str) -> None:
+        """Publish a month's features by hand. Raises MillraceError where that fails."""
+        run = self.api.trigger(self.dag("features"), {"partition": month})
+        self.wait(lambda: self._state("features", run) in ENDED)
+        if self._state("features", run) == "failed":
+            raise MillraceError(f"features of {month} failed", next_step="Look at the run in the UI")
+
+    def train(self, reason: str, until: str) -> None:
+        """Start a training by hand, and wait until the release of what it registers has ended, however it does."""
+        run = self.api.trigger(self.dag("training"), {"reason": reason, "until": until})
+        self.wait(lambda: self._state("training", run) in ENDED)
+        self._refuse_failed("training")
+        self._settled("release")
+
     def arrive(self, month: str, say: Callable[[str], None]) -> None:
         """Run one partition by hand, and follow what it sets off to its end."""
         if not self._judged(month):
-            run = self.api.trigger(self.dag("features"), {"partition": month})
-            self._wait(lambda: self._state("features", run) in ENDED)
-            if self._state("features", run) == "failed":
-                raise MillraceError(f"features of {month} failed", next_step="Look at the run in the UI")
+            self.features(month)
             say("monitoring")
-            self._wait(lambda: self._judged(month))
+            self.wait(lambda: self._judged(month))
             self._settled("monitoring")
         decision = self._decision(month)
         if decision and decision["action"] == "retrain":
@@ -166,14 +174,15 @@ class Loop:
     def _settled(self, part: str) -> None:
         """Wait until a part has no run under way; one that is about to be created gets a moment to appear."""
         time.sleep(1.5)
-        self._wait(lambda: self._all_ended(part, 0))
+        self.wait(lambda: self._all_ended(part, 0))
 
     def _refuse_failed(self, part: str) -> None:
         failed = [r["dag_run_id"] for r in self._runs(part)[:1] if r["state"] == "failed"]
         if failed:
             raise MillraceError(f"{self.dag(part)} failed", given=failed[0], next_step="Look at the run in the UI")
 
-    def _wait(self, done: Callable[[], bool]) -> None:
+    def wait(self, done: Callable[[], bool]) -> None:
+        """Wait until it is so. Raises MillraceError where it never is."""
         limit = time.monotonic() + LIMIT_S
         while not done():
             if time.monotonic() > limit:

@@ -72,7 +72,7 @@ class Metrics:
                         "service": {"name": name, "namespace": namespace, "port": 443}}}  # fmt: skip
         self.cluster.kubectl("apply", "-f", "-", given=[service, ends, api])
         try:
-            until(lambda: "True" in self.available(), "the API of metrics to be available", 90)
+            until(lambda: "True" in self.available(), "the API of metrics to be available", 240)
             yield self
         finally:
             self.cluster.kubectl("delete", f"apiservice/{API}", check=False)
