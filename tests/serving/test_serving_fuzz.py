@@ -80,6 +80,7 @@ BODY = st.one_of(
     st.fixed_dictionaries({"inputs": st.lists(TENSOR, max_size=6)}, optional={"id": JSON, "outputs": JSON}),
     st.fixed_dictionaries({"entities": st.lists(st.fixed_dictionaries({"vehicle": JSON}), max_size=3) | JSON}),
     st.fixed_dictionaries({"rows": st.lists(JSON, max_size=3) | JSON}, optional={"id": JSON}),
+    st.fixed_dictionaries({"context": st.fixed_dictionaries({"targetingKey": JSON}) | JSON}),
 )
 RAW = st.one_of(
     st.binary(max_size=200),
@@ -111,6 +112,7 @@ HEADER = st.tuples(
 PATH = st.sampled_from(
     ["/predict/trips", "/v2/models/trips/infer", "/v2/models/trips/versions/1/infer", "/v2/models/trips", "/v2",
      "/openapi.json", "/v2/models/trips/versions/\u0661", "/predict/../../etc/passwd", "/predict/\ud800", "/predict/\0",
+     "/ofrep/v1/evaluate/flags", "/ofrep/v1/evaluate/flags/trips/version", "/ofrep/v1/evaluate/flags/\ud800/role",
      "//", "", "/v2/" + "a/" * 5000, "/predict/" + "p" * 100_000, "/predict/%2e%2e%2f", "/v2/models/trips/ready/x"]
 ) | st.text(max_size=30).map("/v2/models/".__add__)  # fmt: skip
 METHOD = st.sampled_from(["POST", "POST", "POST", "GET", "HEAD", "DELETE", "TRACE", "\xff"])

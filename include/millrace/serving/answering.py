@@ -133,7 +133,7 @@ class Answerer:
             one = asked.id
         if one is None and asked.entities is not None:
             units = [unit_of(entity, now.entity) for entity in asked.entities]
-            if len(now.plan.arms) > 1 and asked.version is None:
+            if now.met[1] is not None and asked.version is None:
                 parts: dict[int | None, Part] = {}
                 for place, unit in enumerate(units):
                     arm = now.arm(unit)
@@ -144,18 +144,17 @@ class Answerer:
         assert one is not None
         arm = now.arm(one)
         if asked.version is not None:
-            arm = now.version(asked.version)
-            if arm is None:
+            chosen = now.version(asked.version)
+            if chosen is None:
                 known = sorted(each.version for each in now.plan.versions if each.version not in now.vetoed)
                 raise Refused(404, "no such version is served", where=now.plan.pipeline, given=asked.version,
                               allowed=known)  # fmt: skip
+            arm = None if now.stopped else chosen
         return [_with_role(Part(list(range(count)), one, arm))]
 
     async def _answer(self, now: InForce, asked: Asked, part: Part) -> None:
         """Fill a part by its version, or by what stands behind it."""
         serving = now.plan.serving
-        if now.plan.toggles.stopped:
-            part.arm = None
         for arm in _chain(now, part.arm, asked.version):
             try:
                 ready = self.versions.held(arm)
@@ -180,9 +179,8 @@ class Answerer:
                 self._answered(now, asked, part, arm, ready, predicted.tolist(), perf_counter() - begun)
                 return
         if serving.fallback.constant is None:
-            stopped = now.plan.toggles.stopped
-            raise Refused(503 if stopped or not now.plan.arms else 500,
-                          "a person has stopped this pipeline" if stopped else "no version could answer",
+            raise Refused(503 if now.stopped or not now.plan.arms else 500,
+                          "a person has stopped this pipeline" if now.stopped else "no version could answer",
                           where=now.plan.pipeline)  # fmt: skip
         _constant(part, serving.fallback.constant)
 

@@ -1,6 +1,7 @@
 """The server's ASGI application: paths to answers, and what is refused to words. No framework stands between.
 
-Paths: the Open Inference Protocol under /v2 (see `protocol`), /predict/{pipeline} by entities or rows, /openapi.json.
+Paths: the Open Inference Protocol under /v2 (see `protocol`), /predict/{pipeline} by entities or rows, flags by
+OpenFeature's protocol under /ofrep (see `ofrep`), /openapi.json.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from typing import Any
 from pydantic_core import to_json
 
 from millrace.serving import body as bodies
+from millrace.serving import ofrep
 from millrace.serving.access import Access
 from millrace.serving.answering import Answer, Answerer
 from millrace.serving.following import Follower
 from millrace.serving.inference import HEADER_LENGTH, Headers, Inference, once, version_of
 from millrace.serving.openapi import document
-from millrace.serving.refused import Refused
+from millrace.serving.refused import Refused, problem
 
 log = logging.getLogger(__name__)
 Scope = MutableMapping[str, Any]
@@ -26,7 +28,8 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 JSON = (b"content-type", b"application/json")
 BINARY = (b"content-type", b"application/octet-stream")
-PATHS = ["/predict/{pipeline}", "/v2/models/{pipeline}/infer", "/v2/health/ready", "/openapi.json"]
+PATHS = ["/predict/{pipeline}", "/v2/models/{pipeline}/infer", "/ofrep/v1/evaluate/flags", "/v2/health/ready",
+         "/openapi.json"]  # fmt: skip
 EXTENSIONS = ["binary_tensor_data"]
 
 
@@ -76,8 +79,8 @@ class App:
         except Exception:
             log.exception("a request failed")
             status, found, more = 500, b'{"error":"the server failed; its log says how"}', (JSON,)
-        length = (b"content-length", b"%d" % len(found))
-        await send({"type": "http.response.start", "status": status, "headers": [length, *more]})
+        length = () if status == 304 else ((b"content-length", b"%d" % len(found)),)  # that of 200 would be its length
+        await send({"type": "http.response.start", "status": status, "headers": [*length, *more]})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else found})
 
     async def _route(self, scope: Scope, headers: Headers, receive: Receive) -> tuple[Any, tuple[Any, ...]]:
@@ -88,6 +91,9 @@ class App:
                 return await self._infer(pipeline, None, headers, receive)
             case ["POST", "v2", "models", pipeline, "versions", version, "infer"]:
                 return await self._infer(pipeline, version, headers, receive)
+            case ["POST", "ofrep", "v1", "evaluate", "flags", *key]:
+                status, text, more = await self._flags("/".join(key), headers, receive)
+                return (status, text), more
             case ["GET" | "HEAD", "v2", "health", "live"]:
                 return b'{"live":true}', (JSON,)
             case ["GET" | "HEAD", "v2", "health", "ready"]:
@@ -99,7 +105,10 @@ class App:
                 return to_json(document(known, secured=self.inference.access.configured)), (JSON,)
             case ["GET" | "HEAD", "v2", "models", pipeline, *rest] if len(rest) in (0, 1, 2, 3):
                 return await self._model(pipeline, rest, headers)
-            case [_, "predict", _] | [_, "v2", "models", _, "infer"] | [_, "v2", "models", _, "versions", _, "infer"]:
+            case (
+                [_, "predict", _] | [_, "v2", "models", _, "infer"] | [_, "v2", "models", _, "versions", _, "infer"]
+                | [_, "ofrep", "v1", "evaluate", "flags", *_]
+            ):  # fmt: skip
                 raise Refused(405, "is asked by POST", headers=[(b"allow", b"POST")], where=scope["path"][:200])
             case [method, "v2"] | [method, "v2", "health" | "models", _, *_] | [method, "openapi.json"] if (
                 method not in ("GET", "HEAD")
@@ -107,6 +116,11 @@ class App:
                 raise Refused(405, "is asked by GET", headers=[(b"allow", b"GET, HEAD")], where=scope["path"][:200])
         raise Refused(404, "no such path", given=scope["path"][:200],
                       allowed=PATHS)  # fmt: skip
+
+    async def _flags(self, key: str, headers: Headers, receive: Receive) -> ofrep.Reply:
+        if key:
+            return await ofrep.single(self.inference, key, headers, receive)
+        return await ofrep.bulk(self.inference, headers, receive)
 
     async def _model(self, pipeline: str, rest: list[str], headers: Headers) -> tuple[Any, tuple[Any, ...]]:
         _, now = await self.inference.allowed(pipeline, headers)
@@ -159,13 +173,6 @@ class App:
         else:
             asked.rows = _objects(body["rows"], "rows")
         return to_json(_plain(await self.inference.answer(now, asked), pipeline)), (JSON,)
-
-
-def problem(err: Refused) -> dict[str, Any]:
-    """What is refused, for a program and for a person."""
-    parts = {"where": err.where, "given": None if err.given is None else str(err.given)[:200], "allowed": err.allowed,
-             "next_step": err.next_step}  # fmt: skip
-    return {"error": str(err), **{name: value for name, value in parts.items() if value is not None}}
 
 
 def _plain(answer: Answer, pipeline: str) -> dict[str, Any]:

@@ -3,50 +3,48 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from millrace.core.errors import ContractError, Corrupt, DataError, MillraceError, NotFound
 from millrace.models.deployment import load_deployment
 from millrace.serving.in_force import Counter, InForce
-from millrace.serving.versions import Versions
 from millrace.store import ObjectStore, layout
 from millrace.store.plans import Plans, TrafficPlan, Veto
+
+if TYPE_CHECKING:
+    from millrace.serving.versions import Versions
 
 log = logging.getLogger(__name__)
 BEFOREHAND_S = 2.0
 """Seconds that a server which starts may load versions before anybody asks for them."""
 SETTLED = timedelta(seconds=5)
 """After which an object of the same size and time of change is the same: S3 tells that time in whole seconds."""
+STALE_S = 5.0
+"""Seconds without a look after which nobody knows whether the plans are still those in force: looks come once a second,
+and a store that does not answer may hold one for long."""
 
 
-class Follower:
-    """Keeps what is in force of every pipeline, or of some. `look` is called by one thread; `of` by any.
-
-    A plan is in force once its versions are loaded, so that nobody waits for them, as far as memory goes. A challenger
-    that cannot be loaded as it was stored is vetoed; a champion that cannot leaves the last plan in force.
-    """
+class PlanFollower:
+    """Keeps what is in force of every pipeline, or of some, and loads no models: for who asks which version answers.
+    `look` is called by one thread; `of`, `all` and `stale` by any."""
 
     def __init__(
-        self,
-        objects: ObjectStore,
-        versions: Versions,
-        *,
-        only: Collection[str] = (),
+        self, objects: ObjectStore, *, only: Collection[str] = (),
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
-    ) -> None:
-        self.plans, self.versions, self.only, self._now = Plans(objects), versions, frozenset(only), now
+    ) -> None:  # fmt: skip
+        self.plans, self.only, self._now = Plans(objects), frozenset(only), now
         self._in_force: dict[str, InForce] = {}
         self._seen: dict[str, tuple[int, datetime]] = {}
         self._told: dict[str, str] = {}
         self._own: dict[str, set[tuple[int, int]]] = {}
         self._lock = threading.Lock()
-        self._begun: float | None = None
+        self._looked = -math.inf
         self.looked: datetime | None = None
-        self.unfit: list[Veto] = []
-        """ Vetoes of this follower's own that somebody has yet to write. """
 
     def of(self, pipeline: str) -> InForce | None:
         """What is in force of a pipeline; None where it has no plan."""
@@ -56,6 +54,11 @@ class Follower:
         """What is in force of every pipeline."""
         return list(self._in_force.values())
 
+    def stale(self, pipeline: str = "") -> bool:
+        """Whether another plan of a pipeline, or of any, may have been decided than is known here: the last look did
+        not read it, or is long ago."""
+        return "" in self._told or pipeline in self._told or monotonic() - self._looked > STALE_S
+
     def look(self) -> None:
         """Read what has changed. Raises nothing: a store that does not answer is told once, and changes nothing."""
         try:
@@ -63,6 +66,9 @@ class Follower:
             vetoes = [o.key for o in self.plans.objects.list(layout.VETOES)]
         except (MillraceError, OSError) as err:
             self._tell("", f"the store does not answer, the plans stay as they are: {err}")
+            return
+        if self._in_force and not listed:  # a folder that is no longer mounted, say
+            self._tell("", "the store has no plans any more, and those of before stay as they are")
             return
         self._tell("", None)
         spoken: dict[str, set[tuple[int, int]]] = {}
@@ -77,14 +83,9 @@ class Follower:
                 self._tell(pipeline, None)
             except (MillraceError, OSError) as err:
                 self._tell(pipeline, f"the plan cannot be followed, the last one stays: {err}")
-        self.looked = self._now()
-
-    def veto(self, pipeline: str, generation: int, version: int) -> None:
-        """Let a veto of this server count at once, whatever becomes of its object in the store."""
-        with self._lock:
-            self._own.setdefault(pipeline, set()).add((generation, version))
-            if (now := self._in_force.get(pipeline)) is not None:
-                self._in_force[pipeline] = self._less(now.written, now, frozenset())
+        for pipeline in self._in_force.keys() - {layout.plan_of(key) for key in listed}:
+            self._tell(pipeline, "the plan is gone from the store, the last one stays")
+        self._looked, self.looked = monotonic(), self._now()
 
     def _follow(self, pipeline: str, stamp: tuple[int, datetime], spoken: set[tuple[int, int]]) -> None:
         now = self._in_force.get(pipeline)
@@ -97,14 +98,66 @@ class Follower:
         if written is None:
             return
         if now is None or written.generation != now.written.generation:
-            self._load(written, again=now is not None)
+            self._prepare(written, again=now is not None)
         vetoed = _of(written, spoken)
         with self._lock:
             now = self._in_force.get(pipeline)
             if now is None or now.written.generation != written.generation or vetoed - now.vetoed:
                 self._in_force[pipeline] = self._less(written, now, vetoed)
 
-    def _load(self, plan: TrafficPlan, again: bool) -> None:
+    def _prepare(self, plan: TrafficPlan, again: bool) -> None:
+        """Make ready for a plan before it is in force; `again`: the pipeline had one before."""
+
+    def _counted(self, plan: TrafficPlan) -> tuple[Counter, tuple[str, ...]]:
+        """What counts under a plan, and the join keys of its entity."""
+        return Counter(plan, ()), ()
+
+    def _less(self, written: TrafficPlan, before: InForce | None, vetoed: frozenset[int]) -> InForce:
+        vetoed = vetoed | _of(written, self._own.get(written.pipeline, set()))
+        if before is not None and before.written.generation == written.generation:
+            vetoed, counter, entity = vetoed | before.vetoed, before.counter, before.entity
+        else:
+            counter, entity = self._counted(written)
+        plan = written.less(vetoed)
+        if plan.generation > 1 or vetoed:
+            log.info("%s: plan %s in force: %s", plan.pipeline, plan.generation, words(plan))
+        return InForce(plan=plan, written=written, vetoed=vetoed, counter=counter, entity=entity)
+
+    def _tell(self, about: str, what: str | None) -> None:
+        """Say something once, until it is over."""
+        if what is None:
+            if self._told.pop(about, None) is not None:
+                log.warning("%s: the plans are followed again", about or "store")
+        elif self._told.get(about) != what:
+            self._told[about] = what
+            log.error("%s: %s", about or "store", what)
+
+
+class Follower(PlanFollower):
+    """Follows plans and loads what they name.
+
+    A plan is in force once its versions are loaded, so that nobody waits for them, as far as memory goes. A challenger
+    that cannot be loaded as it was stored is vetoed; a champion that cannot leaves the last plan in force.
+    """
+
+    def __init__(
+        self, objects: ObjectStore, versions: Versions, *, only: Collection[str] = (),
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:  # fmt: skip
+        super().__init__(objects, only=only, now=now)
+        self.versions = versions
+        self._begun: float | None = None
+        self.unfit: list[Veto] = []
+        """ Vetoes of this follower's own that somebody has yet to write. """
+
+    def veto(self, pipeline: str, generation: int, version: int) -> None:
+        """Let a veto of this server count at once, whatever becomes of its object in the store."""
+        with self._lock:
+            self._own.setdefault(pipeline, set()).add((generation, version))
+            if (now := self._in_force.get(pipeline)) is not None:
+                self._in_force[pipeline] = self._less(now.written, now, frozenset())
+
+    def _prepare(self, plan: TrafficPlan, again: bool) -> None:
         """Load what a plan names: of a pipeline that is served already always, of others while memory and time allow;
         the rest is loaded when it is asked for."""
         champion = plan.arms[0].version if plan.arms else None
@@ -126,28 +179,12 @@ class Follower:
                     )
                 )  # fmt: skip
 
-    def _less(self, written: TrafficPlan, before: InForce | None, vetoed: frozenset[int]) -> InForce:
-        vetoed = vetoed | _of(written, self._own.get(written.pipeline, set()))
-        if before is not None and before.written.generation == written.generation:
-            vetoed, counter, entity = vetoed | before.vetoed, before.counter, before.entity
-        else:
-            first = next(iter(written.versions), None)
-            deployment = None if first is None else load_deployment(self.plans.objects, first.deployment)
-            counter = Counter(written, deployment.bins if deployment else ())
-            entity = deployment.entity if deployment else ()
-        plan = written.less(vetoed)
-        if plan.generation > 1 or vetoed:
-            log.info("%s: plan %s in force: %s", plan.pipeline, plan.generation, words(plan))
-        return InForce(plan=plan, written=written, vetoed=vetoed, counter=counter, entity=entity)
-
-    def _tell(self, about: str, what: str | None) -> None:
-        """Say something once, until it is over."""
-        if what is None:
-            if self._told.pop(about, None) is not None:
-                log.warning("%s: the plans are followed again", about or "store")
-        elif self._told.get(about) != what:
-            self._told[about] = what
-            log.error("%s: %s", about or "store", what)
+    def _counted(self, plan: TrafficPlan) -> tuple[Counter, tuple[str, ...]]:
+        first = next(iter(plan.versions), None)
+        if first is None:
+            return super()._counted(plan)
+        deployment = load_deployment(self.plans.objects, first.deployment)
+        return Counter(plan, deployment.bins), deployment.entity
 
 
 def words(plan: TrafficPlan) -> str:

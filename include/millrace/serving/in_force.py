@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from millrace.rules.guards import BINS, MOST, Counts, Side, sampled
@@ -131,14 +132,34 @@ class InForce:
             return arms[0].version, plan.former.version
         return None
 
+    @property
+    def stopped(self) -> bool:
+        """Whether a person has stopped the pipeline: no model answers."""
+        return self.plan.toggles.stopped
+
+    @cached_property
+    def forced(self) -> Arm | None:
+        """The version that a person lets answer everything, where it may answer."""
+        number = self.plan.toggles.version
+        return None if number is None else self.version(number)
+
+    @cached_property
+    def met(self) -> tuple[Arm | None, Arm | None]:
+        """Whom units meet, and whom the second one's share of them meets instead; None: none. Requests and flags ask
+        it alike: it says once what the plan, its vetoes and a person's switches come to."""
+        if self.stopped:
+            return None, None
+        if self.forced is not None:
+            return self.forced, None
+        first, second = (*self.plan.arms, None, None)[:2]
+        return first, second
+
     def arm(self, unit: str) -> Arm | None:
         """The version that a unit meets; None where none answers."""
-        arms = self.plan.arms
-        if (forced := self.plan.toggles.version) is not None and (arm := self.version(forced)) is not None:
-            return arm
-        if len(arms) > 1 and meets_new(self.plan.salt, unit, arms[1].share):
-            return arms[1]
-        return arms[0] if arms else None
+        first, second = self.met
+        if second is not None and meets_new(self.plan.salt, unit, second.share):
+            return second
+        return first
 
     def version(self, number: int) -> Arm | None:
         """An arm by its version, where it may answer."""

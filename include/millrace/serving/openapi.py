@@ -8,6 +8,7 @@ from millrace import __version__
 from millrace.models.encoding import Feature
 from millrace.rules.numbers import LARGEST
 from millrace.serving.encoding import whole_numbers
+from millrace.serving.flags import FLAGS, keys
 from millrace.serving.in_force import InForce
 from millrace.serving.inference import LONGEST_ID, NAME
 from millrace.serving.protocol import DATATYPES, datatype
@@ -18,7 +19,7 @@ ERRORS = {
     "400": "The request is wrong: which field or header, what was given, what is allowed.",
     "401": "No token, or one that is not known.",
     "403": "Not allowed to this caller.",
-    "404": "No such pipeline or version, or an entity without features.",
+    "404": "No such pipeline, version or flag, or an entity without features.",
     "408": "The body did not come in time.",
     "413": "The body is too large, or has too many rows.",
     "415": "The body is packed in a way that is not read.",
@@ -40,6 +41,8 @@ _VERSION: Json = {
     "name": "x-version", "in": "header", "required": False, "schema": {"type": "integer", "minimum": 1},
     "description": "The version that shall answer; only testers choose another than the champion.",
 }  # fmt: skip
+_FLAGS = "/ofrep/v1/evaluate/flags"
+_TYPES = {bool: "boolean", int: "integer", str: "string"}
 
 
 def document(known: list[tuple[InForce, Ready | None]], *, secured: bool) -> Json:
@@ -52,6 +55,7 @@ def document(known: list[tuple[InForce, Ready | None]], *, secured: bool) -> Jso
         "/v2/health/live": {"get": _get("Whether the server lives.", _state("live"), open_to_all=True)},
         "/v2/health/ready": {"get": _get("Whether it answers.", _state("ready"), open_to_all=True, unready=True)},
         "/openapi.json": {"get": _get("This document.", {"type": "object"})},
+        _FLAGS: {"post": _evaluate("All flags of these pipelines, OpenFeature's protocol.", _BULK, bulk=True)},
     }
     for now, ready in known:
         name = now.plan.pipeline
@@ -62,6 +66,8 @@ def document(known: list[tuple[InForce, Ready | None]], *, secured: bool) -> Jso
             paths[path] = {"get": _get(f"What {name} takes and gives.", {"type": "object"}, versioned=versioned)}
             paths[f"{path}/ready"] = {"get": _get(f"Whether {name} answers.", {"type": "object"}, versioned=versioned)}
             paths[f"{path}/infer"] = {"post": _infer(now, features, versioned)}
+        for key, kind in zip(keys(name), FLAGS.values(), strict=True):
+            paths[f"{_FLAGS}/{key}"] = {"post": _evaluate(f"The flag {key}.", _flag({"type": _TYPES[kind]}))}
     made: Json = {
         "openapi": "3.1.0", "info": {"title": "Millrace predictions", "version": __version__}, "paths": paths,
     }  # fmt: skip
@@ -123,6 +129,39 @@ def _infer(now: InForce, features: tuple[Feature, ...], versioned: bool) -> Json
     binary = {"schema": {"type": "string", "contentEncoding": "binary"}}
     made["responses"]["200"]["content"]["application/octet-stream"] = binary
     return made
+
+
+def _flag(value: Json) -> Json:
+    return {
+        "type": "object", "required": ["key", "reason", "variant", "metadata"],
+        "properties": {
+            "key": {"type": "string"}, "value": value, "reason": {"enum": ["STATIC", "SPLIT", "DISABLED", "STALE"]},
+            "variant": {"type": "string"}, "metadata": {"type": "object"},
+        },
+    }  # fmt: skip
+
+
+_FAILED: Json = {"type": "object", "required": ["key", "errorCode"],
+                 "properties": {"errorCode": {"type": "string"}, "errorDetails": {"type": "string"}}}  # fmt: skip
+_BULK: Json = {"type": "object", "required": ["flags"], "properties": {"flags": {
+    "type": "array", "items": {"anyOf": [_flag({"type": list(_TYPES.values())}), _FAILED]}}}}  # fmt: skip
+
+
+def _evaluate(summary: str, schema: Json, *, bulk: bool = False) -> Json:
+    key = {"type": "string", "description": "The unit, as requests name it in x-unit, or else the entity."}
+    context = {"type": ["object", "null"], "properties": {"targetingKey": key}}
+    body = {"type": "object", "properties": {"context": context}}
+    responses = _responses(schema, ["400", "401", "403", "404", "408", "413", "415", "500", "503"])
+    parameters: list[Json] = []
+    if bulk:
+        responses["304"] = {"description": "The flags are what if-none-match names."}
+        responses["200"]["headers"] = {"etag": {"schema": {"type": "string"}}}
+        parameters.append({"name": "if-none-match", "in": "header", "required": False, "schema": {"type": "string"}})
+    return {
+        "summary": summary, "parameters": parameters, "responses": responses,
+        "requestBody": {"required": False, "content": {"application/json": {
+            "schema": body, "examples": {"unit": {"value": {"context": {"targetingKey": "v1"}}}}}}},
+    }  # fmt: skip
 
 
 def _value(feature: Feature) -> Json:

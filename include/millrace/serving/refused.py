@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from millrace.core.errors import MillraceError
 
@@ -36,3 +37,10 @@ class Refused(MillraceError):
     def of(cls, status: int, err: MillraceError) -> Refused:
         """The same words under a status."""
         return cls(status, err.message, where=err.where, given=err.given, allowed=err.allowed, next_step=err.next_step)
+
+
+def problem(err: Refused) -> dict[str, Any]:
+    """What is refused, for a program and for a person."""
+    parts = {"where": err.where, "given": None if err.given is None else str(err.given)[:200], "allowed": err.allowed,
+             "next_step": err.next_step}  # fmt: skip
+    return {"error": str(err), **{name: value for name, value in parts.items() if value is not None}}

@@ -77,7 +77,7 @@ class LocalStore:
         """Objects whose key begins with prefix, in key order."""
         folder = self.path / prefix.rpartition("/")[0]
         found = []
-        for base, folders, names in os.walk(folder):
+        for base, folders, names in os.walk(folder, onerror=self._unread):
             folders[:] = [f for f in folders if f != ".locks"]
             for name in names:
                 if name.startswith(TEMPORARY):
@@ -91,6 +91,11 @@ class LocalStore:
                         continue
                     found.append(Object(key, stat.st_size, datetime.fromtimestamp(stat.st_mtime, UTC)))
         yield from sorted(found, key=lambda o: o.key)
+
+    def _unread(self, err: OSError) -> None:
+        """A folder that is gone has no objects; what may not be read, or is no folder, is no store without objects."""
+        if not isinstance(err, FileNotFoundError | NotADirectoryError) or self.path.is_file():
+            raise err
 
     def delete(self, key: str) -> None:
         """Remove an object and folders that become empty."""
