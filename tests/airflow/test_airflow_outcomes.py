@@ -11,6 +11,7 @@ from support.project import PIPELINE, snapshot
 from support.rolling import Served
 
 from millrace.airflow.runtime import outcomes
+from millrace.cli.rollout import status as lines
 from millrace.spec.serving import ServingSpec
 from millrace.store import SnapshotStore
 
@@ -88,3 +89,55 @@ def test_what_was_erased_is_left_out(judged: Served):
     current = site.tables.resolve(f"{PIPELINE}/served", BEGAN.date().isoformat())
     SnapshotStore(site.objects).erase(current.uri, current.snapshot, "subjects withdrew")
     assert "over 29 blocks" in asked(judged, **SHADOW).words
+
+
+AB = """
+serving:
+  rollout: {strategy: ab, shadow: null, metric: ordered, minimum_effect: 0.3, longest: P60D, watch: PT0S}
+"""
+
+
+def test_an_experiment_has_a_report_while_it_waits_and_in_the_event_that_ends_it(house, monkeypatch, capsys):
+    served = Served(house.site.tree.root, monkeypatch, AB)
+    outcomes._known.cache_clear()
+    served.first()
+    served.opened(NEW)
+    assert served.stage(NEW, 1) == "waits"
+    rollout = served.ledger.rollout(PIPELINE)
+    began = datetime.fromisoformat(rollout.began)
+
+    def days(first: int, last: int) -> None:  # who met the new version orders; one value is none that the spec allows
+        for day in range(first, last):
+            asked, key = began + timedelta(days=day), (began + timedelta(days=day)).date().isoformat()
+            met = [NEW if n % 2 else OLD for n in range(6)]
+            answers = [
+                {"request_id": f"{day}-{n}", "row": 0, "asked": asked, "unit": f"{day}-{n}", "version": version,
+                 "role": "champion", "prediction": 0.5, "visit_id": f"{day}-{n}"} for n, version in enumerate(met)
+            ]  # fmt: skip
+            known = [
+                {"visit_id": f"{day}-{n}", "event_timestamp": began - timedelta(hours=3),
+                 "ordered": float(version == NEW) + (n == day == 1)} for n, version in enumerate(met)
+            ]  # fmt: skip
+            site = served.site
+            site.tables.move(f"{PIPELINE}/served", key, snapshot(site, pa.Table.from_pylist(answers), "served", key))
+            site.tables.move(f"{PIPELINE}/features", key, snapshot(site, pa.Table.from_pylist(known), "features", key))
+
+    def status() -> str:
+        return "\n".join(lines(served.ledger, served.site.objects, PIPELINE))
+
+    assert "experiment: ordered more than the champion's is unknown" in status()
+    days(0, 5)
+    assert served.stage(NEW, 1) == "waits"
+    for text in (status(), capsys.readouterr().out):
+        assert "new version, 2: 15 units with outcomes, mean 1 [" in text
+        assert "split: 50.0% of 30 units met the new version, 50.0% planned; as planned" in text
+        assert "5 are there, about 22 more at 6 units a day" in text
+        assert "WARNING: 1 of 30 values lie outside low to high" in text
+    assert served.in_store().arms[1].version == NEW
+
+    days(5, 30)
+    assert served.stage(NEW, 1) == "step"
+    served.promoted(NEW)
+    kept = served.ledger.rollout(PIPELINE).seen["experiment"]
+    assert (kept["days"], kept["new"]["units"], kept["outside"], kept["days_needed"]) == (30, 90, 1, 27)
+    assert "rule: the interval lies above 0: promoted" in status() and "{'metric'" not in status()

@@ -1,14 +1,13 @@
-"""Outcomes say that a version is no worse, worse, or nothing yet; and of an experiment, whether it was worth it."""
+"""Outcomes say that a version is no worse, worse, or nothing yet."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from millrace.rules.outcomes import experiment as judge_experiment
 from millrace.rules.outcomes import paired as judge_paired
 from millrace.rules.paired import Loss
-from millrace.spec.serving import ABRollout, Outcomes
+from millrace.spec.serving import Outcomes
 
 NEW, OLD = 2, 1
 
@@ -17,10 +16,10 @@ def days(values) -> dict[str, float]:
     return {f"2024-{n // 28 + 1:02d}-{n % 28 + 1:02d}": float(value) for n, value in enumerate(values)}
 
 
-def of(new: dict[str, float], old: dict[str, float], apart: bool = False) -> list[Loss]:
-    """A request a day that both versions answered, or `apart` one of each."""
+def of(new: dict[str, float], old: dict[str, float]) -> list[Loss]:
+    """A request a day that both versions answered."""
     return [
-        Loss(request=(f"{day} {version if apart else ''}", 0), version=version, block=day, value=value)
+        Loss(request=(day, 0), version=version, block=day, value=value)
         for version, values in ((NEW, new), (OLD, old))
         for day, value in values.items()
     ]
@@ -28,10 +27,6 @@ def of(new: dict[str, float], old: dict[str, float], apart: bool = False) -> lis
 
 def paired(new, old, rule):
     return judge_paired(of(new, old), NEW, OLD, rule)
-
-
-def experiment(new, old, rule):
-    return judge_experiment(of(new, old, apart=True), NEW, OLD, rule)
 
 
 def noisy(seed: int, count: int, level: float, spread: float = 0.02) -> dict[str, float]:
@@ -63,12 +58,3 @@ def test_losses_of_nothing_are_equal_and_those_that_are_no_numbers_refused():
     assert paired(nothing, nothing, Outcomes(tolerance=0.1)).better is True
     with pytest.raises(ValueError, match="cannot be compared"):
         paired(days([float("nan")]), days([0.1]), Outcomes())
-
-
-def test_an_experiment_is_won_not_worth_it_or_unknown():
-    rule = ABRollout(strategy="ab", metric="bought", minimum_effect=0.1)
-    old = noisy(1, 100, 0.2)
-    assert experiment(noisy(2, 100, 0.5), old, rule).better is True
-    lost = experiment(noisy(2, 300, 0.2), noisy(1, 300, 0.2), rule)
-    assert lost.better is False and "worth promoting for from 0.1" in lost.words
-    assert experiment(noisy(2, 3, 0.3), noisy(1, 3, 0.2), rule).better is None

@@ -37,6 +37,7 @@ def test_the_keys_are_pinned():
     assert layout.table("p/features") == "tables/p/features/"
     assert layout.pointer("p/features", "2024-01-01") == "tables/p/features/2024-01-01.json"
     assert layout.partition("tables/p/features/2024-01-01.json") == "2024-01-01"
+    assert layout.experiment("p", 3) == "experiments/p/3.json"
     assert layout.model("p", SHA) == f"models/p/{HEX}/"
     assert layout.document("evidence", "p", SHA, "evidence.json") == f"evidence/p/{HEX}/evidence.json"
     assert layout.card("p", SHA) == f"reports/p/{HEX}/card.html"

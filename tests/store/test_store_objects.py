@@ -98,6 +98,13 @@ def test_an_s3_server_that_is_away_is_unavailable(monkeypatch):
         open_store("s3://bucket/x").get("k")
 
 
+def test_a_store_that_is_no_folder_is_not_empty_and_one_that_is_not_there_yet_is(tmp_path):
+    assert list(open_store(tmp_path / "store").list()) == []
+    (tmp_path / "store").write_text("a file where the folder should be")
+    with pytest.raises(NotADirectoryError):
+        list(open_store(tmp_path / "store").list("plans/"))
+
+
 def test_a_store_that_cannot_be_written_says_so(tmp_path):
     (tmp_path / "store").write_text("a file where the folder should be")
     with pytest.raises(StoreError):

@@ -94,7 +94,7 @@ def _pipeline(tree: ProjectTree, pipeline: str, environments: list[str], files: 
         here = attempt(problems, lambda name=name: Placed.of(tree, name, pipeline, spec))  # type: ignore[misc]
         placed += [here] if here is not None else []
     problems += check_installed(tree, found, placed)
-    if all(found.knows(key) for key in ("partition", "label", "training", "monitoring")):
+    if all(found.knows(key) for key in ("partition", "label", "training", "monitoring", "serving")):
         problems += check_triggers(tree, spec)
     made = _made(sql, found, problems) if sql.is_file() else None
     known = {name: source for name, source in spec.sources.items() if found.knows_columns(name)}

@@ -1,16 +1,18 @@
-"""What pipeline.yaml asks for and its windows can never give: reasons to retrain, and duels."""
+"""What pipeline.yaml asks for and its windows can never give: reasons to retrain, duels, and experiments."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from zoneinfo import ZoneInfo
 
 from millrace.rules.blocks import MINIMUM_BLOCKS
 from millrace.rules.duel import FEWEST
+from millrace.rules.experiment import days_needed
 from millrace.spec import PipelineSpec, ProjectTree
 from millrace.spec.durations import Duration
+from millrace.spec.serving import ABRollout
 from millrace.spec.yaml_file import line_of
 
 _LOOKED_AT = 100
@@ -18,11 +20,12 @@ _LOOKED_AT = 100
 
 
 def check_triggers(tree: ProjectTree, spec: PipelineSpec) -> list[str]:
-    """One line for each reason of `monitoring.retrain_on` that can never come true, and for duels never judged."""
+    """One line for each reason of `monitoring.retrain_on` that can never come true, for duels never judged, and for an
+    experiment that cannot be won."""
     path = tree.folder(spec.name) / "pipeline.yaml"
     return [
         f"{path}:{line_of(path, *loc)}: {'.'.join(loc)}: {text}"
-        for loc, text in (*_unable(spec), *_unjudged(spec))
+        for loc, text in (*_unable(spec), *_unjudged(spec), *_unwon(spec))
     ]  # fmt: skip
 
 
@@ -89,6 +92,24 @@ def _unjudged(spec: PipelineSpec) -> Iterator[tuple[tuple[str, ...], str]]:
             "window, hold out a larger share, or hold out shorter blocks"
         )
         yield ("training", "holdout"), text
+
+
+def _unwon(spec: PipelineSpec) -> Iterator[tuple[tuple[str, ...], str]]:
+    rule = spec.serving.rollout if spec.serving is not None else None
+    if not isinstance(rule, ABRollout) or spec.label is None:
+        return
+    began = datetime(2024, 1, 1, tzinfo=UTC)
+    days = max(0, (spec.label.known_after.before(rule.longest.after(began)) - began).days)
+    needed = days_needed(rule, 0.0)
+    if needed is None or needed > days:
+        most = "no number of days" if needed is None else f"{needed} days"
+        text = (
+            f"the experiment can never be won: {most} of outcomes show an effect of {rule.minimum_effect:g} of a "
+            f"metric from {rule.low:g} to {rule.high:g}, even where no day differs from the next, and {days} are known "
+            f"after {rule.longest} (label.known_after: {spec.label.known_after}); wait longer, say closer bounds (low, "
+            "high) if the metric keeps them, or ask for a larger effect"
+        )
+        yield ("serving", "rollout", "longest" if "longest" in rule.model_fields_set else "minimum_effect"), text
 
 
 def _blocks(count: int, block: str) -> str:

@@ -6,12 +6,14 @@ store, and what it needs of Airflow the rollback DAG does by itself.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from millrace.core.errors import LedgerError, MillraceError
 from millrace.ledger import ArmRecord, Ledger, Planned, RolledBack, Rollout, rollout_words
 from millrace.ledger.rollouts import Steering
+from millrace.rules.experiment import told
 from millrace.store import ObjectStore
 from millrace.store.plans import Plans, TrafficPlan, Veto
 
@@ -28,10 +30,11 @@ def status(ledger: Ledger, objects: ObjectStore, pipeline: str) -> Iterator[str]
     if rollout is not None:
         since = f"since {rollout.began[:19]} UTC"
         yield f"rollout {rollout.id} of version {rollout.version}: {rollout_words(rollout)}, {since}"
-        seen = {name: value for name, value in rollout.seen.items() if name != "guards"}
+        seen = {name: value for name, value in rollout.seen.items() if name not in ("guards", "experiment")}
         if seen:
             yield f"  moved here on: {', '.join(f'{name} {value}' for name, value in seen.items())}"
         yield from (f"  {guard}" for guard in rollout.seen.get("guards", ()))
+        yield from _experiment(rollout, Plans(objects).experiment(pipeline, rollout.since))
     plans = Plans(objects)
     copy = plans.get(pipeline)
     if copy is None or copy.generation != planned.generation:
@@ -100,6 +103,17 @@ def _traffic(planned: Planned) -> Iterator[str]:
         yield "STOPPED: no model answers"
     if planned.toggles.version is not None:
         yield f"FORCED: version {planned.toggles.version} answers everything"
+
+
+def _experiment(rollout: Rollout, standing: bytes | None) -> Iterator[str]:
+    """The report of an experiment: that which the rollout was moved on, or else how it stands."""
+    kept = rollout.seen
+    if rollout.state == "step" and standing is not None:
+        kept = {"experiment": json.loads(standing)}
+    found = told(kept)
+    if found:
+        yield "  experiment: " + found[0]
+        yield from (f"    {line}" for line in found[1:])
 
 
 def _arm(arm: ArmRecord) -> str:

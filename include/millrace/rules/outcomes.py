@@ -1,4 +1,5 @@
-"""Outcomes: whether two versions that predicted the same rows, or each its own units, differ by what came of it. Pure.
+"""Outcomes: whether two versions that predicted the same rows differ by what came of it. Pure. Of those that
+answered units of their own see `experiment`.
 
 A figure for each block of time, since rows of one block hang together, judged at any time by a confidence sequence of
 their mean (`sequential.Bets`).
@@ -9,10 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from millrace.rules.paired import Loss, arm_outcomes, paired_losses
+from millrace.rules.paired import Loss, paired_losses
 from millrace.rules.rollout import Verdict
 from millrace.rules.sequential import Bets
-from millrace.spec.serving import ABRollout, Outcomes
+from millrace.spec.serving import Outcomes
 
 
 def paired(losses: Iterable[Loss], new: int, old: int, rule: Outcomes) -> Verdict:
@@ -30,26 +31,6 @@ def paired(losses: Iterable[Loss], new: int, old: int, rule: Outcomes) -> Verdic
         return Verdict(True, f"no worse: {said}")
     if interval[0] > rule.tolerance:
         return Verdict(False, f"worse: {said}")
-    return Verdict(None, said)
-
-
-def experiment(outcomes: Iterable[Loss], new: int, old: int, rule: ABRollout) -> Verdict:
-    """Whether a version is better by its metric, over the units of each.
-
-    It is better once the interval of the mean difference lies above 0, and not worth it once that lies below the least
-    effect that is.
-    """
-    width = rule.high - rule.low
-    arms = arm_outcomes(outcomes, new=new, old=old)
-    values = [min(max(each.difference, -width), width) for each in arms.values()]
-    interval, words = _interval(values, rule.alpha, 1, -width, width)
-    said = f"{rule.metric} more than the champion's by {words}, worth promoting for from {rule.minimum_effect:g}"
-    if interval is None:
-        return Verdict(None, said)
-    if interval[1] < rule.minimum_effect:
-        return Verdict(False, f"not better: {said}")
-    if interval[0] > 0:
-        return Verdict(True, f"better: {said}")
     return Verdict(None, said)
 
 

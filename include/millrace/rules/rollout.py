@@ -47,10 +47,12 @@ class Standing:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What outcomes say: `better` True or False once they do, and in what words."""
+    """What outcomes say: `better` True or False once they do, and in what words. Of an experiment they are all
+    in its report (`experiment.Report`)."""
 
     better: bool | None
     words: str
+    report: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,8 @@ def decide(
     seen = _seen(stage, standing, own, findings, now)
     if outcomes is not None:
         seen["outcomes"] = outcomes.words
+        if outcomes.report:
+            seen["experiment"] = dict(outcomes.report)
     if vetoes:
         return Answer("stop", vetoes[0], harm=True, seen=seen)
     for finding in findings:

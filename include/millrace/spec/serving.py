@@ -162,10 +162,13 @@ class ABRollout(_Rollout):
     strategy: Literal["ab"]
     share: float = Field(default=0.5, gt=0, lt=1, description="Share of the units that the new version answers.")
     metric: Name = Field(description="Column of the outcomes, a number or a boolean, of which more is better.")
-    low: float = Field(default=0.0, description="Least value of the metric.")
-    high: float = Field(default=1.0, description="Largest value of the metric.")
+    low: float = Field(default=0.0, description="Least value of the metric; a lower one counts as this, and is told.")
+    high: float = Field(default=1.0, description="Largest value of the metric; a higher one counts as this.")
     minimum_effect: float = Field(gt=0, description="Difference of the means that is worth promoting for.")
-    power: float = Field(default=0.8, gt=0.5, lt=1, description="With which `longest` was chosen; reported.")
+    power: float = Field(
+        default=0.8, gt=0.5, lt=1,
+        description="Chance of seeing the minimum effect where it is true; the report says how long that takes.",
+    )  # fmt: skip
     alpha: float = Field(default=0.05, gt=0, lt=0.5, description="Chance of a wrong verdict, over all looks.")
     longest: Duration = Field(default=Duration("P28D"), description="After which the champion stays.")
 

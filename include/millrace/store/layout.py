@@ -44,6 +44,11 @@ def pointer(table_name: str, partition: str) -> str:
     return f"{table(table_name)}{partition}.json"
 
 
+def experiment(pipeline: str, since: int) -> str:
+    """How the experiment of the rollout that began with a generation stands."""
+    return f"experiments/{pipeline}/{since}.json"
+
+
 def partition(pointer_key: str) -> str:
     """The partition whose pointer has this key."""
     return pointer_key.rpartition("/")[2].removesuffix(".json")

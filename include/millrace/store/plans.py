@@ -172,6 +172,18 @@ class Plans:
                 continue
         return found
 
+    def put_experiment(self, pipeline: str, since: int, report: bytes) -> None:
+        """Replace how the experiment stands of the rollout that began with a generation, where it has changed."""
+        if self.experiment(pipeline, since) != report:
+            self.objects.put(layout.experiment(pipeline, since), report)
+
+    def experiment(self, pipeline: str, since: int) -> bytes | None:
+        """How that experiment stands, None where nobody has looked yet."""
+        try:
+            return self.objects.get(layout.experiment(pipeline, since))
+        except NotFound:
+            return None
+
     def _veto(self, key: str) -> Veto:
         try:
             return Veto.model_validate_json(self.objects.get(key))

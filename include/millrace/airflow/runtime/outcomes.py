@@ -15,7 +15,8 @@ from typing import Any
 
 from millrace.airflow.runtime.site import Site
 from millrace.ledger import Rollout
-from millrace.rules.outcomes import experiment, paired
+from millrace.rules.experiment import report
+from millrace.rules.outcomes import paired
 from millrace.rules.paired import Loss
 from millrace.rules.rollout import Verdict
 from millrace.spec.serving import ABRollout, ServingSpec
@@ -36,10 +37,12 @@ def outcomes_of(site: Site, serving: ServingSpec, rollout: Rollout) -> Verdict:
     if rollout.former is None:
         return Verdict(None, "there is no champion to compare with")
     metric = rule.metric if rollout.state == "step" and isinstance(rule, ABRollout) else None
-    known = _known(str(site.tree.root), site.name, _published(site), rollout.began, metric, _as_of())
+    as_of = _as_of()
+    known = _known(str(site.tree.root), site.name, _published(site), rollout.began, metric, as_of)
     if metric is not None:
         assert isinstance(rule, ABRollout)
-        return experiment(known, rollout.version, rollout.former, rule)
+        began, now = datetime.fromisoformat(rollout.began), datetime.fromisoformat(as_of)
+        return report(known, rollout.version, rollout.former, rule, began=began, now=now).verdict
     assert rule.shadow is not None and rule.shadow.outcomes is not None
     return paired(known, rollout.version, rollout.former, rule.shadow.outcomes)
 

@@ -8,9 +8,12 @@ from datetime import UTC, datetime
 from millrace.airflow.runtime.outcomes import outcomes_of
 from millrace.airflow.runtime.site import Site
 from millrace.airflow.runtime.traffic import counts, vetoes_against, words_of
+from millrace.core.canonical import canonical_json
 from millrace.ledger import Rollout, rollout_words
+from millrace.rules.experiment import told
 from millrace.rules.rollout import Answer, Standing, decide, stage_at
 from millrace.spec.serving import ServingSpec
+from millrace.store.plans import Plans
 
 
 @dataclass(frozen=True)
@@ -30,9 +33,17 @@ class Look:
         """For a person."""
         return rollout_words(self.rollout) if self.answer is None else self.answer.why
 
+    @property
+    def lines(self) -> list[str]:
+        """The report of an experiment, line by line."""
+        return [] if self.answer is None else told(self.answer.seen)
+
 
 def look(site: Site, rollout: Rollout) -> Look:
-    """What the rule says of a rollout now, by the spec that it began with."""
+    """What the rule says of a rollout now, by the spec that it began with.
+
+    The report of an experiment is left in the store, where `millrace rollout status` reads it.
+    """
     planned = site.ledger.plan(site.name)
     if not rollout.open or planned is None:
         return Look(rollout, None)
@@ -49,12 +60,15 @@ def look(site: Site, rollout: Rollout) -> Look:
         paused_by=f"{rollout.by} ({rollout.reason})",
     )
     asked = stage_at(serving, stage).outcomes
+    outcomes = outcomes_of(site, serving, rollout) if asked else None
+    if outcomes is not None and outcomes.report:
+        Plans(site.objects).put_experiment(site.name, rollout.since, canonical_json(outcomes.report))
     answer = decide(
         serving,
         standing,
         counts(site, rollout.since, planned.generation),
         vetoes=[words_of(veto) for veto in vetoes_against(site, planned, rollout.version)],
-        outcomes=outcomes_of(site, serving, rollout) if asked else None,
+        outcomes=outcomes,
         now=datetime.now(UTC),
     )
     return Look(rollout, answer)

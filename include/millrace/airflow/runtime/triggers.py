@@ -37,24 +37,24 @@ class RolloutTrigger(BaseTrigger):
         """See BaseTrigger."""
         said = ""
         while True:
-            words, waits = await asyncio.to_thread(self._look)
+            words, waits, lines = await asyncio.to_thread(self._look)
             headline = words.partition(";")[0].rstrip("0123456789 ")
             if headline != said:
-                self.log.info("%s: %s", self.pipeline, words)
+                self.log.info("%s: %s", self.pipeline, "\n  ".join([words, *lines]))
                 said = headline
             if not waits:
                 yield TriggerEvent({"look": words})
                 return
             await asyncio.sleep(self.every)
 
-    def _look(self) -> tuple[str, bool]:
+    def _look(self) -> tuple[str, bool, list[str]]:
         from millrace.airflow.runtime.stage import look_again
 
         try:
             found = look_again(Site.at(self.root, self.pipeline), self.rollout)
         except MillraceError as err:
-            return f"cannot look now: {err}", True
-        return ("it has not begun", False) if found is None else (found.words, found.waits)
+            return f"cannot look now: {err}", True, []
+        return ("it has not begun", False, []) if found is None else (found.words, found.waits, found.lines)
 
 
 class VetoTrigger(BaseEventTrigger):

@@ -95,7 +95,7 @@ class RolloutStage(BaseOperator):
             if rollout.stage > self.stage:
                 return self._passed(rollout)
             seen = look(site, rollout)
-            self.log.info("%s version %s: %s", site.name, rollout.version, seen.words)
+            self.log.info("%s version %s: %s", site.name, rollout.version, "\n  ".join([seen.words, *seen.lines]))
             if seen.waits:
                 self._park(rollout)
             if seen.answer is None or seen.answer.action == "stop":
