@@ -169,7 +169,10 @@ def _tried(fault: str, history: list[Rollout], answers: list[Answer], veto: Veto
         errors=sum(each.status != 200 for each in there),
         seconds=round(ended - began, 1),
         timeline=_timeline(answers, began, ended + AFTER_S, before.version),
-        stages=[(round(datetime.fromisoformat(e.began).timestamp() - began, 1), e.state) for e in history[:-1]]
+        stages=[
+            (round(datetime.fromisoformat(e.began).timestamp() - began, 1), "canary" if e.state == "step" else e.state)
+            for e in history[:-1]
+        ]
         + [(round(ended - began, 1), "veto")],
     )
 
