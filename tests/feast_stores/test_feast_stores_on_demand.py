@@ -71,7 +71,18 @@ def test_a_training_set_has_what_one_row_alone_gives(tmp_path: Path) -> None:
     assert result.error is None, result.error
     data = result.outcome.outputs["data"]
     made = SnapshotStore(project.objects).read(data.uri, data.digest)
-    assert made.column_names == ["vehicle", "event_timestamp", "speed", "driver", "pace", "long", "driven", "late"]
+    assert made.column_names == [
+        "vehicle",
+        "event_timestamp",
+        "speed",
+        "driver",
+        "pace",
+        "long",
+        "driven",
+        "late",
+        "made_from.distance",
+        "made_from.tip",
+    ]
     views = on_demand_views(FEATURES, "trips_v1", WHERE)
     by_vehicle = {each["vehicle"]: {**each, "tip": tip} for each, tip in zip(rows, tips, strict=True)}
     for found in made.to_pylist():

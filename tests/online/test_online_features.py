@@ -20,6 +20,7 @@ from support.feast_project import FeastProject, at
 from support.online_kept import START, START_US, Kept, reading
 
 from millrace.core.errors import DataError, SpecError
+from millrace.feast_stores.on_demand import on_demand_views
 from millrace.feast_stores.online_views import online_views
 from millrace.online.features import Row, read
 from millrace.online.views import OnlineView
@@ -86,6 +87,7 @@ def doubled(inputs):
 
 not_online = FeatureService(name="not_online", features=[offline])
 odd_key = FeatureService(name="odd_key", features=[shares])
+at_home = FeatureService(name="at_home", features=[country])
 on_demand = FeatureService(name="on_demand", features=[sales, doubled])
 same_name = FeatureService(
     name="same_name", features=[sales, sales.with_name("there").with_join_key_map({"shop": "to"})],
@@ -227,13 +229,24 @@ def test_a_view_is_compiled_as_plain_values(project: Any) -> None:
         ("nobodys", "lacks a part of it.*nobodys.*millrace apply"),
         ("not_online", "not kept online.*'offline'.*online=True"),
         ("odd_key", "'shares': a join key of this type cannot be served.*share: DOUBLE.*allowed: BYTES, STRING"),
-        ("on_demand", "on-demand feature views.*'doubled'.*transform.sql"),
         ("same_name", "feature of the same name.*'sold'"),
     ],
 )
 def test_what_cannot_be_served_is_refused_with_the_next_step(project: Any, service: str, match: str) -> None:
     with pytest.raises(SpecError, match=match):
         online_views(project.open(), service)
+
+
+def test_what_a_model_computes_is_its_own_and_its_inputs_are_read(project: Any) -> None:
+    store = project.open()
+    assert [view.name for view in online_views(store, "on_demand")] == ["sales"]
+    views = on_demand_views(DEFINITIONS, "on_demand", "feature_repo/trips.py")
+    assert online_views(store, "on_demand", views) == online_views(store, "on_demand")
+    country, sales = online_views(store, "at_home", views)
+    assert [country.name, *(f.name for f in sales.features)] == ["country", "sold"]
+    text = views[0].model_copy(update={"inputs": (views[0].inputs[0].model_copy(update={"type": "STRING"}),)})
+    with pytest.raises(SpecError, match="does not have so.*sales:sold STRING.*sold INT64"):
+        online_views(store, "on_demand", (text,))
 
 
 def test_rows_of_feasts_own_stores_are_refused(project: Any) -> None:

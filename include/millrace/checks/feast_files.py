@@ -64,7 +64,24 @@ def _read(path: str) -> dict[str, Any]:
     except ModuleNotFoundError as err:
         return {"problems": [f"{path}:1: needs '{err.name}', which is not installed here; install millrace[jobs]"]}
     found = attempt(problems, lambda: describe(read_text(Path(path)), path))
+    if found is not None:
+        _compute(found, read_text(Path(path)), path)
     return {"problems": problems, "found": found and asdict(found)}
+
+
+def _compute(found: Definitions, text: str, path: str) -> None:
+    """Note what on-demand features of each service are made from; none is called."""
+    from millrace.feast_stores.on_demand import on_demand_views
+    from millrace.online.on_demand import made_from
+
+    for service in found.services:
+        try:
+            views = on_demand_views(text, service, path)
+        except SpecError as err:
+            found.refused[service] = f"{err.where}: {err.message}" + (f" ({err.given})" if err.given else "")
+        else:
+            found.made_from[service] = [each.name for each in made_from(views)]
+            found.computed[service] = [each.name for view in views for each in view.features]
 
 
 def _definitions(read: dict[str, Any]) -> Definitions:

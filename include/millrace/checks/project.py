@@ -10,6 +10,7 @@ from pathlib import Path
 from millrace.checks.columns import check_columns
 from millrace.checks.feast_files import FeastFiles
 from millrace.checks.installed import check_installed
+from millrace.checks.on_demand import check_on_demand
 from millrace.checks.readable import Readable, read_spec
 from millrace.checks.sql import TYPES, sql_columns, sql_names, sql_syntax
 from millrace.checks.triggers import check_triggers
@@ -107,6 +108,8 @@ def _pipeline(tree: ProjectTree, pipeline: str, environments: list[str], files: 
         why = "transform.sql does not make it"
         problems += check_suite_of(tree, pipeline, spec.features.gate, made, why, others)
     lines, served = check_features(tree, pipeline, found, files, made)
+    if served is not None:
+        lines += check_on_demand(tree, spec, files.describe(tree.features_file(pipeline)), made, placed)
     return problems + lines + check_columns(tree, found, made, served)
 
 

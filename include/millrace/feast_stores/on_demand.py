@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import builtins
 import symtable
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,12 +33,32 @@ def on_demand_views(features_text: str, service: str, where: str) -> tuple[OnDem
     views = {o.name: o for o in objects if isinstance(o, OnDemandFeatureView)}
     if found is None:
         return ()
+    used = [p for p in found.feature_view_projections if p.name in views]
+    sources = [p for each in used for p in views[each.name].source_feature_view_projections.values()]
+    if renamed := [p.name_to_use() for p in (*found.feature_view_projections, *sources)
+                   if used and (p.name_alias or p.join_key_map)]:  # fmt: skip
+        raise SpecError(f"FeatureService '{service}' has on-demand features, and views under other names or join keys",
+                        where=f"{where}:1", given=", ".join(renamed), allowed="views as they are defined",
+                        next_step="Take out with_name and with_join_key_map")  # fmt: skip
     functions = {node.name: node for node in ast.parse(features_text).body if isinstance(node, ast.FunctionDef)}
-    return tuple(
-        _view(views[projection.name], projection, functions, features_text, where)
-        for projection in found.feature_view_projections
-        if projection.name in views
-    )
+    made = tuple(_view(views[p.name], p, functions, features_text, where) for p in used)
+    plain = {f.name for p in found.feature_view_projections if p.name not in views for f in p.features}
+    _check_names(made, plain, where)
+    return made
+
+
+def _check_names(made: tuple[OnDemandView, ...], plain: set[str], where: str) -> None:
+    """A name means one thing: a feature that is read, one that is computed, or a field of a request."""
+    read = plain | {each.name for view in made for each in view.inputs}
+    asked = {each.name for view in made for each in view.request}
+    features = Counter(each.name for view in made for each in view.features)
+    twice = {name for name, times in features.items() if times > 1}
+    types = {(each.name, each.view, each.type) for view in made for each in (*view.inputs, *view.request)}
+    twice |= {name for name, times in Counter(name for name, *_ in types).items() if times > 1}
+    if wrong := sorted(twice | (asked & (read | features.keys())) | (features.keys() & read)):
+        line = made[0].line if made else 1
+        raise SpecError("a name stands for two of: a feature that is read, a feature on demand, a field of a request",
+                        where=f"{where}:{line}", given=", ".join(wrong), next_step="Rename one of them")  # fmt: skip
 
 
 def _view(view: Any, projection: Any, functions: dict[str, Any], text: str, where: str) -> OnDemandView:

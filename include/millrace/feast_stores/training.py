@@ -14,8 +14,6 @@ from feast import FeatureStore
 from feast.errors import FeastError
 
 from millrace.core.errors import DataError, SpecError
-from millrace.online import on_demand
-from millrace.online.on_demand import OnDemandView
 from millrace.store.snapshots import concat
 
 _EVENT_TIME = "event_timestamp"
@@ -106,23 +104,3 @@ def as_stored(table: pa.Table, schemas: Sequence[pa.Schema]) -> pa.Table:
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
                 continue  # a feature of that name comes from elsewhere
     return table
-
-
-def computed(rows: pa.Table, views: Sequence[OnDemandView]) -> pa.Table:
-    """On-demand features of every row, which has what goes in as its columns, in the rows' order.
-
-    Raises DataError for a column that is missing, CodeError as the functions do.
-    """
-    needed = list(dict.fromkeys(each.name for view in views for each in (*view.inputs, *view.request)))
-    if lacking := [name for name in needed if name not in rows.column_names]:
-        raise DataError("on-demand features need columns that are not there", given=", ".join(lacking),
-                        allowed=rows.column_names,
-                        next_step="Make them in transform.sql: what a request carries is a column in training",
-                        )  # fmt: skip
-    found = [on_demand.computed(views, row) for row in rows.select(needed).to_pylist()]
-    types = {each.name: _ARROW[each.type] for view in views for each in view.features}
-    return pa.table({name: pa.array([row[name] for row in found], kind) for name, kind in types.items()})
-
-
-_ARROW = {"INT32": pa.int32(), "INT64": pa.int64(), "FLOAT": pa.float32(), "DOUBLE": pa.float64(),
-          "STRING": pa.string(), "BOOL": pa.bool_()}  # fmt: skip

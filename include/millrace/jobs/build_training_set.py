@@ -12,7 +12,9 @@ from millrace.contract import Classification, Input, Outcome
 from millrace.core.errors import ContractError, DataError, SpecError
 from millrace.jobs.embedded import embedding_of
 from millrace.jobs.work import Work
+from millrace.models.on_demand import with_on_demand
 from millrace.models.protocol import permit_code
+from millrace.online.on_demand import MADE_FROM, made_from, request_fields
 from millrace.rules.labels import absent, check, known, utc
 from millrace.spec.model_checks import GROUP
 from millrace.spec.training import LabelSpec
@@ -39,16 +41,15 @@ def run(work: Work, params: Params) -> Outcome:
     """Join the rows of the input Snapshots, and of no others, with the FeatureService of the spec.
 
     Rows come out ordered by event time and entity, duplicates included: entity columns, event time, features in the
-    service's order, columns that model checks only group by, label. Left out and counted are rows whose label is not
-    known at `as_of`, or null where the spec drops those. Raises DataError for labels that the task cannot have, when a
-    row that was asked for does not come back, or when none is left.
+    service's order, columns that model checks only group by, label, and what on-demand features are made from. Left out
+    and counted are rows whose label is not known at `as_of`, or null where the spec drops those. Raises DataError for
+    labels that the task cannot have, when a row that was asked for does not come back, or when none is left.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     from millrace.feast_stores import training
-    from millrace.feast_stores.on_demand import on_demand_views
     from millrace.feast_stores.repo import service_definitions
 
     spec, inputs, label = work.spec, _inputs(work), _label(work)
@@ -56,7 +57,7 @@ def run(work: Work, params: Params) -> Outcome:
     where = f"feature_repo/{spec.name}.py"
     store = _store(work, inputs)
     defined = service_definitions(store, service, work.bundle.features, where)
-    features, computing = defined.features(service), on_demand_views(work.bundle.features, service, where)
+    features, computing = defined.features(service), work.on_demand()
     if computing:
         permit_code(work.request.means, f"the functions of on-demand features ({where})")
     if leaked := sorted({*keys, event_time, label.column} & set(features)):
@@ -66,6 +67,10 @@ def run(work: Work, params: Params) -> Outcome:
             given=", ".join(leaked),
             next_step=f"Take it out of FeatureService '{service}'",
         )
+
+    if label.column in {each.name for each in made_from(computing)}:
+        raise SpecError("an on-demand feature is made from the label, which nobody knows when a row is predicted",
+                        where=where, given=label.column)  # fmt: skip
 
     embedding = embedding_of(work, inputs)
     files = [(str(item.partition), work.path(item)) for item in inputs]
@@ -92,13 +97,13 @@ def run(work: Work, params: Params) -> Outcome:
     joined = training.join(store, service, plain, rows, keys, moments, refs if computing else ())
     joined = training.as_stored(joined, [pq.read_schema(path) for _, path in files])
     if computing:
-        given = {**{name: rows[name] for name in rows.column_names}, **dict(zip(plain, joined.columns, strict=True))}
-        made = training.computed(pa.table(given), computing)
-        joined = pa.table({**dict(zip(plain, joined.columns, strict=True)),
-                           **dict(zip(made.column_names, made.columns, strict=True))})  # fmt: skip
+        asked_for = {each.name: rows[each.name] for each in request_fields(computing)}
+        given = {**asked_for, **dict(zip(plain, joined.columns, strict=True))}
+        joined = with_on_demand(pa.table(given), computing)
+    kept = [each.name for each in made_from(computing) if each.name not in features]
     names = [*keys, event_time, *features, *beside, label.column]
-    columns = [joined[n] if n in features else rows[n] for n in names]
-    names = [GROUP.format(n) if n in beside else n for n in names]
+    columns = [joined[n] if n in features else rows[n] for n in names] + [joined[n] for n in kept]
+    names = [GROUP.format(n) if n in beside else n for n in names] + [MADE_FROM.format(n) for n in kept]
     snapshot = work.snapshots.write(
         pa.table(dict(zip(names, columns, strict=True))),
         pipeline=spec.name,

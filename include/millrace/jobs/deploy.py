@@ -11,11 +11,13 @@ from millrace.core.errors import ContractError, DataError
 from millrace.jobs.work import Work
 from millrace.models.deployment import BINS, FILE, KIND, Deployment
 from millrace.models.metrics import usable
+from millrace.models.on_demand import with_on_demand
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from millrace.models.files import Model
+    from millrace.online.on_demand import OnDemandView
     from millrace.online.views import OnlineView
 
 ROLES = ("model", "champion")
@@ -44,17 +46,17 @@ def run(work: Work, params: Params) -> Outcome:
         online=work.service("online"),
         store=work.request.place.store,
     )
-    views: dict[str, tuple[OnlineView, ...]] = {}
+    views: dict[tuple[str, tuple[OnDemandView, ...]], tuple[OnlineView, ...]] = {}
     rows = work.read(work.request.input("features"))
     outputs, facts = {}, {}
     for item in work.request.identity.inputs:
         if item.role not in ROLES:
             continue
         model = work.model(item.role)
-        service = model.card.feature_service
-        if service not in views:
-            views[service] = online_views(store, service)
-        outputs[item.role] = _kept(work, item, model, params.versions[item.role], views[service], rows)
+        asked = model.card.feature_service, model.card.on_demand
+        if asked not in views:
+            views[asked] = online_views(store, *asked)
+        outputs[item.role] = _kept(work, item, model, params.versions[item.role], views[asked], rows)
         facts[item.role] = {"version": params.versions[item.role], "model": model.digest}
     return Outcome(outputs=outputs, facts={"deployed": facts})
 
@@ -67,6 +69,7 @@ def _kept(
         raise ContractError("the model belongs to another pipeline", given=card.pipeline, allowed=[spec.name])
     taken = [feature.name for feature in card.encoder.features]
     served = {feature.name for view in views for feature in view.features}
+    served |= {feature.name for view in card.on_demand for feature in view.features}
     if missing := [name for name in taken if name not in served]:
         raise DataError(
             f"the FeatureService '{card.feature_service}' has no feature '{missing[0]}', which version {version} takes",
@@ -79,9 +82,10 @@ def _kept(
         version=version,
         model=Artifact(uri=work.request.key(item), digest=item.digest, kind=item.kind),
         views=views,
+        on_demand=card.on_demand,
         entity=card.entity,
         bins=_deciles(model, rows),
-        code=card.code is not None,
+        code=card.code is not None or bool(card.on_demand),
     )
     return work.put("deployments", FILE, made.to_bytes(), KIND, "application/json")
 
@@ -92,7 +96,7 @@ def _deciles(model: Model, rows: pa.Table) -> tuple[float, ...]:
 
     if model.card.task == "multiclass":
         return ()
-    predicted: Any = model.predict(rows)
+    predicted: Any = model.predict(with_on_demand(rows, model.card.on_demand))
     known = predicted[usable(predicted)]
     if not len(known):
         raise DataError("the model predicts no number for any row of the newest partition", where=model.card.pipeline)

@@ -18,8 +18,10 @@ from millrace.drift.report import page
 from millrace.drift.sketch import PREDICTION, Sketch
 from millrace.evaluation.outcomes import live, read_at, unscored
 from millrace.jobs.work import Work
-from millrace.models.files import load_reference
+from millrace.models.files import load_reference, read_card
 from millrace.models.metrics import block_keys
+from millrace.models.on_demand import with_on_demand
+from millrace.models.protocol import permit_code
 from millrace.rules.labels import absent, known, utc
 from millrace.store import layout
 from millrace.store.snapshots import concat
@@ -76,7 +78,7 @@ def _given(work: Work, sketch: Sketch, table: pa.Table, as_of: datetime) -> list
     def keyed(table: pa.Table) -> Any:
         return block_keys(table[time], training.holdout.block, spec.partition.timezone)
 
-    table = sample(table, monitoring.sample, seed)
+    table = _made(work, sample(table, monitoring.sample, seed))
     columns = list(monitoring.columns) or sketch.names
     for column in columns:
         for side, names in (("sketch of the reference", sketch.names), ("window", table.column_names)):
@@ -97,6 +99,15 @@ def _given(work: Work, sketch: Sketch, table: pa.Table, as_of: datetime) -> list
         values = own["prediction"]
         given.append(Given(PREDICTION, values.cast(pa.string()) if classes else pc.round(values, 6), keyed(own)))
     return given
+
+
+def _made(work: Work, rows: pa.Table) -> pa.Table:
+    """The rows with the champion's on-demand features. Raises ContractError where they may not be computed here."""
+    item = work.request.input("model")
+    views = read_card(work.objects, work.request.key(item), item.digest).on_demand
+    if views:
+        permit_code(work.request.means, "the functions of the model's on-demand features")
+    return with_on_demand(rows, views)
 
 
 def _predictions(work: Work, model: str) -> pa.Table | None:

@@ -53,7 +53,7 @@ def run(work: Work, params: Params) -> Outcome:
     predict = engine.predictor(weights, data.encoder.columns, learner, settings)
     _check_predictions(data, predict(data.holdout))
     reference = reference_of(work, table, data, predict)
-    card = card_of(work.spec, identity, item.digest, data, learner, engine, weights)
+    card = card_of(work.spec, identity, item.digest, data, learner, engine, weights, on_demand=work.on_demand())
     embedding = work.snapshots.manifest_of(work.request.key(item), item.digest).source
     card = card.model_copy(update={"reference": digest(reference), "embedding": embedding})
     kind = classification_of(work.spec, [*(f.name for f in card.encoder.features), card.label])

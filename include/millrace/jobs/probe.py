@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from millrace.jobs.work import Work
 from millrace.learners.probes import Form, Given, Prober
 from millrace.models.files import Model
 from millrace.models.metrics import block_keys, rounded
+from millrace.models.on_demand import with_on_demand
+from millrace.online.on_demand import OnDemandView, made_from
 from millrace.rules.blocks import MINIMUM_BLOCKS
 from millrace.rules.gain import gain, surely_better
 from millrace.rules.labels import absent, known
@@ -85,17 +88,23 @@ def _given(work: Work, champion: Model, as_of: datetime) -> Given:
     whole = _read(work, work.request.input("training_set"), names)
     trained = whole.filter(pa.array(~card.holdout.mask(whole[card.event_time])[0]))
     begin = pa.scalar(spec.partitioning.start(spec.partitioning.window(scope[-1], spec.training.window)[0]))
-    since = [_labelled(work, item, names, card.label, as_of) for item in work.request.inputs("features")]
+    since = [
+        _labelled(work, item, names, card.label, as_of, card.on_demand) for item in work.request.inputs("features")
+    ]
     parts = [_from(trained, card.event_time, begin)]
     for rows in since[:-1]:
         parts.append(rows.filter(pa.array(~card.holdout.mask(rows[card.event_time])[0])) if rows.num_rows else rows)
     return Given(trained, pa.concat_tables(parts, promote_options="permissive"), since[-1], scope[-1])
 
 
-def _labelled(work: Work, item: Input, names: list[str], label: str, as_of: datetime) -> pa.Table:
+def _labelled(
+    work: Work, item: Input, names: list[str], label: str, as_of: datetime, on_demand: Sequence[OnDemandView]
+) -> pa.Table:
     import pyarrow.compute as pc
 
-    rows, spec = _read(work, item, names), work.spec
+    spec, made = work.spec, {each.name for view in on_demand for each in view.features}
+    needed = [*(n for n in names if n not in made), *(each.name for each in made_from(on_demand))]
+    rows = with_on_demand(_read(work, item, list(dict.fromkeys(needed))), on_demand).select(names)
     assert spec.label is not None
     due = known(rows, spec.features.event_time, spec.label.known_after, as_of)
     return rows.filter(pc.and_not(due, absent(rows[label])))

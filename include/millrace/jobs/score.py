@@ -13,6 +13,7 @@ from millrace.jobs.work import Work
 from millrace.models.classes import PROBABILITY, likeliest
 from millrace.models.files import Card, classification_of
 from millrace.models.metrics import Floats, usable
+from millrace.models.on_demand import with_on_demand
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -51,7 +52,7 @@ def run(work: Work, params: Params) -> Outcome:
     keys = [*card.entity, card.event_time]
     if missing := [name for name in keys if name not in table.column_names]:
         raise DataError(f"the features lack the key column '{missing[0]}'", allowed=table.column_names)
-    prediction = model.predict(table)
+    prediction = model.predict(with_on_demand(table, card.on_demand))
     if wrong := int((~usable(prediction)).sum()):
         raise DataError(
             f"the model predicts no number (NaN, infinite, or beyond float32) for {wrong} of {table.num_rows} rows",

@@ -71,7 +71,7 @@ def run(work: Work, params: Params) -> Outcome:
         predictor = engine.predictor(weights.data, data.encoder.columns, learner, settings)
         reference = reference_of(work, table, data, predictor)
         text = code.text if code else None
-        card = card_of(work.spec, identity, item.digest, data, learner, engine, weights.data, text)
+        card = card_of(work.spec, identity, item.digest, data, learner, engine, weights.data, text, work.on_demand())
         embedding = work.snapshots.manifest_of(work.request.key(item), item.digest).source
         card = card.model_copy(update={"reference": digest(reference), "embedding": embedding})
         features = [f.name for f in card.encoder.features]

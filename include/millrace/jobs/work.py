@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from millrace.models.files import Model
+    from millrace.online.on_demand import OnDemandView
 
 
 STATIC = "static"
@@ -101,6 +102,18 @@ class Work:
 
         item = self.request.input(role)
         return load(self.objects, self.request.key(item), item.digest, self.request.means)
+
+    def on_demand(self) -> tuple[OnDemandView, ...]:
+        """On-demand feature views of the spec's FeatureService, as the bundle's Feast file has them; read, not called.
+
+        Raises SpecError for one that cannot be computed for a row alone.
+        """
+        if "on_demand_feature_view" not in self.bundle.features:
+            return ()
+        from millrace.feast_stores.on_demand import on_demand_views  # with Feast, which most trainings do not need
+
+        where = f"feature_repo/{self.spec.name}.py"
+        return on_demand_views(self.bundle.features, self.spec.features.service, where)
 
     def put(self, folder: layout.Folder, name: str, data: bytes, kind: str, media_type: str) -> Artifact:
         """Store bytes under `<folder>/<pipeline>/<digest>/<name>` and return the Artifact."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from millrace.models.holdout import Holdout
 from millrace.models.metrics import Point
 from millrace.models.protocol import Engine, Matrix
 from millrace.models.recency import weights
+from millrace.online.on_demand import MADE_FROM, OnDemandView
 from millrace.rules.labels import Task
 from millrace.spec import PipelineSpec
 from millrace.spec.model_checks import GROUP
@@ -46,8 +48,8 @@ class Prepared:
 
 
 def prepare(spec: PipelineSpec, table: pa.Table, last: str = "", half_life: float | None = None) -> Prepared:
-    """Encode and divide a training set: every column but entity, event time, label and what only model checks group by
-    is a feature.
+    """Encode and divide a training set: every column is a feature but entity, event time, label, what only model checks
+    group by, and what on-demand features are made from.
 
     The classes of a multiclass label are those of the training side, as the categories of a feature are. With a
     `half_life`, in partitions before the `last` one, rows of the training side have weights; those held out have none.
@@ -71,7 +73,8 @@ def prepare(spec: PipelineSpec, table: pa.Table, last: str = "", half_life: floa
     task = spec.label.task
     grouped = spec.evaluation.group_columns if spec.evaluation else ()
     other = {*spec.features.entity, spec.features.event_time, spec.label.column, *map(GROUP.format, grouped)}
-    names = [name for name in table.column_names if name not in other]
+    made_from = MADE_FROM.format("")
+    names = [name for name in table.column_names if name not in other and not name.startswith(made_from)]
     if not names:
         raise DataError("the training set has no feature columns", next_step="Add features to the FeatureService")
     rule = Holdout.of(spec)
@@ -102,12 +105,14 @@ def card_of(
     engine: Engine,
     trained: bytes,
     code: str | None = None,
+    on_demand: Sequence[OnDemandView] = (),
 ) -> Card:
     """What model.json says of a training."""
     return Card(
         pipeline=spec.name,
         learner=learner.model_dump(mode="json"),
         code=code,
+        on_demand=tuple(on_demand),
         task=data.task,
         label=data.label,
         classes=data.classes,

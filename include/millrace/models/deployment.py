@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from millrace.contract import Artifact
 from millrace.core.canonical import canonical_json, digest
 from millrace.core.errors import Corrupt
+from millrace.online.on_demand import OnDemandView
 from millrace.online.views import OnlineView
 from millrace.store.interface import ObjectStore
 
@@ -28,11 +29,15 @@ class Deployment(BaseModel):
     version: int
     model: Artifact
     views: tuple[OnlineView, ...] = Field(description="Where its features are read; none: rows alone are answered.")
+    on_demand: tuple[OnDemandView, ...] = Field(
+        default=(), exclude_if=lambda views: not views,
+        description="Functions of the model's on-demand features, as its model.json has them.",
+    )  # fmt: skip
     entity: tuple[str, ...] = Field(description="Join keys, as a request names them.")
     bins: tuple[float, ...] = Field(
         default=(), description="Inner deciles of its predictions on a recent partition; none where classes are bins."
     )
-    code: bool = Field(default=False, description="It executes code of the pipeline (trainer.py).")
+    code: bool = Field(default=False, description="It executes code of the pipeline: trainer.py, or `on_demand`.")
 
     @property
     def digest(self) -> str:

@@ -23,6 +23,7 @@ from millrace.models.formats import check_weights
 from millrace.models.holdout import Holdout
 from millrace.models.metrics import Floats
 from millrace.models.protocol import Code, Engine, Predictor, Settings, engine_of, permit_code
+from millrace.online.on_demand import OnDemandView
 from millrace.rules.labels import Task
 from millrace.spec import PipelineSpec
 from millrace.spec.learner import KINDS
@@ -54,6 +55,10 @@ class Card(BaseModel):
     pipeline: str
     learner: dict[str, Any] = Field(description="Kind and parameters.")
     code: str | None = Field(default=None, description="Text of trainer.py that it was trained with and predicts by.")
+    on_demand: tuple[OnDemandView, ...] = Field(
+        default=(), exclude_if=lambda views: not views,
+        description="Functions that made on-demand features of its training set, and make those that it predicts by.",
+    )  # fmt: skip
     task: Task
     label: str
     classes: Classes = Field(default=(), description="Classes of a multiclass label, in the order of probabilities.")
@@ -137,8 +142,8 @@ def load(objects: ObjectStore, prefix: str, model: str, means: Means | None = No
     """Load a model after both digests agree. Raises NotFound, Corrupt, or DataError for weights that could hold code.
 
     The engine comes from the learner's spec model as installed here; the files cannot name code to run. Only a model of
-    the learner `custom` brings its own code, in model.json, which has the model's digest; `means` say whether it may be
-    executed here, and without them it may not: raises ContractError.
+    the learner `custom`, or one with on-demand features, brings its own code, in model.json, which has the model's
+    digest; `means` say whether it may be executed here, and without them it may not: raises ContractError.
     """
     prefix = prefix.rstrip("/") + "/"
     card = read_card(objects, prefix, model)
@@ -157,6 +162,8 @@ def load(objects: ObjectStore, prefix: str, model: str, means: Means | None = No
         raise Corrupt("the weights do not have their digest", where=objects.url(prefix + card.weights.file))
     check_weights(card.weights.file, data)
     code = None
+    if card.on_demand:
+        permit_code(means or Means(), "the functions of the model's on-demand features")
     if card.code is not None:
         permit_code(means or Means())
         code = Code(card.code, f"trainer.py of model {model.removeprefix('sha256:')[:12]}")

@@ -16,10 +16,12 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from millrace.core.errors import CodeError
+from millrace.core.errors import CodeError, DataError
 
 ValueKind = Literal["INT32", "INT64", "FLOAT", "DOUBLE", "STRING", "BOOL"]
 KINDS: tuple[str, ...] = get_args(ValueKind)
+MADE_FROM = "made_from.{}"
+"""Columns of a training set that on-demand features are made from and that are no features themselves."""
 _FLOAT = struct.Struct("f")
 
 
@@ -59,9 +61,10 @@ class OnDemandView(BaseModel):
     def compute(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The features of one row, None where one has no value; NaN among what goes in is None.
 
-        Raises CodeError naming function and line for an exception in it and for what it gives that cannot be used.
+        Raises CodeError naming function and line for an exception in it and for what it gives that cannot be used,
+        DataError for a value that goes in and is none of its type.
         """
-        values = {each.name: _plain(row[each.name], each.type) for each in (*self.inputs, *self.request)}
+        values = {each.name: self._given(each, row) for each in (*self.inputs, *self.request)}
         given = values if self.singleton else {name: [value] for name, value in values.items()}
         function = self._called
         with self._blamed():
@@ -69,6 +72,14 @@ class OnDemandView(BaseModel):
         if not isinstance(answer, dict):
             raise self._wrong("returned no dictionary", given=type(answer).__name__)
         return {each.name: self._usable(each, answer) for each in self.features}
+
+    def _given(self, each: Typed, row: Mapping[str, Any]) -> Any:
+        value = row[each.name]
+        try:
+            return plain(value, each.type)
+        except (ValueError, TypeError, OverflowError):
+            what = f"on-demand feature view '{self.name}' is given for '{each.name}' what is no {each.type}"
+            raise DataError(what, where=each.name, given=type(value).__name__, allowed=allowed(each.type)) from None
 
     def _usable(self, wanted: Typed, answer: dict[Any, Any]) -> Any:
         if wanted.name not in answer:
@@ -80,10 +91,10 @@ class OnDemandView(BaseModel):
                                   given=type(value).__name__, allowed="a list of 1")  # fmt: skip
             value = value[0]
         try:
-            return _plain(value, wanted.type)
+            return plain(value, wanted.type)
         except (ValueError, TypeError, OverflowError):
             raise self._wrong(f"returned for '{wanted.name}' what is no {wanted.type}", given=type(value).__name__,
-                              allowed=f"{_WORDS[wanted.type]}, or None") from None  # fmt: skip
+                              allowed=f"{WORDS[wanted.type]}, or None") from None  # fmt: skip
 
     def _blamed(self) -> _Blamed:
         return _Blamed(self)
@@ -112,13 +123,18 @@ class _Blamed:
                         next_step="A missing value is None; mend the function in the Feast file") from err  # fmt: skip
 
 
-_WORDS = {
+WORDS = {
     "INT32": "a whole number of 32 bits", "INT64": "a whole number of 64 bits", "FLOAT": "a finite number",
     "DOUBLE": "a finite number", "STRING": "text", "BOOL": "True or False",
 }  # fmt: skip
 
 
-def _plain(value: Any, kind: ValueKind) -> Any:
+def allowed(kind: ValueKind) -> str:
+    """What a value of a type may be, as a message says it."""
+    return f"{WORDS[kind]}, or null"
+
+
+def plain(value: Any, kind: ValueKind) -> Any:
     """The value as its type has it. Raises ValueError, TypeError, OverflowError for one that it cannot have."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
@@ -142,3 +158,13 @@ def _plain(value: Any, kind: ValueKind) -> Any:
 def computed(views: Sequence[OnDemandView], row: Mapping[str, Any]) -> dict[str, Any]:
     """The features of all views for one row. Raises CodeError."""
     return {name: value for view in views for name, value in view.compute(row).items()}
+
+
+def request_fields(views: Sequence[OnDemandView]) -> tuple[Typed, ...]:
+    """What a request carries for these views beside join keys, each once."""
+    return tuple({each.name: each for view in views for each in view.request}.values())
+
+
+def made_from(views: Sequence[OnDemandView]) -> tuple[Typed, ...]:
+    """All that goes into these views, each once."""
+    return tuple({each.name: each for view in views for each in (*view.inputs, *view.request)}.values())

@@ -42,7 +42,8 @@ _NEXT = {
 
 @dataclass(slots=True)
 class Asked:
-    """One request. Either `entities` (join key -> value) or `rows` (feature -> value), at least one."""
+    """One request. Either `entities` (join key, or field that on-demand features take -> value) or `rows` (feature ->
+    value), at least one."""
 
     id: str
     entities: list[dict[str, Any]] | None = None
@@ -65,6 +66,10 @@ class Part:
     role: Role = "champion"
     ready: Ready | None = None
     rows: list[dict[str, Any]] = field(default_factory=list)
+    given: list[dict[str, Any]] = field(default_factory=list)
+    """ What its on-demand features took from the request, where the version has some. """
+    read: list[dict[str, Any]] = field(default_factory=list)
+    """ All that was read or carried, for a shadow: where a version of the plan has on-demand features. """
     found: list[Found] = field(default_factory=list)
     times: list[dict[str, int | None]] | None = None
     predictions: list[Any] = field(default_factory=list)
@@ -195,6 +200,8 @@ class Answerer:
             raise Refused(400, "features of this pipeline are not read online", where=now.plan.pipeline,
                           next_step="Send 'rows' with all features")  # fmt: skip
         entities = [asked.entities[place] for place in part.places]
+        if ready.computing is not None:
+            part.given = list(map(ready.computing.given, entities, part.places))
         try:
             held = await read(ready.deployment.views, self.reader, entities, datetime.now(UTC))
         except DataError as err:
@@ -210,7 +217,19 @@ class Answerer:
             raise Refused(404, f"{len(lacking)} of {len(held)} entities have no features that may be used",
                           where=now.plan.pipeline, given=f"entity {lacking[0]} is {first.state} in {first.views[0]}",
                           next_step=_NEXT[first.state])  # fmt: skip
-        part.rows = [_row(row, ready.features, now.plan.serving.defaults) for row in held]
+        defaults = now.plan.serving.defaults
+        if ready.computing is None and not now.on_demand:
+            part.rows = [_row(row, ready.features, defaults) for row in held]
+            return
+        values = [row.features if row.state == "found" else {name: defaults.get(name) for name in row.features}
+                  for row in held]  # fmt: skip
+        part.read = [{**{name: row.get(name) for name in now.inputs}, **entity}
+                     for row, entity in zip(values, entities, strict=True)]  # fmt: skip
+        if ready.computing is None:
+            part.rows = [_row(row, ready.features, defaults) for row in held]
+            return
+        taken = [{**row, **given} for row, given in zip(values, part.given, strict=True)]
+        part.rows = ready.computing.rows(taken, ready.features)
 
     def _answered(
         self, now: InForce, asked: Asked, part: Part, arm: Arm, ready: Ready, predicted: list[Any], seconds: float
@@ -270,8 +289,12 @@ class Answerer:
         columns = rows = None
         if ready is not None and now.kept(part.unit):
             columns = [name for name in ready.features if name not in spec.leave_out]
-            rows = [[row.get(name) for name in columns] for row in part.rows]
-        entities = None if asked.entities is None else [asked.entities[place] for place in part.places]
+            values: list[dict[str, Any]] = part.rows
+            if ready.computing is not None and part.given:
+                columns += [f.name for f in ready.computing.request if f.name not in spec.leave_out]
+                values = [{**row, **given} for row, given in zip(part.rows, part.given, strict=True)]
+            rows = [[row.get(name) for name in columns] for row in values]
+        entities = self._entities(now, asked, part)
         return to_json({
             "id": asked.id, "at": asked.at, "ms": round(ms, 3), "pipeline": now.plan.pipeline,
             "version": part.arm.version if part.arm is not None else None,
@@ -280,6 +303,13 @@ class Answerer:
             "caller": asked.caller, "entities": entities, "times": part.times, "found": part.found,
             "columns": columns, "rows": rows, "predictions": part.predictions, "server": self.server,
         }, inf_nan_mode="null")  # fmt: skip
+
+    def _entities(self, now: InForce, asked: Asked, part: Part) -> list[dict[str, Any]] | None:
+        """Join keys, without what else a request carries for on-demand features."""
+        if asked.entities is None:
+            return None
+        entities = [asked.entities[place] for place in part.places]
+        return [{key: each.get(key) for key in now.entity} for each in entities] if now.request else entities
 
     def _shadow(self, now: InForce, asked: Asked, answer: Answer) -> None:
         """Hand a copy to the shadow, where it has time."""
@@ -293,8 +323,9 @@ class Answerer:
                 "pipeline": now.plan.pipeline, "generation": now.plan.generation, "version": shadow.version,
                 "id": asked.id, "at": asked.at, "caller": asked.caller, "unit": self._unit(now, asked, part),
                 "units": [now.named(unit) for unit, _ in units],
-                "entities": None if asked.entities is None else [asked.entities[place] for place in part.places],
-                "rows": part.rows, "times": part.times, "found": part.found,
+                "entities": self._entities(now, asked, part),
+                "rows": [{**read, **row} for read, row in zip(part.read, part.rows, strict=True)] if part.read
+                else part.rows, "times": part.times, "found": part.found,
             }, inf_nan_mode="null")  # fmt: skip
             if not self.shadows.send(frame):
                 now.counter.dropped(shadow.version)

@@ -167,9 +167,11 @@ class App:
             asked.entities = _objects(body["entities"], "entities")
             keys = frozenset(now.entity)
             for number, entity in enumerate(asked.entities):
-                if entity.keys() != keys:
-                    raise Refused(400, "an entity has its join keys and nothing else", where=f"entities.{number}",
-                                  given=", ".join(sorted(entity))[:200], allowed=now.entity)  # fmt: skip
+                if entity.keys() != keys and not keys <= entity.keys() <= now.names:
+                    more = f", {', '.join(each.name for each in now.request)}" if now.request else " and nothing else"
+                    raise Refused(400, f"an entity has its join keys{more}", where=f"entities.{number}",
+                                  given=", ".join(sorted(entity))[:200],
+                                  allowed=[*now.entity, *(each.name for each in now.request)])  # fmt: skip
         else:
             asked.rows = _objects(body["rows"], "rows")
         return to_json(_plain(await self.inference.answer(now, asked), pipeline)), (JSON,)

@@ -11,7 +11,8 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from millrace.core.errors import ContractError, Corrupt, DataError, MillraceError, NotFound
-from millrace.models.deployment import load_deployment
+from millrace.models.deployment import Deployment, load_deployment
+from millrace.online.on_demand import OnDemandView
 from millrace.serving.in_force import Counter, InForce
 from millrace.store import ObjectStore, layout
 from millrace.store.plans import Plans, TrafficPlan, Veto
@@ -27,6 +28,8 @@ SETTLED = timedelta(seconds=5)
 STALE_S = 5.0
 """Seconds without a look after which nobody knows whether the plans are still those in force: looks come once a second,
 and a store that does not answer may hold one for long."""
+
+Counted = tuple[Counter, tuple[str, ...], tuple[OnDemandView, ...]]
 
 
 class PlanFollower:
@@ -108,20 +111,22 @@ class PlanFollower:
     def _prepare(self, plan: TrafficPlan, again: bool) -> None:
         """Make ready for a plan before it is in force; `again`: the pipeline had one before."""
 
-    def _counted(self, plan: TrafficPlan) -> tuple[Counter, tuple[str, ...]]:
-        """What counts under a plan, and the join keys of its entity."""
-        return Counter(plan, ()), ()
+    def _counted(self, plan: TrafficPlan) -> Counted:
+        """What counts under a plan, the join keys of its entity, and what is computed on demand."""
+        return Counter(plan, ()), (), ()
 
     def _less(self, written: TrafficPlan, before: InForce | None, vetoed: frozenset[int]) -> InForce:
         vetoed = vetoed | _of(written, self._own.get(written.pipeline, set()))
         if before is not None and before.written.generation == written.generation:
-            vetoed, counter, entity = vetoed | before.vetoed, before.counter, before.entity
+            vetoed, counted = vetoed | before.vetoed, (before.counter, before.entity, before.on_demand)
         else:
-            counter, entity = self._counted(written)
+            counted = self._counted(written)
+        counter, entity, on_demand = counted
         plan = written.less(vetoed)
         if plan.generation > 1 or vetoed:
             log.info("%s: plan %s in force: %s", plan.pipeline, plan.generation, words(plan))
-        return InForce(plan=plan, written=written, vetoed=vetoed, counter=counter, entity=entity)
+        return InForce(plan=plan, written=written, vetoed=vetoed, counter=counter, entity=entity,
+                       on_demand=on_demand)  # fmt: skip
 
     def _tell(self, about: str, what: str | None) -> None:
         """Say something once, until it is over."""
@@ -179,12 +184,24 @@ class Follower(PlanFollower):
                     )
                 )  # fmt: skip
 
-    def _counted(self, plan: TrafficPlan) -> tuple[Counter, tuple[str, ...]]:
-        first = next(iter(plan.versions), None)
-        if first is None:
+    def _counted(self, plan: TrafficPlan) -> Counted:
+        deployments = self._deployments(plan)
+        if not deployments:
             return super()._counted(plan)
-        deployment = load_deployment(self.plans.objects, first.deployment)
-        return Counter(plan, deployment.bins), deployment.entity
+        first = deployments[0]
+        on_demand = tuple(view for each in deployments for view in each.on_demand)
+        return Counter(plan, first.bins), first.entity, on_demand
+
+    def _deployments(self, plan: TrafficPlan) -> list[Deployment]:
+        """What a plan's versions are, the first one's above all: of another, that which cannot be read is none."""
+        found: list[Deployment] = []
+        for arm in plan.versions:
+            try:
+                found.append(load_deployment(self.plans.objects, arm.deployment))
+            except (NotFound, Corrupt):
+                if not found:
+                    raise
+        return found
 
 
 def words(plan: TrafficPlan) -> str:

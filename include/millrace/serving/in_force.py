@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from millrace.online.on_demand import OnDemandView, Typed, request_fields
 from millrace.rules.guards import BINS, MOST, Counts, Side, sampled
 from millrace.rules.traffic import meets_new, name, point
 from millrace.store.plans import Arm, TrafficPlan
@@ -114,6 +115,21 @@ class InForce:
     vetoed: frozenset[int]
     counter: Counter
     entity: tuple[str, ...]
+    on_demand: tuple[OnDemandView, ...] = ()
+    """ Of all versions. """
+    request: tuple[Typed, ...] = field(init=False)
+    """ What on-demand features take from a request beside the join keys. """
+    names: frozenset[str] = field(init=False)
+    """ What a request by entities may name. """
+    inputs: tuple[str, ...] = field(init=False)
+    """ Features that on-demand features are made from. """
+
+    def __post_init__(self) -> None:
+        request = request_fields(self.on_demand)
+        inputs = dict.fromkeys(each.name for view in self.on_demand for each in view.inputs)
+        object.__setattr__(self, "request", request)
+        object.__setattr__(self, "names", frozenset((*self.entity, *(each.name for each in request))))
+        object.__setattr__(self, "inputs", tuple(inputs))
 
     @property
     def watched(self) -> bool:

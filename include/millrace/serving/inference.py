@@ -97,7 +97,7 @@ class Inference:
         """Answer a request of the Open Inference Protocol: the answer's body, and the bytes of its binary outputs."""
         rows = protocol.rows_of(body, binary)
         asked = self.asked(now, caller, headers, body.get("id"), version)
-        if rows and rows[0].keys() <= set(now.entity):
+        if rows and rows[0].keys() <= now.names:
             asked.entities = rows
         else:
             asked.rows = rows

@@ -37,6 +37,14 @@ _KEYS: Json = {
     **{name: {"type": "integer", "minimum": -(2 ** (bits - 1)), "maximum": 2 ** (bits - 1) - 1}
        for name, bits in (("INT32", 32), ("INT64", 64))},
 }  # fmt: skip
+_FIELDS: Json = {
+    "STRING": {"type": ["string", "null"]}, "BOOL": {"type": ["boolean", "null"]},
+    "DOUBLE": {"type": ["number", "null"]},
+    "FLOAT": {"type": ["number", "null"], "minimum": -LARGEST, "maximum": LARGEST},
+    **{name: {**_KEYS[name], "type": ["integer", "null"]} for name in ("INT32", "INT64")},
+}  # fmt: skip
+"""What on-demand features take from a request."""
+_FIELD_EXAMPLES: Json = {"string": "text", "boolean": True, "number": 1.5, "integer": 1}
 _VERSION: Json = {
     "name": "x-version", "in": "header", "required": False, "schema": {"type": "integer", "minimum": 1},
     "description": "The version that shall answer; only testers choose another than the champion.",
@@ -81,8 +89,10 @@ def _predict(now: InForce, ready: Ready | None, features: tuple[Feature, ...]) -
     views = ready.deployment.views if ready is not None else ()
     kinds = {asked: view.types[own] for view in views for own, asked in view.join_keys.items()}
     keys = {key: _KEYS.get(kinds.get(key, ""), {"type": ["string", "integer"]}) for key in now.entity}
-    entity = {"type": "object", "required": list(now.entity), "additionalProperties": False,
-              "properties": keys}  # fmt: skip
+    fields = {each.name: _FIELDS[each.type] for each in now.request}
+    needed = [each.name for each in ready.computing.request] if ready is not None and ready.computing else []
+    entity = {"type": "object", "required": [*now.entity, *needed], "additionalProperties": False,
+              "properties": {**keys, **fields}}  # fmt: skip
     row = {
         "type": "object", "required": [f.name for f in features], "additionalProperties": False,
         "properties": {f.name: _value(f) for f in features},
@@ -93,6 +103,7 @@ def _predict(now: InForce, ready: Ready | None, features: tuple[Feature, ...]) -
          "properties": {"entities": {**rows, "items": entity}, "id": _ID}}
     ]  # fmt: skip
     example = {key: 1 if keys[key]["type"] == "integer" else "one" for key in now.entity}
+    example |= {name: _FIELD_EXAMPLES[fields[name]["type"][0]] for name in needed}
     examples: Json = {"entities": {"value": {"entities": [example]}}}
     if features:
         one_of.append(

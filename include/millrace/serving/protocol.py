@@ -2,7 +2,8 @@
 
 https://github.com/open-inference/open-inference-protocol names the fields; binary tensors are its extension of that
 name. A tensor is a column: one value for each row, in a shape of [rows] or [rows, 1]. Inputs are the model's features,
-or the join keys of its entities, whose features are then read online. NaN, and null in JSON, are a missing value.
+or the join keys of its entities, whose features are then read online, with what on-demand features take. NaN, and null
+in JSON, are a missing value.
 """
 
 from __future__ import annotations
@@ -138,6 +139,7 @@ def metadata(ready: Ready, versions: Sequence[int]) -> dict[str, Any]:
             "task": ready.card.task,
             "classes": list(ready.classes),
             "digest": ready.deployment.model.digest,
+            **({"request": ",".join(each.name for each in ready.computing.request)} if ready.computing else {}),
         },
     }
 

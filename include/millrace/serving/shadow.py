@@ -12,11 +12,13 @@ from typing import Any
 from pydantic_core import from_json, to_json
 
 from millrace.models.metrics import usable
+from millrace.online.on_demand import made_from
 from millrace.serving.answering import told
 from millrace.serving.following import Follower
 from millrace.serving.guarding import Guarding
 from millrace.serving.in_force import InForce
 from millrace.serving.log import Log
+from millrace.serving.refused import Refused
 from millrace.serving.versions import Ready, Versions
 from millrace.store.plans import Arm
 
@@ -56,7 +58,9 @@ class ShadowHandler:
         begun = perf_counter()
         try:
             ready = self.versions.get(shadow)
-            rows = [_fitting(row, ready) for one in some for row in one["rows"]]
+            if ready.computing is not None and (some := self._carrying(now, ready, some)) == []:
+                return
+            rows = [row for one in some for row in _fitting(one, ready)]
             predicted = ready.predict_now(rows)
             good = usable(predicted)
         except Exception as err:  # whatever a model raises: then each request by itself
@@ -82,6 +86,22 @@ class ShadowHandler:
                     now.counter.failed(shadow.version, unit)
             self._keep(now, shadow, one, [v if f else None for v, f in zip(values, fine, strict=True)], ms)
 
+    def _carrying(self, now: InForce, ready: Ready, some: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Requests that carry what this version's on-demand features take; those of callers who do not send it yet are
+        dropped, and counted so."""
+        assert ready.computing is not None
+        found = []
+        for one in some:
+            try:
+                for place, row in enumerate(one["rows"]):
+                    if one["found"][place] != "given":
+                        row |= ready.computing.given(row, place)
+            except Refused:
+                now.counter.dropped(ready.deployment.version)
+            else:
+                found.append(one)
+        return found
+
     def _keep(self, now: InForce, shadow: Arm, one: dict[str, Any], values: list[Any], ms: float) -> None:
         """One line of the log; the features are in the champion's line of the same request."""
         record = {
@@ -102,9 +122,12 @@ class ShadowHandler:
             self._guarding.share()
 
 
-def _fitting(row: dict[str, Any], ready: Ready) -> dict[str, Any]:
-    """The features that a version takes, of those that the champion was given."""
-    return {name: row.get(name) for name in ready.features}
+def _fitting(one: dict[str, Any], ready: Ready) -> list[dict[str, Any]]:
+    """The features that a version takes, of those that the champion was given; its own on-demand features."""
+    if ready.computing is None or one["entities"] is None:
+        return [{name: row.get(name) for name in ready.features} for row in one["rows"]]
+    needed = [each.name for each in made_from(ready.computing.views)]
+    return ready.computing.rows([{**dict.fromkeys(needed), **row} for row in one["rows"]], ready.features)
 
 
 def _told(done: Any) -> None:

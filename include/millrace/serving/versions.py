@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 from millrace.contract import Means
-from millrace.core.errors import ContractError
+from millrace.core.errors import ContractError, Corrupt
 from millrace.core.imports import hidden
 from millrace.models.classes import Class
 from millrace.models.deployment import Deployment, load_deployment
@@ -18,6 +18,7 @@ from millrace.models.files import Card, load
 from millrace.models.metrics import Floats
 from millrace.models.protocol import Column, Matrix, Predictor, Settings
 from millrace.serving.batching import Batcher, Predict
+from millrace.serving.computing import Computing
 from millrace.serving.encoding import RowEncoder
 from millrace.serving.turns import Turns
 from millrace.store import ObjectStore
@@ -43,6 +44,8 @@ class Ready:
     features: tuple[str, ...]
     classes: tuple[Class, ...]
     size: int
+    computing: Computing | None = None
+    """ What makes its on-demand features; None where it has none. """
 
     async def predict(self, rows: Sequence[Mapping[str, object]], tenant: str = "") -> Floats:
         """Predictions, shape (rows,) or (rows, classes), in a turn of this tenant. Raises DataError for a value that a
@@ -136,16 +139,22 @@ class Versions:
             raise ContractError(
                 "this server executes no code of pipelines",
                 where=deployment.pipeline,
-                given=f"version {deployment.version} brings trainer.py",
+                given=f"version {deployment.version} brings "
+                + ("the functions of its on-demand features" if deployment.on_demand else "trainer.py"),
                 next_step="Give the pipeline a server of its own: 'millrace serve --only NAME --code'",
             )
         means = Means(profile="pods") if self.code else None
         with _light():
             model = load(self.objects, deployment.model.uri, deployment.model.digest, means)
         card = model.card
+        if deployment.on_demand != card.on_demand:
+            raise Corrupt("a deployment has other on-demand features than its model", where=deployment.pipeline,
+                          given=f"version {deployment.version}")  # fmt: skip
         settings = Settings(card.task, card.seed, self.threads, len(card.classes))
         predictor = model.engine.predictor(model.data, card.encoder.columns, model.params, settings)
-        predict = self._noted(predictor, card.encoder.columns, bytes.fromhex(model.digest.removeprefix("sha256:")))
+        blamed = bytes.fromhex(model.digest.removeprefix("sha256:"))
+        predict = self._noted(predictor, card.encoder.columns, blamed)
+        computing = Computing(card.on_demand, deployment.version, lambda: self.predicting(blamed))
         return Ready(
             deployment=deployment,
             card=card,
@@ -155,6 +164,7 @@ class Versions:
             features=tuple(feature.name for feature in card.encoder.features),
             classes=card.classes,
             size=LEAST + int(RESIDENT * len(model.data)),
+            computing=computing if card.on_demand else None,
         )
 
 

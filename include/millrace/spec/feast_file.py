@@ -34,6 +34,13 @@ class Definitions:
     ttl: dict[str, float] = field(default_factory=dict)
     """Feature view -> seconds a value lives; 0 for ever."""
 
+    made_from: dict[str, list[str]] = field(default_factory=dict)
+    """FeatureService -> what its on-demand features are made from: features of views, fields of a request."""
+    computed: dict[str, list[str]] = field(default_factory=dict)
+    """FeatureService -> its on-demand features."""
+    refused: dict[str, str] = field(default_factory=dict)
+    """FeatureService -> why its on-demand features cannot be computed."""
+
     def features(self, service: str) -> list[str]:
         """Feature names of a service, in order. Raises SpecError with the services that exist."""
         return [ref.partition(":")[2] for ref in self.service(service)]

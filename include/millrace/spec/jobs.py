@@ -43,6 +43,8 @@ class Job:
     """Whether it may run in a pod: it reads and writes the store, and what it makes is the same wherever it runs."""
     runs_code: bool = False
     """Whether it executes a pipeline's own code (learner `custom`): it trains or predicts."""
+    computes: bool = False
+    """Whether it calls the functions of on-demand features."""
     warm: tuple[str, ...] = ()
     """Modules it imports late, for a process that imports before it forks."""
 
@@ -63,24 +65,26 @@ TABLE: dict[str, Job] = {
     "materialize": Job(reaches=("registry", "online"), reusable=False, warm=_FEAST),
     # It looks at the online store as it is now.
     "parity": Job(reaches=("registry", "online"), reusable=False, warm=_FEAST),
-    "build_training_set": Job(reaches=("registry", "online"), in_pods=True, warm=_FEAST),
+    "build_training_set": Job(reaches=("registry", "online"), in_pods=True, computes=True, warm=_FEAST),
     "train": Job(
         reaches=("mlflow",), in_pods=True, runs_code=True, warm=(*_LEARNERS, *_MLFLOW, "millrace.evaluation.plots")
     ),
-    "evaluate": Job(reaches=("mlflow",), in_pods=True, runs_code=True, warm=(*_MODELS, *_MLFLOW)),
-    "score": Job(in_pods=True, runs_code=True, warm=_MODELS),
+    "evaluate": Job(reaches=("mlflow",), in_pods=True, runs_code=True, computes=True, warm=(*_MODELS, *_MLFLOW)),
+    "score": Job(in_pods=True, runs_code=True, computes=True, warm=_MODELS),
     # The registry may have lost what an earlier result speaks of, and aliases may have been moved since.
     "register": Job(reaches=("mlflow",), reusable=False, warm=_MLFLOW),
     # Not warm: model-signing takes a second and 70 MB to import, and signs once a promotion.
     "sign": Job(reaches=("signing",), reusable=False),
     # What the registry holds follows from the bundle, which is part of the request.
-    "deploy": Job(reaches=("registry", "online"), in_pods=True, runs_code=True, warm=(*_MODELS, *_FEAST)),
+    "deploy": Job(
+        reaches=("registry", "online"), in_pods=True, runs_code=True, computes=True, warm=(*_MODELS, *_FEAST)
+    ),
     "promote": Job(reaches=("mlflow",), reusable=False, warm=_MLFLOW),
     "withdraw": Job(reaches=("mlflow",), reusable=False, warm=_MLFLOW),
     "reconcile": Job(reaches=("mlflow",), reusable=False, warm=_MLFLOW),
-    "drift": Job(in_pods=True, warm=("evidently",)),
+    "drift": Job(in_pods=True, computes=True, warm=("evidently",)),
     "performance": Job(in_pods=True),
-    "probe": Job(in_pods=True, runs_code=True, warm=_LEARNERS),
+    "probe": Job(in_pods=True, runs_code=True, computes=True, warm=_LEARNERS),
     "collect": Job(),
     "skew": Job(reaches=("registry", "online"), warm=_FEAST),
     "fit_embedding": Job(),
@@ -89,6 +93,7 @@ TABLE: dict[str, Job] = {
 JOBS = tuple(TABLE)
 POD_JOBS = tuple(name for name, job in TABLE.items() if job.in_pods)
 CODE_JOBS = tuple(name for name, job in TABLE.items() if job.runs_code)
+COMPUTING_JOBS = tuple(name for name, job in TABLE.items() if job.computes)
 TASK_JOBS: tuple[str, ...] = get_args(TaskJob)
 """All but those that the command line runs."""
 WARM = tuple(dict.fromkeys(module for name in TASK_JOBS for module in (*TABLE[name].warm, f"millrace.jobs.{name}")))

@@ -14,6 +14,7 @@ from millrace.models.classes import Classes
 from millrace.models.encoding import labels
 from millrace.models.files import Card, Model
 from millrace.models.metrics import Floats, row_losses
+from millrace.models.on_demand import with_on_demand
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -75,7 +76,9 @@ def freeze(subject: Subject) -> Frozen:
     ):
         _no_overlap(rows, mine, trained)
     try:
-        prediction = champion.predict(rows)
+        # Its own functions made other on-demand features than the challenger's.
+        own = rows if theirs.on_demand == mine.on_demand else with_on_demand(rows, theirs.on_demand)
+        prediction = champion.predict(own)
         label = labels(rows, theirs.label, theirs.task, theirs.classes)  # its own classes, where they differ
     except DataError as err:
         raise DataError(f"the champion cannot score these rows: {err}") from err
