@@ -183,7 +183,7 @@ def test_an_unknown_or_stale_entity_is_computed_from_the_defaults(it: Computed, 
 
 
 def test_a_shadow_computes_its_own_and_waits_for_callers_who_send_what_it_takes(it: Computed, whole: Any) -> None:
-    new = whole[2].model_copy(update={"role": "shadow"})
+    new = whole[2].model_copy(update={"role": "challenger"})
     spec = {**it.project.spec, "features": {**it.project.spec["features"], "service": "trips_v0"}}
     spec["monitoring"] = {"columns": ["speed"], "minimum_rows": 10}
     plain = FeastProject(it.root, spec, features=FEATURES)
