@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from support.served import Served
@@ -44,9 +44,11 @@ from millrace.serving.__main__ import main
 
 @contextmanager
 def serving(
-    served: Served, *arguments: str, breaks: str | None = None, name: str = "here"
-) -> Iterator[tuple[str, int]]:
-    """A server on a free port: its address, and the id of its parent. What it says is in NAME.log."""
+    served: Served, *arguments: str, breaks: str | None = None, name: str = "here", env: Mapping[str, str] = os.environ,
+    store: str = "",
+) -> Iterator[tuple[str, int]]:  # fmt: skip
+    """A server on a free port: its address, and the id of its parent. What it says is in NAME.log. `store` is where
+    that of `served` has been copied to."""
     command = (
         [sys.executable, "-c", f"{BREAKS}\nsys.exit(main(sys.argv[1:]))"]
         if breaks
@@ -55,9 +57,9 @@ def serving(
     told = served.root / f"{name}.log"
     with told.open("a") as log:
         process = subprocess.Popen(
-            [*command, "--store", served.store, "--online", served.online, "--log", str(served.root / "log"),
+            [*command, "--store", store or served.store, "--online", served.online, "--log", str(served.root / "log"),
              "--port", "0", "--name", name, *arguments],
-            env={**os.environ, "BREAKS": breaks or ""}, stdout=subprocess.PIPE, stderr=log, text=True,
+            env={**env, "BREAKS": breaks or ""}, stdout=subprocess.PIPE, stderr=log, text=True,
             start_new_session=True,
         )  # fmt: skip
         assert process.stdout is not None

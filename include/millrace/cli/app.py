@@ -36,6 +36,7 @@ for command in (
     running.down,
     running.env,
     running.serve,
+    running.serving_policy,
     running.collect,
     shipping.ship_log,
     record.promote,

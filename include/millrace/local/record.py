@@ -31,7 +31,8 @@ class Running:
     password_file: str
     processes: list[Process] = field(default_factory=list)
     ready: bool = False
-    serving_url: str | None = None
+    serving_urls: dict[str, str] = field(default_factory=dict)
+    """Which pipelines -> where they are asked for predictions."""
 
     @property
     def password(self) -> str:

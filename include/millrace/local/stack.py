@@ -9,23 +9,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from millrace.core.errors import MillraceError, SpecError
+from millrace.core.errors import MillraceError
 from millrace.core.settings import SERVED_UNDER, Settings
 from millrace.local import record, users
 from millrace.local.processes import Process, free_ports, start, stop
 from millrace.local.record import Running
+from millrace.local.serving import servers, serving_command, serving_environment
 from millrace.spec import ProjectTree
-from millrace.spec.compute import PROCESS
 
 AIRFLOW = (sys.executable, "-m", "airflow")
 POOL = "millrace_compute"
-PORTS = ("api", "execution", "scheduler_log", "triggerer_log", "mlflow", "serving")
+PORTS = ("api", "execution", "scheduler_log", "triggerer_log", "mlflow")
 THREADS_PER_TASK = 2
 START_LIMIT_S = 180
 
@@ -150,14 +149,13 @@ def _started(tree: ProjectTree, settings: Settings, others: list[ProjectTree] | 
     passwords = users.passwords(home)
     # Workers of a killed scheduler would go on with their tasks.
     stop(p for p in (before.processes if before else ()) if not p.alive)
-    if alive:  # the others know each other by these
-        ports = json.loads((home / "ports.json").read_text())
-        if "serving" not in ports:  # started by a Millrace that did not serve
-            ports["serving"] = free_ports(1)[0]
-            (home / "ports.json").write_text(json.dumps(ports))
-    else:
-        ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
-        (home / "ports.json").write_text(json.dumps(ports))
+    trees = (tree, *(others or []))
+    serving = servers(trees, settings)
+    # Where some are alive, they know each other by these.
+    ports = json.loads((home / "ports.json").read_text()) if alive else {}
+    wanted = [name for name in (*PORTS, *serving) if name not in ports]
+    ports.update(zip(wanted, free_ports(len(wanted)), strict=True))
+    (home / "ports.json").write_text(json.dumps(ports))
     env = {**os.environ, **airflow_environment(tree, settings, others)}
     binaries = Path(sys.executable).parent
     env["PATH"] = f"{binaries}{os.pathsep}{env.get('PATH', '')}"
@@ -167,9 +165,8 @@ def _started(tree: ProjectTree, settings: Settings, others: list[ProjectTree] | 
     commands = {name: [*AIRFLOW, *words] for name, words in _components(ports).items()}
     if not served:
         commands["mlflow"] = _mlflow_command(settings, ports["mlflow"])
-    serving = any(serves(each) for each in (tree, *(others or [])))
-    if serving:
-        commands["serving"] = serving_command(tree, settings, port=ports["serving"])
+    for name, only in serving.items():
+        commands[name] = serving_command(trees, settings, port=ports[name], only=only)
     if not alive:
         if not served:
             prepare = "import sys; from millrace.mlflow.registry import ensure_database; ensure_database(sys.argv[1])"
@@ -181,10 +178,14 @@ def _started(tree: ProjectTree, settings: Settings, others: list[ProjectTree] | 
         user=users.ADMIN,
         password_file=str(passwords),
         processes=alive,
-        serving_url=f"http://localhost:{ports['serving']}" if serving else None,
+        serving_urls={
+            ", ".join(only) or "all others" if len(serving) > 1 else "all": f"http://localhost:{ports[name]}"
+            for name, only in serving.items()
+        },
     )
     for name in [name for name in commands if name not in {p.name for p in alive}]:
-        process = start(name, commands[name], env, home, partial(_keep, home, running))
+        seen = serving_environment(settings, env) if name in serving else env
+        process = start(name, commands[name], seen, home, partial(_keep, home, running))
         running = running.with_(process)
     return running
 
@@ -220,27 +221,6 @@ def _components(ports: Mapping[str, int]) -> dict[str, list[str]]:
         "execution-api": ["api-server", "--apps", "execution", "--port", str(ports["execution"])],
         "triggerer": ["triggerer"],
     }
-
-
-def serves(tree: ProjectTree) -> bool:
-    """Whether a pipeline of a project has a section `serving`; a spec that is broken breaks its own DAG file only."""
-    for name in tree.pipelines():
-        with suppress(SpecError):
-            if tree.spec(name).serving is not None:
-                return True
-    return False
-
-
-def serving_command(
-    tree: ProjectTree, settings: Settings, *, port: int, only: Sequence[str] = (), further: Sequence[str] = ()
-) -> list[str]:
-    """What serves a project's pipelines on this machine. `further` are arguments of `python -m millrace.serving`."""
-    code = tree.environment(settings.environment).custom_code == PROCESS
-    return [
-        sys.executable, "-m", "millrace.serving", "--store", settings.store, "--online", settings.feast_online,
-        "--log", str(settings.home / "serving"), "--port", str(port), *(["--code"] if code else []),
-        *(part for name in only for part in ("--only", name)), *further,
-    ]  # fmt: skip
 
 
 def _mlflow_command(settings: Settings, port: int) -> list[str]:

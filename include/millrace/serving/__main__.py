@@ -30,7 +30,13 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--workers", type=int, default=1, help="processes that answer")
     parser.add_argument("--memory-mb", type=int, default=1024, help="for loaded models, of each process")
     parser.add_argument("--only", action="append", default=[], metavar="PIPELINE", help="serve this one; repeatable")
-    parser.add_argument("--code", action="store_true", help="open models with code of their own (trainer.py)")
+    parser.add_argument(
+        "--except", action="append", default=[], dest="apart", metavar="PIPELINE",
+        help="leave this one to a server of its own; repeatable",
+    )  # fmt: skip
+    parser.add_argument(
+        "--code", action="store_true", help="open models with code of their own (trainer.py), of the one --only"
+    )
     parser.add_argument("--name", help="of this server among its replicas; its host's if left out")
     parser.add_argument("--tls-certificate", type=Path)
     parser.add_argument("--tls-key", type=Path)
@@ -48,7 +54,8 @@ def main(arguments: list[str]) -> int:
     try:
         options = ServerOptions(
             store=given.store, online=given.online, log=given.log, durable=not given.buffered,
-            memory=given.memory_mb << 20, only=tuple(given.only), code=given.code,
+            memory=given.memory_mb << 20, only=tuple(given.only), apart=tuple(given.apart),
+            code=given.code,
             **({"name": given.name} if given.name else {}),
         )  # fmt: skip
         tls = Tls(given.tls_certificate, given.tls_key) if given.tls_certificate else None

@@ -15,6 +15,7 @@ from millrace.models.deployment import Deployment, load_deployment
 from millrace.online.on_demand import OnDemandView
 from millrace.serving.in_force import Counter, InForce
 from millrace.store import ObjectStore, layout
+from millrace.store.interface import Object
 from millrace.store.plans import Plans, TrafficPlan, Veto
 
 if TYPE_CHECKING:
@@ -34,13 +35,18 @@ Counted = tuple[Counter, tuple[str, ...], tuple[OnDemandView, ...]]
 
 class PlanFollower:
     """Keeps what is in force of every pipeline, or of some, and loads no models: for who asks which version answers.
-    `look` is called by one thread; `of`, `all` and `stale` by any."""
+    `look` is called by one thread; `of`, `all` and `stale` by any.
+
+    `only`: nothing of another pipeline is asked of the store, so that a key for these alone will do. `apart`: those
+    that have a server of their own, which this one neither loads nor speaks against.
+    """
 
     def __init__(
-        self, objects: ObjectStore, *, only: Collection[str] = (),
+        self, objects: ObjectStore, *, only: Collection[str] = (), apart: Collection[str] = (),
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:  # fmt: skip
-        self.plans, self.only, self._now = Plans(objects), frozenset(only), now
+        self.plans, self._now = Plans(objects), now
+        self.only, self.apart = frozenset(only), frozenset(apart)
         self._in_force: dict[str, InForce] = {}
         self._seen: dict[str, tuple[int, datetime]] = {}
         self._told: dict[str, str] = {}
@@ -65,8 +71,7 @@ class PlanFollower:
     def look(self) -> None:
         """Read what has changed. Raises nothing: a store that does not answer is told once, and changes nothing."""
         try:
-            listed = {o.key: o for o in self.plans.objects.list(layout.PLANS)}
-            vetoes = [o.key for o in self.plans.objects.list(layout.VETOES)]
+            listed, vetoes = self._listed()
         except (MillraceError, OSError) as err:
             self._tell("", f"the store does not answer, the plans stay as they are: {err}")
             return
@@ -79,7 +84,7 @@ class PlanFollower:
             spoken.setdefault(layout.vetoed_pipeline(key), set()).add(layout.veto_of(key))
         for key, item in listed.items():
             pipeline = layout.plan_of(key)
-            if self.only and pipeline not in self.only:
+            if pipeline in self.apart or (self.only and pipeline not in self.only):
                 continue
             try:
                 self._follow(pipeline, (item.size, item.changed), spoken.get(pipeline, set()))
@@ -89,6 +94,16 @@ class PlanFollower:
         for pipeline in self._in_force.keys() - {layout.plan_of(key) for key in listed}:
             self._tell(pipeline, "the plan is gone from the store, the last one stays")
         self._looked, self.looked = monotonic(), self._now()
+
+    def _listed(self) -> tuple[dict[str, Object], list[str]]:
+        """Plans by their keys, and keys of vetoes. Raises MillraceError or OSError where the store does not answer."""
+        objects, some = self.plans.objects, sorted(self.only - self.apart)
+        plans = [layout.plan(name) for name in some] if self.only else [layout.PLANS]
+        vetoes = [layout.vetoes(name) for name in some] if self.only else [layout.VETOES]
+        return (
+            {found.key: found for prefix in plans for found in objects.list(prefix)},
+            [found.key for prefix in vetoes for found in objects.list(prefix)],
+        )
 
     def _follow(self, pipeline: str, stamp: tuple[int, datetime], spoken: set[tuple[int, int]]) -> None:
         now = self._in_force.get(pipeline)
@@ -146,10 +161,10 @@ class Follower(PlanFollower):
     """
 
     def __init__(
-        self, objects: ObjectStore, versions: Versions, *, only: Collection[str] = (),
+        self, objects: ObjectStore, versions: Versions, *, only: Collection[str] = (), apart: Collection[str] = (),
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:  # fmt: skip
-        super().__init__(objects, only=only, now=now)
+        super().__init__(objects, only=only, apart=apart, now=now)
         self.versions = versions
         self._begun: float | None = None
         self.unfit: list[Veto] = []

@@ -57,6 +57,9 @@ class Inference:
     def served(self, caller: Caller, pipeline: str) -> InForce:
         """What is in force of a pipeline that this caller may ask. Raises Refused: 403, 404."""
         caller.require(pipeline)
+        if pipeline in self.follower.apart:
+            raise Refused(404, "this pipeline has a server of its own", given=pipeline,
+                          next_step="Ask that one; docs/serving.md says how it is found")  # fmt: skip
         now = self.follower.of(pipeline)
         if now is None:
             known = sorted(each.plan.pipeline for each in self.follower.all() if caller.may(each.plan.pipeline))

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from millrace.core.errors import SpecError
 from millrace.online.reader import Reader, open_reader
 from millrace.serving.access import Access
 from millrace.serving.answering import Answerer, Shadows
@@ -51,8 +52,21 @@ class ServerOptions(BaseModel):
     )
     memory: int = Field(default=1 << 30, ge=1 << 20, description="Bytes for loaded models, of each process.")
     only: tuple[str, ...] = Field(default=(), description="Pipelines that are served; empty: all that have a plan.")
-    code: bool = Field(default=False, description="Whether models with code of their own are opened.")
+    apart: tuple[str, ...] = Field(default=(), description="Pipelines that have a server of their own.")
+    code: bool = Field(
+        default=False, description="Whether models with code of their own are opened, of the one pipeline in `only`."
+    )
     name: str = Field(default_factory=socket.gethostname, description="Of this server among its replicas.")
+
+    @model_validator(mode="after")
+    def _alone(self) -> ServerOptions:
+        if self.code and len(self.only) != 1:
+            raise SpecError(
+                "a server that executes code of a pipeline serves that pipeline alone", where="--code",
+                given=f"{len(self.only)} pipelines by --only", allowed="one",
+                next_step="Start a server for each: --code --only NAME, and the shared one with --except NAME",
+            )  # fmt: skip
+        return self
 
 
 @dataclass(frozen=True)
@@ -71,7 +85,7 @@ class Server:
         self.options = options
         objects = objects or open_store(options.store)
         self.versions = Versions(objects, most=options.memory, code=options.code)
-        self.follower = Follower(objects, self.versions, only=options.only)
+        self.follower = Follower(objects, self.versions, only=options.only, apart=options.apart)
         self.app = App(self.follower, access, self.begin, self.end)
         self.worker = 0
         self.shadows: Shadows | None = None

@@ -141,7 +141,7 @@ class Versions:
                 where=deployment.pipeline,
                 given=f"version {deployment.version} brings "
                 + ("the functions of its on-demand features" if deployment.on_demand else "trainer.py"),
-                next_step="Give the pipeline a server of its own: 'millrace serve --only NAME --code'",
+                next_step="Give the pipeline a server of its own (docs/trainer.md#where-it-answers)",
             )
         means = Means(profile="pods") if self.code else None
         with _light():

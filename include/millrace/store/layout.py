@@ -11,7 +11,7 @@ from typing import Literal
 from millrace.contract import Artifact, Classification
 
 SNAPSHOTS = "snapshots/"
-PLANS, VETOES = "plans/", "vetoes/"
+PLANS, VETOES, TALLIES = "plans/", "vetoes/", "tallies/"
 DATA, MANIFEST = "data.parquet", "manifest.json"
 """Files of a Snapshot; the manifest, written last, makes it exist."""
 TOMBSTONE = "tombstone.json"
@@ -112,7 +112,7 @@ def veto_of(key: str) -> tuple[int, int]:
 
 def tallies(pipeline: str, generation: int) -> str:
     """Prefix of what servers have counted while the plan had a generation."""
-    return f"tallies/{pipeline}/{generation}/"
+    return f"{TALLIES}{pipeline}/{generation}/"
 
 
 def tally(pipeline: str, generation: int, server: str) -> str:
@@ -139,6 +139,16 @@ def served_hour(key: str) -> str:
 def all_served(pipeline: str) -> str:
     """Prefix of all that servers have answered for a pipeline."""
     return f"served/{pipeline}/"
+
+
+def written_by_server(pipeline: str) -> tuple[str, ...]:
+    """Prefixes of all that a server of one pipeline writes: vetoes, what it has counted, its prediction log."""
+    return vetoes(pipeline), f"{TALLIES}{pipeline}/", all_served(pipeline)
+
+
+def read_by_server(pipeline: str) -> tuple[str, ...]:
+    """The key, and the prefixes, of all else that a server of one pipeline reads."""
+    return plan(pipeline), f"deployments/{pipeline}/", f"models/{pipeline}/"
 
 
 def anchor(pipeline: str, number: int) -> str:

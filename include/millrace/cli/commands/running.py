@@ -34,8 +34,8 @@ def up(
     for name, password in running.passwords.items():
         print(f"Airflow: {running.airflow_url}   user {name}   password {password}")
     print(f"MLflow:  {running.mlflow_url}")
-    if running.serving_url is not None:
-        print(f"Serving: {running.serving_url}   (OpenAPI: {running.serving_url}/openapi.json)")
+    for what, url in running.serving_urls.items():
+        print(f"Serving: {url}   ({what}; OpenAPI: {url}/openapi.json)")
     print('The airflow command in this shell:  eval "$(millrace env)"')
     print("Stop both with: millrace down")
 
@@ -64,7 +64,10 @@ def env(project: ProjectOption = None) -> None:
 
 def serve(
     project: ProjectOption = None,
-    only: Annotated[list[str] | None, typer.Argument(help="Pipelines; all that have a plan if left out.")] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Argument(help="Pipelines; all that have a plan if left out, but for those with a trainer.py."),
+    ] = None,
     port: Annotated[int, typer.Option("--port", help="0: any free one.")] = 8800,
     host: Annotated[
         str, typer.Option("--host", help="Beyond this machine only with tokens or an issuer.")
@@ -78,15 +81,33 @@ def serve(
     ] = None,
 ) -> None:
     """Answer predictions over HTTP until stopped; `python -m millrace.serving --help` has all options."""
-    from millrace.local.stack import serving_command
+    from millrace.local.serving import serving_command
 
     tree = ProjectTree.at(project)
     further = ["--host", host, "--workers", str(workers), *(["--buffered"] if buffered else [])]
     if log is not None:
         further += ["--log", str(log)]
-    command = serving_command(tree, Settings.load(tree.root), port=port, only=only or [], further=further)
+    command = serving_command([tree], Settings.load(tree.root), port=port, only=only or [], further=further)
     # in this process' place: what serves has none of what a command line imports
     os.execv(command[0], command)
+
+
+def serving_policy(
+    pipeline: Annotated[str, typer.Argument(help="Pipeline that has a server of its own.")],
+    principal: Annotated[
+        str, typer.Option("--principal", help="User of the key: makes it a bucket's policy instead of the user's.")
+    ] = "",
+    store: Annotated[str, typer.Option("--store", help="s3://bucket/prefix; default: the project's.")] = "",
+    project: ProjectOption = None,
+) -> None:
+    """Print the S3 policy of a key with which one pipeline's prediction server reads and writes what it must."""
+    import json
+
+    from millrace.store.policy import serving_policy as policy
+
+    tree = ProjectTree.at(project)
+    tree.spec(pipeline)
+    print(json.dumps(policy(store or Settings.load(tree.root).store, pipeline, principal), indent=2))
 
 
 def collect(project: ProjectOption = None) -> None:
