@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import base64
 import hashlib
+import json
 import os
 import re
 import secrets
@@ -35,7 +36,8 @@ def main() -> int:
         return compose(args.env_file, "down", "--remove-orphans", *(["--volumes"] if args.data else []))
     settings = prepare(args.env_file)
     profiles = settings.get("COMPOSE_PROFILES", "").split(",")
-    started = [*(["s3"] if "s3" in profiles else []), *SERVICES]
+    code = ["serving-code"] if settings.get("CODE_PIPELINE") else []
+    started = [*(["s3"] if "s3" in profiles else []), *SERVICES, *code]
     if code := compose(args.env_file, "up", "--detach", "--remove-orphans", "--wait", "--wait-timeout", str(WAIT_S),
                        *started):  # fmt: skip
         sys.stderr.write(f"The stack did not become healthy. Look at: docker compose --env-file {args.env_file} logs\n")
@@ -46,6 +48,9 @@ def main() -> int:
         f"MLflow   http://localhost:{settings['MLFLOW_PORT']}\n"
         f"Serving  http://localhost:{settings['SERVING_PORT']}  token in {password.with_name('serving-token')}\n"
     )
+    if name := settings.get("CODE_PIPELINE"):
+        token = password.with_name("code-token")
+        sys.stdout.write(f"Serving  http://localhost:{settings['CODE_PORT']}  {name} alone, token in {token}\n")
     return 0
 
 
@@ -66,6 +71,8 @@ def prepare(env_file: Path) -> dict[str, str]:
     for name in ("MILLRACE_SECRETS", "MILLRACE_INCOMING", "MILLRACE_PROJECT_DIR"):
         settings[name] = str((ROOT / settings[name]).resolve())
     write_secrets(Path(settings["MILLRACE_SECRETS"]))
+    if pipeline := settings.get("CODE_PIPELINE"):
+        write_code_secrets(Path(settings["MILLRACE_SECRETS"]), pipeline, settings.get("CODE_FEATURES", "").split())
     # Docker would make a missing folder, as root.
     for folder in (settings["MILLRACE_INCOMING"], f"{settings['MILLRACE_PROJECT_DIR']}/plugins"):
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -81,17 +88,46 @@ def write_secrets(folder: Path) -> None:
     write(folder / "admin-password", secrets.token_urlsafe(12))
     write(folder / "fernet-key", base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())
     key = (folder / "s3-secret-key").read_text()
-    write(folder / "serving-token", secrets.token_urlsafe(32))
-    digest = hashlib.sha256((folder / "serving-token").read_bytes()).hexdigest()
-    # A caller of this machine's own; the server sees digests of tokens alone. See docs/serving-security.md.
-    write(folder / "serving-tokens", f'local: {{sha256: "{digest}", pipelines: ["*"], tester: true}}\n')
+    write_caller(folder, "serving", "*")
     write(folder / "aws-credentials", f"[default]\naws_access_key_id = {S3_USER}\naws_secret_access_key = {key}\n")
+
+
+def write_code_secrets(folder: Path, pipeline: str, features: list[str]) -> None:
+    """Make what the server of one pipeline with code has for itself: users of S3 and Redis, and a token. Raises
+    SystemExit for what could be read as another word of Redis' configuration."""
+    for word in (pipeline, *features):
+        if not re.fullmatch(r"[A-Za-z0-9_.:-]+", word):
+            sys.exit(f"CODE_PIPELINE, CODE_FEATURES: {word!r} is no name of a pipeline or a hash")
+    if not features:
+        sys.exit("CODE_FEATURES: name the hashes that the pipeline reads, <project>_<feature view> (docs/compose.md)")
+    write(folder / "code-redis-password", secrets.token_urlsafe(32))
+    key, password = secrets.token_urlsafe(32), (folder / "code-redis-password").read_text()
+    credentials = folder / "code-aws-credentials"
+    write(credentials, f"[default]\naws_access_key_id = {pipeline}\naws_secret_access_key = {key}\n")
+    key = credentials.read_text().rpartition(" = ")[2].strip()
+    # These two follow the others: whose they are, and which rows, may change.
+    user = {"access": pipeline, "secret": key, "role": "user"}
+    replace(folder / "s3-users", json.dumps({"accessAccounts": {pipeline: user}}))
+    keys = " ".join(f"~{each}" for each in features)
+    replace(folder / "redis-users", f"user {pipeline} on >{password} resetkeys resetchannels {keys} -@all +hmget\n")
+    write_caller(folder, "code", pipeline)
+
+
+def write_caller(folder: Path, name: str, pipelines: str) -> None:
+    """Make a token for this machine, and the file that the server sees, with its digest. See serving-security.md."""
+    write(folder / f"{name}-token", secrets.token_urlsafe(32))
+    digest = hashlib.sha256((folder / f"{name}-token").read_bytes()).hexdigest()
+    write(folder / f"{name}-tokens", f'local: {{sha256: "{digest}", pipelines: ["{pipelines}"], tester: true}}\n')
 
 
 def write(path: Path, text: str) -> None:
     """Write a file that is not there yet, whole or not at all."""
-    if path.exists():
-        return
+    if not path.exists():
+        replace(path, text)
+
+
+def replace(path: Path, text: str) -> None:
+    """Write a file, whole or not at all."""
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(text)
     temporary.chmod(0o444)

@@ -6,6 +6,7 @@ buckets that they name. Ends with 1 and one line on stderr where something is re
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -33,6 +34,8 @@ def main() -> None:
     for place in (settings.store, os.environ.get("MLFLOW_ARTIFACTS_DESTINATION", "")):
         if place.startswith("s3://"):
             within(LIMIT_S, lambda place=place: bucket(urlsplit(place).netloc))
+    if pipeline := os.environ.get("CODE_PIPELINE"):
+        within(LIMIT_S, lambda: policy(settings.store, pipeline))
     run("airflow", "db", "migrate")
     mlflow(tracking)
     ledger(settings)
@@ -86,6 +89,21 @@ def bucket(name: str) -> None:
         client.create_bucket(Bucket=name)
     except (BotoCoreError, ClientError) as err:
         raise Unavailable(f"the S3 server failed: {err}", where=os.environ.get("AWS_ENDPOINT_URL", "AWS")) from err
+
+
+def policy(store: str, pipeline: str) -> None:
+    """Let the user named as a pipeline do in the store's bucket what the pipeline's server must."""
+    import boto3
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    from millrace.store.policy import serving_policy
+
+    say(f"writing the policy of {pipeline}'s server")
+    text = json.dumps(serving_policy(store, pipeline, pipeline))
+    try:
+        boto3.session.Session().client("s3").put_bucket_policy(Bucket=urlsplit(store).netloc, Policy=text)
+    except (BotoCoreError, ClientError) as err:
+        raise Unavailable(f"the S3 server took no policy: {err}", where=os.environ.get("AWS_ENDPOINT_URL")) from err
 
 
 def mlflow(url: str) -> None:
