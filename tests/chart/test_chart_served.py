@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -14,6 +15,7 @@ from chart_metrics import Metrics, there
 from chart_served import NAME, ServedRelease
 from chart_services import address_here
 from chart_site import images_missing
+from support.recorded import differences, replay, replayed_here, write
 from support.served import Served
 
 pytestmark = pytest.mark.timeout(1200)
@@ -95,6 +97,13 @@ def test_its_pods_have_no_rights_and_a_read_only_root(release: ServedRelease):
         )
         assert said.split() == ["54321", "False"]
         assert "Read-only file system" in release.cluster.kubectl(*inside, "open('/opt/millrace/x', 'w')", check=False)
+
+
+@pytest.mark.loop
+def test_a_recorded_rollout_is_decided_as_on_one_machine(release: ServedRelease, tmp_path: Path):
+    recording = write(tmp_path / "traffic.jsonl")
+    there = replay(recording, release, release.served)
+    assert differences(there, replayed_here(recording, release.served, tmp_path / "here")) == []
 
 
 @pytest.mark.loop

@@ -6,10 +6,14 @@ import json
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
 from compose_stack import Stack, until
+from compose_store import InStack, put_online
 from docker_engine import docker
+from support.recorded import differences, replay, replayed_here, write
+from support.served import Served
 
 from millrace.core.errors import MillraceError
 
@@ -169,6 +173,17 @@ def test_the_champion_answers_who_has_a_token(stack: Stack):
     stack.compose("restart", "serving")  # asked to leave, it ships what it has
     until(lambda: healthy(stack, "serving"), "the server to come back", 120, stack.logs)
     assert answer["id"] in stack.python(SHIPPED)
+
+
+def test_a_recorded_rollout_is_decided_as_on_one_machine(stack: Stack, tmp_path: Path):
+    # Given a pipeline beside that of the project, whose features lie in Redis
+    served = Served.make(tmp_path / "served")
+    put_online(stack, served)
+    # When the same requests are asked here and there
+    recording = write(tmp_path / "traffic.jsonl")
+    there = replay(recording, InStack(stack), served)
+    # Then they are answered, counted and decided alike
+    assert differences(there, replayed_here(recording, served, tmp_path / "here")) == []
 
 
 def predicted(stack: Stack, flight: str, token: str | None = None) -> tuple[int, dict]:

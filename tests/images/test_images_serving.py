@@ -116,6 +116,16 @@ def test_it_opens_every_kind_of_model_and_store_that_needs_no_torch():
     assert said.stdout.split() == ["all"]
 
 
+def test_the_image_of_jobs_serves_what_trainers_import():
+    code = (
+        "import httptools, jwt, uvicorn, uvloop, millrace.serving.serve, sklearn, torch, os; "
+        "print(os.access('/opt/millrace/platform/entrypoint.sh', os.X_OK), "
+        "os.path.exists('/opt/millrace/platform/healthy.py'))"
+    )
+    said = docker("run", "--rm", *RESTRICTED, "--network", "none", "--entrypoint", "python", image("jobs"), "-c", code)
+    assert said.stdout.split()[-2:] == ["True", "True"]
+
+
 def test_the_first_answer_is_soon_there_and_takes_little(running: Running):
     seconds, answer = running.first()
     megabytes, processor = running.takes()
