@@ -339,3 +339,48 @@ def test_feast_files_are_read_by_a_process_of_their_own(shop):
     said = subprocess.run(call, capture_output=True, text=True, check=False)
     assert said.stderr.splitlines()[0].endswith("ZeroDivisionError: division by zero")
     assert said.stderr.startswith(f"{FEAST}:{line_of(shop / FEAST, 'ttl=1 / 0')}: ")
+
+
+ON_DEMAND = """
+from feast import RequestSource
+from feast.on_demand_feature_view import on_demand_feature_view
+from feast.types import Float64
+
+asked = RequestSource(name="asked", schema=[Field(name="FIELD", dtype=Float64)])
+
+
+@on_demand_feature_view(sources=[asked], mode="MODE", schema=[Field(name="made", dtype=Float64)])
+def made(given):
+    return {"made": given["FIELD"]}
+
+
+service = FeatureService(name="visits", features=[features, made])
+"""
+
+
+@pytest.mark.parametrize(
+    ("field", "mode", "custom_code", "words"),
+    [
+        ("minutes_asked", "python", "process", "no column of transform.sql.*what a request carries is a column"),
+        ("ordered", "python", "process", "an on-demand feature is made from 'ordered', the label"),
+        ("asked_pages", "python", "pods", "custom code in pods only.*build_training_set, evaluate, score"),
+        ("asked_pages", "pandas", "process", "is not computed for one row at a time"),
+        ("asked_pages", "python", "process", None),
+    ],
+)
+def test_on_demand_features_are_checked_before_they_are_needed(millrace, shop, field, mode, custom_code, words):
+    text = (shop / FEAST).read_text()
+    line = next(each for each in text.splitlines() if each.startswith("service = FeatureService("))
+    view = re.search(r"features=\[(\w+)\]", line).group(1)
+    made = ON_DEMAND.replace("FIELD", field).replace("MODE", mode).replace("[features, made]", f"[{view}, made]")
+    (shop / FEAST).write_text(text.replace(line, made))
+    sql = (shop / SQL).read_text()
+    (shop / SQL).write_text(sql.replace("    pages,", "    pages, CAST(pages AS DOUBLE) AS asked_pages,"))
+    for path in (shop / "include/environments").glob("*.yaml"):
+        kept = [each for each in path.read_text().splitlines() if not each.startswith("custom_code:")]
+        path.write_text("\n".join([*kept, f"custom_code: {custom_code}", ""]))
+    code, _, err = millrace("check")
+    if words is None:
+        assert code == 0, err
+    else:
+        assert code == 1 and re.search(words, err), err

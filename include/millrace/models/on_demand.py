@@ -48,7 +48,7 @@ def _column(rows: pa.Table, each: Typed) -> Any:
                         next_step="Make it in transform.sql: what a request carries is a column in the batch",
                         )  # fmt: skip
     column = rows[name]
-    try:  # decimals and other kinds of text too become what the online store has of them
+    try:  # as the online store casts them
         return column.cast(pa.type_for_alias(_ARROW[each.type]), safe=each.type not in ("FLOAT", "DOUBLE"))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         raise DataError("a column that on-demand features are made from is of another type", where=each.name,
