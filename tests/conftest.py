@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -19,10 +18,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 from support import left_out
+from support.versity import versitygw
 
 KEY, SECRET = "test-access", "test-secret-key"
-VERSITYGW = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
-BUILD_S = 400
 
 
 # A machine that does other things too may take its time over one example.
@@ -92,24 +90,6 @@ def bucket(s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     name = f"b{uuid.uuid4().hex[:12]}"
     boto3.session.Session().client("s3").create_bucket(Bucket=name)
     return name
-
-
-def versitygw() -> str | None:
-    """Path of the server: on PATH, or in Go's own folder, where it is built once; None where that cannot be."""
-    found, go = shutil.which("versitygw"), shutil.which("go")
-    if found or go is None:
-        return found
-    folder = Path(subprocess.run([go, "env", "GOPATH"], capture_output=True, text=True, check=True).stdout.strip())
-    built = folder / "bin" / "versitygw"
-    if not built.is_file():
-        try:
-            # As for the image in tests/compose, which then is built from what this has compiled.
-            env = {**os.environ, "CGO_ENABLED": "0"}
-            subprocess.run([go, "install", VERSITYGW], env=env, capture_output=True, check=True, timeout=BUILD_S)
-        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as err:
-            print(f"VersityGW could not be built: {str(err.stderr or err)[-300:]}")
-            return None
-    return str(built)
 
 
 def _answers(url: str) -> None:

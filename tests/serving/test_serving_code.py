@@ -12,12 +12,12 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import versitygw
 from serving.conftest import asking
 from support.coded import HOSTILE, coded, policed_s3
 from support.running import until
 from support.served import Served
 from support.serving import serving
+from support.versity import versitygw
 
 from millrace.core.errors import SpecError
 from millrace.core.settings import Settings
@@ -168,22 +168,20 @@ def test_its_key_is_enough_and_code_can_do_nothing_else_with_it(
         env = {"PATH": os.environ["PATH"], "AWS_ACCESS_KEY_ID": USER, "AWS_SECRET_ACCESS_KEY": KEY,
                "AWS_ENDPOINT_URL": s3.address, "AWS_DEFAULT_REGION": "us-east-1"}  # fmt: skip
         address_of_store = f"s3://{BUCKET}/{PREFIX}"
+        root = {"AWS_ACCESS_KEY_ID": "test-root", "AWS_SECRET_ACCESS_KEY": "test-root-secret"}
+        for name, value in (env | root).items():
+            monkeypatch.setenv(name, value)
+        objects = open_store(address_of_store)
         with serving(served, "--code", "--only", "trips", env=env, store=address_of_store) as (address, _):
             for n in range(10):
                 reply = ask(address, f"u{n}")
                 assert reply.status_code == 200 and reply.json()["predictions"][0]["version"] == 3, reply.text
             until(told.exists, 60)
+            until(lambda: Plans(objects).tallies("trips", plan.generation), 60)
         said = json.loads(told.read_text())["attack"]
         assert len(said) > 20 and {why for _, why in said} == {"AccessDenied"}, said
         # and what a server must do it could: it read, it counted, and its log was shipped as it left
-        for name, value in {
-            **env,
-            "AWS_ACCESS_KEY_ID": "test-root",
-            "AWS_SECRET_ACCESS_KEY": "test-root-secret",
-        }.items():
-            monkeypatch.setenv(name, value)
-        objects = open_store(address_of_store)
-        assert list(objects.list(layout.all_served("trips"))) and Plans(objects).tallies("trips", plan.generation)
+        assert list(objects.list(layout.all_served("trips")))
         log = (served.root / "here.log").read_text()
         assert "AccessDenied" not in log and "cannot be followed" not in log and "not shared" not in log, log[-3000:]
 

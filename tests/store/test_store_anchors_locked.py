@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import versitygw
 from sqlalchemy import create_engine
 from support.ledger import promoted, verdict
+from support.versity import versitygw
 
 from millrace.core.errors import LedgerError, StoreError
 from millrace.core.settings import Settings

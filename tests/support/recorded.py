@@ -19,13 +19,13 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from millrace.core.canonical import canonical_json
+from millrace.rules.experiment import report
 from millrace.rules.guards import Counts, merge
-from millrace.rules.outcomes import experiment
 from millrace.rules.paired import Loss
 from millrace.rules.rollout import Standing, decide
 from millrace.rules.traffic import meets_new
 from millrace.spec.learner import XGBoostLearner
-from millrace.spec.serving import ServingSpec
+from millrace.spec.serving import ABRollout, ServingSpec
 from millrace.store import layout
 from millrace.store.plans import TrafficPlan, Veto
 from support.running import until
@@ -204,11 +204,12 @@ def _judge(place: Place, plan: TrafficPlan, stage: str, requests: list[dict[str,
     result.vetoes |= {(stage, each.version, each.guard) for each in vetoes()}
     spec = serving_of(stage)
     standing = Standing(version=version, former=1, stage=1, planned=generation, began=BEGAN)
+    rule, now = spec.rollout, BEGAN + timedelta(hours=1)
+    assert isinstance(rule, ABRollout)
     answer = decide(
         spec, standing, counted() if stage != "broken" else (),
         vetoes=[f"{each.guard} spoke against version {each.version}" for each in vetoes()],
-        outcomes=experiment(_outcomes(requests, result), version, 1, spec.rollout),  # type: ignore[arg-type]
-        now=BEGAN + timedelta(hours=1),
+        outcomes=report(_outcomes(requests, result), version, 1, rule, began=BEGAN, now=now).verdict, now=now,
     )  # fmt: skip
     result.decisions[stage] = (answer.action, answer.harm, answer.why)
 

@@ -26,8 +26,9 @@ _SEEN = frozenset((
 
 
 def apart(trees: Iterable[ProjectTree], settings: Settings) -> list[str]:
-    """Pipelines that bring code of their own (trainer.py), or have a version in their plan that does, and so have a
-    server of their own. None of a project whose environment lets no code run in processes of this machine."""
+    """Pipelines that bring code of their own (trainer.py, on-demand features), or have a version in their plan that
+    does, and so have a server of their own. None of a project whose environment lets no code run in processes of this
+    machine."""
     return sorted(
         name
         for tree in trees
@@ -93,8 +94,11 @@ def _serving(tree: ProjectTree) -> list[str]:
 
 
 def _is_custom(tree: ProjectTree, name: str) -> bool:
-    training = tree.spec(name).training
-    return training is not None and isinstance(training.learner, CustomLearner)
+    """Whether the pipeline trains by trainer.py, or its Feast file has on-demand features: known before any version."""
+    training, features = tree.spec(name).training, tree.features_file(name)
+    if training is not None and isinstance(training.learner, CustomLearner):
+        return True
+    return features.is_file() and "on_demand_feature_view" in features.read_text(errors="replace")
 
 
 def _planned_code(settings: Settings, name: str) -> bool:
