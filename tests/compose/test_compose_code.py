@@ -6,13 +6,21 @@ import asyncio
 import json
 import re
 import runpy
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 import yaml
+from support.running import until
 
+from millrace.core.errors import Unavailable
 from millrace.core.settings import OTHERS
+from millrace.local.processes import free_ports
+from millrace.online.reader import Found, open_reader
+from millrace.online.redis import value_of
 from millrace.serving.access import Access
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -101,3 +109,46 @@ def test_its_token_counts_for_its_pipeline_alone(tmp_path: Path):
 def test_what_would_open_more_is_refused(tmp_path: Path, pipeline: str, features: tuple[str, ...]):
     with pytest.raises(SystemExit, match="CODE_FEATURES"):
         written(tmp_path, pipeline, features)
+
+
+def test_its_user_of_redis_reads_its_rows_and_can_do_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    if shutil.which("redis-server") is None:
+        pytest.skip("no Redis server here (Debian package redis-server)")
+    written(tmp_path)
+    (tmp_path / "data").mkdir()
+    (port,) = free_ports(1)
+    # The words that the service of the stack runs, on this machine
+    words = BASE["services"]["redis"]["entrypoint"][2].replace("$$", "$").replace("/run/secrets", str(tmp_path))
+    words = words.replace("--dir /data", f"--dir {tmp_path}/data --bind 127.0.0.1 --port {port}")
+    with subprocess.Popen(["sh", "-c", words], stdout=subprocess.DEVNULL) as server:
+        try:
+            admin = redis.Redis(port=port, password=(tmp_path / "redis-password").read_text())
+            until(lambda: answers(admin), 20)
+            for name in ("p_a", "p_c"):
+                admin.hset(name, b"k", value_of((1, 0, 0), b"x"))
+            password = (tmp_path / "code-redis-password").read_text()
+            monkeypatch.setenv("REDISCLI_AUTH", password)
+            assert asyncio.run(read(f"redis://orders@127.0.0.1:{port}/0", "p_a")) == {b"k": (1, b"x")}
+            with pytest.raises(Unavailable, match="NoPermission"):
+                asyncio.run(read(f"redis://orders@127.0.0.1:{port}/0", "p_c"))
+            theirs = redis.Redis(port=port, username="orders", password=password)
+            for command in ("KEYS *", "HGETALL p_a", "HSET p_a k x", "DEL p_a", "CONFIG GET *", "ACL LIST", "FLUSHALL"):
+                with pytest.raises(redis.exceptions.NoPermissionError):
+                    theirs.execute_command(*command.split())
+        finally:
+            server.terminate()
+
+
+def answers(client: redis.Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except redis.exceptions.ConnectionError:
+        return False
+
+
+async def read(address: str, table: str) -> Found:
+    reader = open_reader(address, timeout_s=5)
+    try:
+        return await reader.fetch(table, [b"k"])
+    finally:
+        await reader.close()
