@@ -132,13 +132,14 @@ def _serve(
     console: Console, tree: ProjectTree, second: ProjectTree, loop: Loop, running: Running
 ) -> tuple[Served, list[Tried]]:
     """The December champion answers; then two bad versions of the second project are on their way to traffic."""
-    if running.serving_url is None:
+    url = next(iter(running.serving_urls.values()), None)  # of the one that all without code share
+    if url is None:
         raise MillraceError("no prediction server runs", next_step="Run 'make down', then the demo again")
     with console.status(f"Asking the champion for flights of {LATER[-1]} ...") as status:
-        served = rollouts.serve(loop, running.serving_url, LATER[-1])
+        served = rollouts.serve(loop, url, LATER[-1])
         other = Loop(second, loop.settings, running.api, loop.env, rehearsal.NAME)
         other.ready()
-        trial = Rehearsal(other, running.serving_url, lambda fault: rehearsal.plant(tree, second, fault))
+        trial = Rehearsal(other, url, lambda fault: rehearsal.plant(tree, second, fault))
         status.update("The second project's first version ...")
         trial.first()
         tried = []

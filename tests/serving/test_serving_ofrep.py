@@ -18,7 +18,9 @@ from support.served import Served
 from support.serving import serving
 
 from millrace.rules.traffic import meets_new
+from millrace.serving import ofrep
 from millrace.serving.access import Access
+from millrace.serving.flags import FlagRefused
 from millrace.store.plans import Toggles
 
 FLAGS = "/ofrep/v1/evaluate/flags"
@@ -149,3 +151,8 @@ def test_flags_of_plans_that_could_not_be_read_are_not_there_yet(served: Served)
                 assert (status, said["errorCode"]) == (503, "PROVIDER_NOT_READY")
 
     asyncio.run(run())
+
+
+def test_a_key_that_no_encoding_has_is_told_without_it():
+    told = ofrep._failure(FlagRefused("FLAG_NOT_FOUND", "no such flag", given="\ud800/x"), "\ud800/x")
+    assert told["key"] == "?/x" and json.dumps(told).encode()

@@ -96,4 +96,5 @@ def _failure(err: Refused, key: str | None = None) -> dict[str, Any]:
         code: str = err.code
     else:
         code = "PARSE_ERROR" if err.status == 400 else "GENERAL"
-    return {**({} if key is None else {"key": key[:200]}), "errorCode": code, "errorDetails": str(err)}
+    named = {} if key is None else {"key": key[:200].encode(errors="replace").decode()}  # no encoding has surrogates
+    return {**named, "errorCode": code, "errorDetails": str(err)}

@@ -28,7 +28,8 @@ ERRORS = {
     "503": "The online store or the prediction log does not work, or a person has stopped the pipeline.",
     "504": "No answer in time.",
 }
-_NAME: Json = {"maxLength": LONGEST_ID, "pattern": NAME}
+# Without the surrogates: those are in no text of Unicode, and readers of patterns stumble over them.
+_NAME: Json = {"maxLength": LONGEST_ID, "pattern": NAME.replace(r"\ud800-\udfff", "")}
 _ID: Json = {"type": ["string", "null"], **_NAME}
 _PARAMETERS: Json = {"type": ["object", "null"]}
 _KEYS: Json = {
