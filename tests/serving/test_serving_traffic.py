@@ -13,13 +13,13 @@ from serving.conftest import Asking, asking
 from serving.test_serving_app import logged
 from support.served import Served
 
-from millrace.core.errors import DataError
+from millrace.core.errors import DataError, Unavailable
 from millrace.rules.guards import MOST, Counts, judge, merge
 from millrace.rules.traffic import meets_new, name, point
 from millrace.serving.in_force import Counter
 from millrace.spec.serving import Guards
 from millrace.store import layout
-from millrace.store.plans import Toggles, Veto
+from millrace.store.plans import Plans, Toggles, Veto
 
 CANARY = 0.3
 
@@ -135,6 +135,28 @@ def test_a_challenger_that_fails_is_stopped_and_its_callers_get_the_champion(ser
             return asked
 
     assert asyncio.run(ask()) < 120
+
+
+def test_a_veto_that_the_store_does_not_take_counts_here_at_once(served: Served, monkeypatch: pytest.MonkeyPatch):
+    served.plan(canary=CANARY)
+
+    def away(self: Plans, veto: Veto) -> Veto:
+        raise Unavailable("the store is away")
+
+    monkeypatch.setattr(Plans, "veto", away)
+
+    async def ask() -> frozenset[int]:
+        async with asking(served) as it:
+            break_(it, served, 2, raises)
+            for number in range(400):
+                await versions(it, number % 40, x_unit=f"u{number}")
+                if vetoed := it.server.follower.of("trips").vetoed:
+                    return vetoed
+                await asyncio.sleep(0.06 if number % 10 == 0 else 0)
+        return frozenset()
+
+    assert asyncio.run(ask()) == {2}
+    assert not served.plans.vetoed(served.plans.get("trips"))
 
 
 def test_a_model_without_a_number_has_failed(served: Served):
