@@ -47,7 +47,9 @@ def run(request: JobRequest) -> JobResult:
         error = JobError(type=type(err).__name__, message=f"a service did not answer: {err}", retry="same")
     except Exception as err:
         print(traceback.format_exc(), file=sys.stderr)
-        error = JobError(type=type(err).__name__, message=f"{type(err).__name__}: {err}", retry="never")
+        error = _database_away(err) or JobError(
+            type=type(err).__name__, message=f"{type(err).__name__}: {err}", retry="never"
+        )
     result = JobResult(
         job=request.identity.job,
         request_digest=request.request_digest,
@@ -73,6 +75,16 @@ def run(request: JobRequest) -> JobResult:
             failed = JobError(type=type(err).__name__, message=f"the result was not stored: {err}", retry="same")
             return result.model_copy(update={"outcome": None, "error": failed})
     return result
+
+
+def _database_away(err: Exception) -> JobError | None:
+    """What to say where the connection to a database broke inside a library, such as that to Feast's registry; None
+    for another error. Without the statement and its parameters, which may be values of rows."""
+    library = sys.modules.get("sqlalchemy.exc")  # where it was not imported, nothing of it was raised
+    if library is None or not isinstance(err, (library.OperationalError, library.InterfaceError)):
+        return None
+    said = str(err.orig).strip().partition("\n")[0]
+    return JobError(type=type(err).__name__, message=f"a database did not answer: {said}", retry="same")
 
 
 def left() -> JobError:
