@@ -16,7 +16,7 @@ source = FileSource(
 visit_features = FeatureView(
     name="__NAME___visit_features",
     entities=[visit],
-    ttl=timedelta(days=90),
+    ttl=timedelta(days=90),  # how long a row is served; timedelta(0): for ever, where an entity comes once only
     schema=[
         Field(name="visit_id", dtype=String),
         Field(name="region", dtype=String),
