@@ -7,6 +7,7 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 from compose_stack import Stack, until
@@ -210,10 +211,18 @@ def test_an_older_volume_is_migrated_and_keeps_its_data(stack: Stack):
     print(f"compose up from an older volume: {stack.up():.0f} s")
     # Then it is of this version, with what it held
     assert revision(stack) == head
-    assert stack.python(STATE) == before
+    # (a server that leaves still ships what it has answered, and counts under a plan go with it)
+    after = stack.python(STATE)
+    assert kept(after) == kept(before) and before["objects"].keys() <= after["objects"].keys()
     assert len(runs(stack.api, "features")) == 6
     # and the password is still the first one
     assert stack.api.call("GET", "/dags")["total_entries"] > 0
+
+
+def kept(state: dict[str, Any]) -> dict[str, Any]:
+    """What the platform holds, without the logs and counts of servers."""
+    of_servers = ("served/", "tallies/")
+    return state | {"objects": {k: v for k, v in state["objects"].items() if not k.startswith(of_servers)}}
 
 
 REVISION = (
