@@ -67,7 +67,11 @@ class Loop:
                     if "404" not in str(err):
                         raise
                     if time.monotonic() > limit:
-                        raise MillraceError("Airflow did not find the DAG", given=self.dag(part)) from err
+                        raise MillraceError(
+                            "Airflow did not find the DAG",
+                            given=self.dag(part),
+                            next_step="Run 'make down', then the demo again: it starts Airflow with both projects",
+                        ) from err
                     problems = self.api.call("GET", "/importErrors")["import_errors"]
                     if problems:
                         raise MillraceError(problems[0]["stack_trace"].strip().splitlines()[-1]) from err

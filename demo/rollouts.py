@@ -123,7 +123,7 @@ class Rehearsal:
                                     next_step="Look at the runs in the UI")  # fmt: skip
         if self._champion() != champion:
             raise MillraceError("a bad version became champion", given=fault, next_step="Look at the runs in the UI")
-        return _tried(fault, history, client.answers, vetoes[stopped.version])
+        return _tried(fault, history, client.answers, vetoes.get(stopped.version))
 
     def _champion(self) -> int | None:
         found = self.loop.ledger.champion(NAME)
@@ -155,15 +155,17 @@ class Rehearsal:
             thread.join()
 
 
-def _tried(fault: str, history: list[Rollout], answers: list[Answer], veto: Veto) -> Tried:
-    before = history[-2]
-    began, ended = (datetime.fromisoformat(at).timestamp() for at in (history[0].began, veto.at))
+def _tried(fault: str, history: list[Rollout], answers: list[Answer], veto: Veto | None) -> Tried:
+    before, stopped = history[-2:]
+    # The task that waits may see the harm as early as a server: then there is no veto.
+    why, at = (veto.why, veto.at) if veto is not None else (stopped.reason, stopped.began)
+    began, ended = (datetime.fromisoformat(moment).timestamp() for moment in (history[0].began, at))
     there = [each for each in answers if began <= each.at <= ended]
     return Tried(
         version=before.version,
         fault=fault,
         stopped_in="shadow" if before.state == "shadow" else f"canary of {before.steps[before.step - 1]:.0%}",
-        guard=veto.why,
+        guard=why,
         asked=len(there),
         answered=sum(each.version == before.version for each in answers),
         errors=sum(each.status != 200 for each in there),

@@ -103,23 +103,26 @@ def test_a_store_that_does_not_answer_is_worth_another_try() -> None:
 
 
 def test_a_database_that_dies_while_a_library_asks_it_is_worth_another_try(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
 
     from millrace.jobs import runner, train
 
     gone = Exception("server closed the connection unexpectedly\n\tbefore or while processing the request.")
+    given = {"id": "Ann Smith"}
     for kind, retry in ((OperationalError, "same"), (InterfaceError, "same"), (IntegrityError, "never")):
 
         def ask(work: Any, params: Any, kind: Any = kind) -> Any:
-            raise kind("SELECT name FROM people WHERE id = %(id)s", {"id": "secret"}, gone)
+            raise kind("SELECT name FROM people WHERE id = %(id)s", given, gone)
 
         monkeypatch.setattr(train, "run", ask)
         error = runner.run(request(World(tmp_path / kind.__name__))).error
         assert error is not None and error.retry == retry, error
-        if retry == "same":
-            assert error.message == "a database did not answer: server closed the connection unexpectedly"
+        what = "did not answer" if retry == "same" else "refused"
+        assert error.message == f"a database {what}: server closed the connection unexpectedly"
+    shown = capsys.readouterr().err
+    assert "SELECT name" in shown and "Ann Smith" not in shown, "a traceback with the values of rows"
 
 
 def test_an_outcome_that_cannot_be_stored_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

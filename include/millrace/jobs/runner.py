@@ -46,10 +46,10 @@ def run(request: JobRequest) -> JobResult:
     except (ConnectionError, TimeoutError) as err:
         error = JobError(type=type(err).__name__, message=f"a service did not answer: {err}", retry="same")
     except Exception as err:
-        print(traceback.format_exc(), file=sys.stderr)
-        error = _database_away(err) or JobError(
+        error = _database_error(err) or JobError(
             type=type(err).__name__, message=f"{type(err).__name__}: {err}", retry="never"
         )
+        print(traceback.format_exc(), file=sys.stderr)
     result = JobResult(
         job=request.identity.job,
         request_digest=request.request_digest,
@@ -77,14 +77,18 @@ def run(request: JobRequest) -> JobResult:
     return result
 
 
-def _database_away(err: Exception) -> JobError | None:
-    """What to say where the connection to a database broke inside a library, such as that to Feast's registry; None
-    for another error. Without the statement and its parameters, which may be values of rows."""
+def _database_error(err: Exception) -> JobError | None:
+    """What to say of an error of a database that a library asks, such as Feast its registry: worth another try where
+    the connection broke. None for another error. Neither this nor the traceback shows the statement's parameters,
+    which may be values of rows."""
     library = sys.modules.get("sqlalchemy.exc")  # where it was not imported, nothing of it was raised
-    if library is None or not isinstance(err, (library.OperationalError, library.InterfaceError)):
+    if library is None or not isinstance(err, library.DBAPIError):
         return None
+    err.hide_parameters = True
+    away = isinstance(err, library.OperationalError | library.InterfaceError)
     said = str(err.orig).strip().partition("\n")[0]
-    return JobError(type=type(err).__name__, message=f"a database did not answer: {said}", retry="same")
+    what = "a database did not answer" if away else "a database refused"
+    return JobError(type=type(err).__name__, message=f"{what}: {said}", retry="same" if away else "never")
 
 
 def left() -> JobError:

@@ -59,7 +59,7 @@ class Inference:
         caller.require(pipeline)
         if pipeline in self.follower.apart:
             raise Refused(404, "this pipeline has a server of its own", given=pipeline,
-                          next_step="Ask that one; docs/serving.md says how it is found")  # fmt: skip
+                          next_step="Ask that one (docs/trainer.md#where-it-answers)")  # fmt: skip
         now = self.follower.of(pipeline)
         if now is None:
             known = sorted(each.plan.pipeline for each in self.follower.all() if caller.may(each.plan.pipeline))
